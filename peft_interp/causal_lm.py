@@ -1,0 +1,197 @@
+"""The model that `get_peft_model` returns for a causal language model.
+
+Each row of the input becomes `pads | BOS | prompt | text`. Without a gradient a projected prompt enters as plain token
+ids, so that the adapter and its text are one thing by construction; with one it enters as vectors of the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModelForCausalLM
+from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from peft_interp.fluency import batch_share
+from peft_interp.generation import generate_after_prompt
+from peft_interp.layout import place_prompt, positions
+from peft_interp.model_inputs import check_positions
+from peft_interp.prompt_model import PromptModelMixin
+from peft_interp.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
+
+_CONSUMED = ("token_type_ids", "task_ids", "use_cache", "return_dict", "output_attentions", "output_hidden_states")
+
+
+class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # type: ignore[misc]
+    """Causal LM with a readable prompt.
+
+    In training with labels only the loss is computed (the prompt is run once per batch, logits only where a label is,
+    and none are returned); `share_prefix=False` keeps the plain pass. Otherwise logits have stock PEFT's shape,
+    (batch, prompt + length, vocabulary), the logits of the text in the last `length` columns.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `PeftModelForCausalLM.forward`; in training the loss includes the perplexity term.
+
+        Raises:
+            ValueError: Trainer took the labels away (label smoothing, `compute_loss_func`), packed rows, a mask that
+                is not (batch, length), or a perplexity term without a language-model head.
+            FloatingPointError: the training loss is not finite.
+        """
+        text = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        if not self._readable_prompt_active:
+            return super().forward(**text, labels=labels, **kwargs)
+        self._check_labels_present(labels, kwargs)
+        cached = _cached_length(kwargs.get("past_key_values"))
+        if not cached:
+            check_positions(kwargs.pop("position_ids", None), attention_mask)
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("token_type_ids", "task_ids") and v is not None}
+        if cached:
+            return self._continue(text, labels, kwargs)
+        output = None
+        if self.training and labels is not None and self._may_share(text, kwargs):
+            output = self._shared_step(text, labels, kwargs)
+        if output is None:
+            output = self._plain_pass(text, labels, kwargs)
+        return output
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `transformers`' generate behind the prompt; returns the input's ids and the new ones, not the prompt."""
+        if not self._readable_prompt_active or self._adapters_disabled:
+            return super().generate(*args, **kwargs)
+        _, prompt = self._prompt()
+        return generate_after_prompt(self.base_model, lambda **text: self._compose(prompt, **text), *args, **kwargs)
+
+    def _plain_pass(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
+        """Every row with its own copy of the prompt, as stock PEFT does it."""
+        encoder, prompt = self._prompt()
+        composed = self._compose(prompt, **text)
+        layout = composed.layout
+        inputs = composed.with_positions() if self._takes("position_ids") else composed.inputs
+        if labels is not None:
+            inputs = {**inputs, "labels": layout.fill(-100, _without_leading(labels, layout.start))}
+        wants_term = labels is not None and self._wants_term()
+        needs_logits = wants_term and self._scorer() is None
+        if not needs_logits or self.base_model.get_output_embeddings() is None:
+            output, logits, hidden = self.base_model(**inputs, **{**kwargs, "return_dict": True}), None, None
+        else:
+            with tapped_head(self.base_model) as tap:
+                output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
+            assert tap.hidden is not None
+            span = slice(int(layout.start[0]), int(layout.start[0]) + layout.prompt_length)
+            logits, hidden = output.logits[0, span], tap.hidden[0, span]
+        if wants_term and labels is not None:
+            share = self._share(labels, kwargs.get("num_items_in_batch"))
+            output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
+        self._check_loss(output.loss)
+        if self.active_peft_config.align_logits_with_labels:
+            output.logits = layout.text_first(output.logits)[:, : -layout.prompt_length]
+        return output.to_tuple() if kwargs.get("return_dict") is False else output
+
+    def _may_share(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
+        wants_more = any(kwargs.get(name) for name in ("output_attentions", "output_hidden_states", "past_key_values"))
+        given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+        return (
+            self.active_peft_config.share_prefix
+            and not wants_more
+            and kwargs.get("return_dict") is not False
+            and given is not None
+            and given.shape[1] > 0
+            and (text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2])
+            and can_share_prefix(self.base_model)
+        )
+
+    def _shared_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
+        """The prompt run once for all rows; None where the rows do not begin alike."""
+        encoder, prompt = self._prompt()
+        leading_ids = self.active_peft_config.leading_token_ids or ()
+        ids, mask = text["input_ids"], text["attention_mask"]
+        start = place_prompt(labels.shape, len(prompt.ids), ids, mask, leading_ids).start.to(labels.device)
+        mask = torch.ones_like(labels) if mask is None else mask
+        leading = _common_leading(ids, mask, start)
+        if leading is None:
+            return None
+        embedded = self.word_embeddings(leading)  # (0 or 1, dim)
+        needs_logits = self._wants_term() and self._scorer() is None
+        items = kwargs.get("num_items_in_batch")
+        step = shared_prefix_step(
+            self.base_model,
+            prefix=torch.cat((embedded, prompt.vectors.to(embedded.device, embedded.dtype))),
+            prompt_start=len(leading),
+            text_ids=ids,
+            text_embeds=text["inputs_embeds"],
+            text_mask=mask.masked_fill(_columns_before(start, mask), 0),  # a shared leading token is no text
+            labels=_without_leading(labels, start),
+            num_items_in_batch=items,
+            all_logits=needs_logits,
+            **{k: v for k, v in kwargs.items() if k not in (*_CONSUMED, "num_items_in_batch", "past_key_values")},
+        )
+        loss = step.loss
+        if self._wants_term():
+            logits, hidden = (step.logits, step.hidden) if needs_logits else (None, None)
+            loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
+        self._check_loss(loss)
+        return CausalLMOutputWithPast(loss=loss)
+
+    def _continue(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
+        """A pass that continues from a cache which already holds the prompt."""
+        mask = text["attention_mask"]
+        kwargs.pop("position_ids", None)
+        if mask is not None:
+            prompt_length = self.active_peft_config.num_virtual_tokens
+            given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+            text["attention_mask"] = place_prompt(mask.shape, prompt_length, attention_mask=mask).fill(1, mask)
+            if self._takes("position_ids"):
+                kwargs["position_ids"] = positions(text["attention_mask"])[:, -given.shape[1] :]
+        return self.base_model(**text, labels=labels, **kwargs)
+
+    def _share(self, labels: Tensor, num_items_in_batch: Any) -> Tensor | float:
+        """This batch's share of the labels, without the first column where Trainer knows the loss to shift them."""
+        shifts = getattr(self.base_model, "loss_type", None) == "ForCausalLM"
+        return batch_share(labels[:, 1:] if shifts else labels, num_items_in_batch)
+
+    def _check_labels_present(self, labels: Tensor | None, kwargs: dict[str, Any]) -> None:
+        """Trainer removes the labels for `label_smoothing_factor` and `compute_loss_func`, but passes their number."""
+        if labels is not None or kwargs.get("num_items_in_batch") is None:
+            return
+        config = self.active_peft_config
+        if not config.align_logits_with_labels or (self.training and config.perplexity_weight > 0):
+            raise ValueError(
+                "the labels were taken out of the batch, as Trainer does for `label_smoothing_factor` and "
+                "`compute_loss_func`. Set `label_smoothing_factor=0`. A `compute_loss_func` works with "
+                "`InterpPromptConfig(align_logits_with_labels=True, perplexity_weight=0)`; to combine a loss of your "
+                "own with the perplexity term, override `Trainer.compute_loss` and add to `model(**inputs).loss`."
+            )
+
+
+def _cached_length(cache: Any) -> int:
+    return int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+
+
+def _columns_before(start: Tensor, reference: Tensor) -> Tensor:
+    """(batch, length) bool: columns in front of the place where the prompt is inserted."""
+    columns = torch.arange(reference.shape[1], device=reference.device)
+    return columns < start.to(reference.device).unsqueeze(1)
+
+
+def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
+    """Labels without those of padding and of a leading token, which nothing can predict."""
+    return labels.masked_fill(_columns_before(start, labels), -100)
+
+
+def _common_leading(ids: Tensor | None, mask: Tensor, start: Tensor) -> Tensor | None:
+    """The leading token that all rows share, (0 or 1,); None when they differ."""
+    first = mask.ne(0).int().argmax(dim=1)
+    has_leading = start.to(first.device) - first  # (batch,) 0 or 1
+    if ids is None or not has_leading.any():
+        return torch.zeros(0, dtype=torch.long, device=mask.device)
+    leading = ids.gather(1, first.unsqueeze(1).to(ids.device)).squeeze(1)
+    return leading[:1] if has_leading.all() and (leading == leading[0]).all() else None

@@ -1,0 +1,209 @@
+"""`InterpPromptConfig`: everything a user can set about an interpretable prompt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft import PeftType, PromptTuningConfig, PromptTuningInit
+
+from peft_interp.projection import METRICS
+from peft_interp.vocabulary import KINDS
+
+PEFT_TYPE_NAME = "INTERP_PROMPT"
+DEFAULT_PROMPT_LENGTH = 10
+
+
+@dataclass
+class InterpPromptConfig(PromptTuningConfig):
+    """Configuration of a prompt that is trained like prompt tuning and consists of real tokens.
+
+    The defaults are plain PEZ (arXiv 2302.03668): cosine projection, no perplexity term. In memory the config is a
+    prompt-tuning config, so every branch of PEFT applies; on disk its type is "INTERP_PROMPT".
+
+    Raises:
+        ValueError: for values outside what the fields' help texts allow.
+    """
+
+    num_virtual_tokens: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "Prompt length in tokens. None: 10, or as many as the initial text has."},
+    )
+    prompt_tuning_init: PromptTuningInit | str = field(
+        default=PromptTuningInit.SAMPLE_VOCAB,
+        metadata={
+            "help": "Start of the latent: SAMPLE_VOCAB (random allowed tokens), TEXT (`prompt_tuning_init_text`), or "
+            "RANDOM (standard normal, as PEFT's prompt tuning; usually far from every row). `init_words` overrides it."
+        },
+    )
+    init_words: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Words whose tokens, repeated to the prompt's length, start the latent. PEZ's language experiment "
+            "starts from the label words."
+        },
+    )
+    init_text_fit: str = field(
+        default="error",
+        metadata={
+            "help": "What to do when the initial text is not as long as the prompt: 'error', 'repeat' (repeat a short "
+            "text) or 'truncate' (cut a long one)."
+        },
+    )
+    projection_metric: str = field(
+        default="cosine",
+        metadata={
+            "help": "Nearest token by 'cosine' (PEZ), 'dot' or 'euclidean'; 'none' trains a plain soft prompt that "
+            "gets the same reports."
+        },
+    )
+    perplexity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the prompt's NLL (nats per token) in the training loss, >= 0. 0 is plain PEZ; PEZ's "
+            "published fluency weight is 0.003 (convex)."
+        },
+    )
+    perplexity_gradient: str = field(
+        default="both",
+        metadata={
+            "help": "Sides of the NLL that carry gradient: 'context' (PEZ's reference code), 'target' "
+            "(is this token likely here), or 'both'."
+        },
+    )
+    perplexity_combination: str = field(
+        default="additive",
+        metadata={"help": "'additive': task + w * nll; 'convex': (1 - w) * task + w * nll, as in PEZ's code (w <= 1)."},
+    )
+    perplexity_start_step: int = field(
+        default=0, metadata={"help": "Optimizer steps before the perplexity term sets in."}
+    )
+    perplexity_warmup_steps: int = field(
+        default=0, metadata={"help": "Optimizer steps over which its weight then rises linearly to the full value."}
+    )
+    perplexity_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A causal LM with the same tokenizer that scores the prompt instead of the task model; needed for "
+            "models without a language-model head. `model.set_perplexity_model(lm)` sets one that is in memory."
+        },
+    )
+    allowed_tokens: str = field(
+        default="all",
+        metadata={
+            "help": "'all', 'printable', 'ascii' or 'words'. Special, added, unused and zero-norm rows are never used."
+        },
+    )
+    banned_token_ids: list[int] | None = field(
+        default=None, metadata={"help": "Token ids the prompt must not contain."}
+    )
+    special_token_ids: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Ids no prompt may hold besides the tokenizer's special ones. None: those that the base model's "
+            "config names (BOS, EOS, pad, ...), written at creation."
+        },
+    )
+    banned_words: list[str] | None = field(
+        default=None,
+        metadata={"help": "Words the prompt must not contain as one token, in any case; the label words, say."},
+    )
+    leading_token_ids: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Ids (BOS, CLS) that stay in front of the prompt. None: read from tokenizer and model, and saved."
+        },
+    )
+    share_prefix: bool = field(
+        default=True,
+        metadata={"help": "Run the prompt once per batch instead of once per row in training, where that is exact."},
+    )
+    align_logits_with_labels: bool = field(
+        default=False,
+        metadata={
+            "help": "Return causal-LM logits as (batch, length, vocabulary), aligned with the labels, instead of stock "
+            "PEFT's (batch, prompt + length, vocabulary)."
+        },
+    )
+    stuck_patience: int = field(
+        default=200, metadata={"help": "Warn once when no token has changed for this many optimizer steps."}
+    )
+    table_fingerprint: list[float] | None = field(
+        default=None, metadata={"help": "Written at creation: recognises the embedding table the prompt belongs to."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choices(self)
+        _check_numbers(self)
+        if self.init_text_fit != "error" and self.prompt_tuning_init != PromptTuningInit.TEXT:
+            raise ValueError(
+                f"`init_text_fit={self.init_text_fit!r}` only applies to `prompt_tuning_init='TEXT'`; "
+                f"got {str(self.prompt_tuning_init)!r}."
+            )
+        if self.projection_metric == "none" and self.perplexity_weight:
+            raise ValueError(
+                f"`perplexity_weight={self.perplexity_weight}` needs a projected prompt, but `projection_metric="
+                "'none'` trains vectors that are no tokens; use 'cosine', 'dot' or 'euclidean', or weight 0."
+            )
+        if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
+            self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
+        if self.num_transformer_submodules is None:
+            self.num_transformer_submodules = 1  # stock trains a second half for seq2seq that nothing ever reads
+
+    @property
+    def is_prompt_learning(self) -> bool:
+        """Always true; asked by PEFT first when the task type names no model class, hence the check."""
+        if self.task_type is None:
+            raise ValueError(
+                "`task_type=None` is not enough for a prompt, whose forward pass depends on the task; use CAUSAL_LM, "
+                "SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS, QUESTION_ANS or FEATURE_EXTRACTION."
+            )
+        return True
+
+    @property
+    def projects(self) -> bool:
+        """Whether the prompt consists of real tokens."""
+        return self.projection_metric != "none"
+
+    def perplexity_weight_at(self, step: int) -> float:
+        """Weight of the perplexity term after `step` optimizer steps."""
+        elapsed = step - self.perplexity_start_step
+        if elapsed < 0:
+            return 0.0
+        return self.perplexity_weight * min(1.0, (elapsed + 1) / (self.perplexity_warmup_steps + 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As PEFT's, with "INTERP_PROMPT" for the type, so that a saved adapter comes back as ours."""
+        return {**super().to_dict(), "peft_type": PEFT_TYPE_NAME}
+
+
+def _check_choices(config: InterpPromptConfig) -> None:
+    choices = {
+        "projection_metric": (*METRICS, "none"),
+        "perplexity_gradient": ("both", "context", "target"),
+        "perplexity_combination": ("additive", "convex"),
+        "allowed_tokens": KINDS,
+        "init_text_fit": ("error", "repeat", "truncate"),
+        "prompt_tuning_init": tuple(init.value for init in PromptTuningInit),
+    }
+    for name, allowed in choices.items():
+        value = getattr(config, name)
+        if value not in allowed:
+            raise ValueError(f"`{name}={value!r}` is unknown; use one of {', '.join(allowed)}.")
+
+
+def _check_numbers(config: InterpPromptConfig) -> None:
+    assert config.peft_type == PeftType.PROMPT_TUNING
+    weight = config.perplexity_weight
+    if not math.isfinite(weight) or weight < 0:
+        raise ValueError(f"`perplexity_weight={weight}` must be a finite number >= 0; use 0 for plain PEZ.")
+    if config.perplexity_combination == "convex" and weight > 1:
+        raise ValueError(f"`perplexity_weight={weight}` must be in [0, 1] for 'convex'; use 'additive' or less weight.")
+    for name, least in (("perplexity_start_step", 0), ("perplexity_warmup_steps", 0), ("stuck_patience", 1)):
+        if getattr(config, name) < least:
+            raise ValueError(f"`{name}={getattr(config, name)}` must be >= {least}.")
+    length = config.num_virtual_tokens
+    if length is not None and length < 1:
+        raise ValueError(f"`num_virtual_tokens={length}` must be >= 1; leave it out for 10.")

@@ -1,0 +1,272 @@
+"""`InterpPromptEmbedding`: latent vectors -> token ids -> the vocabulary's exact rows, as a PEFT prompt encoder."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PromptTuningInit
+from peft.tuners.tuners_utils import BasePromptEncoder
+from peft.utils.integrations import gather_params_ctx
+from torch import Tensor, nn
+
+from peft_interp.config import InterpPromptConfig
+from peft_interp.initialization import initial_ids, load_tokenizer
+from peft_interp.projection import nearest_rows, row_terms, similarity, straight_through
+from peft_interp.vocabulary import allowed_tokens, leading_token_ids
+
+SOFT_TARGET_TEMPERATURE = {"cosine": 0.1, "dot": 1.0, "euclidean": 1.0}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it enters the model.
+
+    Attributes:
+        vectors: (prompt, dim) what stands among the input embeddings; gradient to the latent.
+        rows: (prompt, dim) the same tokens as rows of the table, which differ from `vectors` where the embedding
+            module scales its rows (Gemma); gradient to the latent. The latent itself when nothing is projected.
+        ids: (prompt,) the nearest tokens.
+    """
+
+    vectors: Tensor
+    rows: Tensor
+    ids: Tensor
+
+
+class InterpPromptEmbedding(BasePromptEncoder):
+    """Prompt encoder that PEFT builds for `InterpPromptConfig`.
+
+    Its one parameter is `latent` (prompt, dim), fp32. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
+    until a score is recorded), and `step`, the optimizer steps seen. The table belongs to the base model and is
+    neither registered nor copied here.
+
+    Args:
+        config: completed in place: `token_dim`, `num_virtual_tokens`, `leading_token_ids`.
+        word_embeddings: the base model's embedding module.
+
+    Raises:
+        ValueError: a filter that leaves no token, an initial text that does not fit, a missing tokenizer.
+    """
+
+    def __init__(self, config: InterpPromptConfig, word_embeddings: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self._word_embeddings = [word_embeddings]  # in a list: a reference, not a submodule
+        self._terms: tuple[Any, Tensor | None] | None = None
+        self._allowed: Tensor | None = None
+        self._projected: Tensor | None = None  # the latent that `ids` belongs to
+        self._unchanged_steps = 0
+        self._warned_stuck = False
+        self.changed_share = float("nan")
+        self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
+        with gather_params_ctx(word_embeddings.parameters()):
+            latent = self._start(config)
+        self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
+        length = latent.shape[0]
+        self.register_buffer("ids", torch.zeros(length, dtype=torch.long))
+        self.register_buffer("best_ids", torch.zeros(length, dtype=torch.long))
+        self.register_buffer("best_score", torch.tensor(float("nan"), dtype=torch.float64))
+        self.register_buffer("step", torch.tensor(0, dtype=torch.long))
+        self.embedding = _EffectivePrompt(self)
+
+    ids: Tensor
+    best_ids: Tensor
+    best_score: Tensor
+    step: Tensor
+
+    def _start(self, config: InterpPromptConfig) -> Tensor:
+        """Complete the config and make the first latent."""
+        table = self.table
+        config.token_dim = table.shape[1]  # PEFT guesses hidden_size, wrong where the embedding is narrower
+        if config.inference_mode:  # values come from the checkpoint
+            return torch.zeros(config.num_virtual_tokens or 0, table.shape[1])
+        tokenizer = load_tokenizer(config, required=_needs_tokenizer(config))
+        if config.leading_token_ids is None and tokenizer is not None:
+            config.leading_token_ids = leading_token_ids(tokenizer)
+        self._allowed = self._filter(tokenizer)
+        ids = initial_ids(config, self._allowed, tokenizer)
+        if ids is None:
+            return torch.randn(config.num_virtual_tokens or 0, table.shape[1])
+        return table.detach()[ids.to(table.device)].float().clone()
+
+    def _filter(self, tokenizer: Any | None) -> Tensor:
+        config = self.config
+        return allowed_tokens(
+            self.table,
+            tokenizer,
+            config.allowed_tokens,
+            [*(config.banned_token_ids or ()), *(config.special_token_ids or ())],
+            config.banned_words or (),
+        )
+
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The base model's embedding module."""
+        return self._word_embeddings[0]
+
+    @property
+    def table(self) -> Tensor:
+        """The base model's embedding matrix, (vocabulary, dim)."""
+        return self.word_embeddings.weight  # type: ignore[return-value]
+
+    @property
+    def allowed(self) -> Tensor:
+        """(vocabulary,) bool: which tokens the prompt may use."""
+        if self._allowed is None:
+            self._allowed = self._filter(load_tokenizer(self.config, required=_needs_tokenizer(self.config)))
+        return self._allowed
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """The effective prompt for PEFT: `indices` (batch, prompt) -> (batch, prompt, dim)."""
+        return self.prompt().vectors[indices.to(self.latent.device)]
+
+    def prompt(self) -> Prompt:
+        """Project the latent; in training, also count steps and changed tokens.
+
+        Raises:
+            FloatingPointError: if the latent is not finite.
+        """
+        ids = self._project()
+        if not self.config.projects:
+            return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
+        with torch.no_grad(), gather_params_ctx(self.word_embeddings.parameters()):
+            rows = self.table[ids.to(self.table.device)].to(self.latent.device)
+            vectors = self.word_embeddings(ids.to(self.table.device)).to(self.latent.device)
+        return Prompt(vectors=straight_through(self.latent, vectors), rows=straight_through(self.latent, rows), ids=ids)
+
+    @torch.no_grad()
+    def _project(self) -> Tensor:
+        latent = self.latent.detach()
+        if self._projected is not None and torch.equal(self._projected.to(latent.device), latent):
+            return self.ids.clone()
+        metric = self.config.projection_metric if self.config.projects else "cosine"
+        with gather_params_ctx(self.word_embeddings.parameters()):
+            ids = nearest_rows(latent, self.table, metric, self._row_terms(metric), self.allowed)
+        if self._projected is not None and self.training:
+            self._count_step(ids)
+        self.ids.copy_(ids)
+        self._projected = latent.clone()
+        return ids
+
+    def _count_step(self, ids: Tensor) -> None:
+        self.step += 1
+        self.changed_share = (ids != self.ids).float().mean().item()
+        self._unchanged_steps = 0 if self.changed_share else self._unchanged_steps + 1
+        if self.config.projects and self._unchanged_steps >= self.config.stuck_patience and not self._warned_stuck:
+            self._warned_stuck = True
+            warnings.warn(
+                f"the prompt search is stuck: no token has changed for {self._unchanged_steps} optimizer steps. Raise "
+                "the learning rate (PEZ uses 0.1 to 0.3), start elsewhere, or lower `perplexity_weight`.",
+                stacklevel=2,
+            )
+
+    def _row_terms(self, metric: str) -> Tensor | None:
+        """The table's norms, computed again only when the table has changed."""
+        table = self.table
+        key = (metric, table.data_ptr(), table._version, table.device, table.dtype)
+        if self._terms is None or self._terms[0] != key:
+            self._terms = (key, row_terms(table, metric))
+        return self._terms[1]
+
+    def target_probs(self, width: int) -> Tensor:
+        """Soft choice of tokens, softmax of the similarity, (prompt, width), with gradient to the latent."""
+        metric = self.config.projection_metric
+        scores = similarity(self.latent, self.table, metric, self._row_terms(metric))[:, :width]
+        return (scores / SOFT_TARGET_TEMPERATURE[metric]).softmax(-1)
+
+    def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
+        """Remember the current ids if `score` is at least as good as the best so far (the latest tie wins).
+
+        Returns:
+            Whether the current prompt is now the best.
+        """
+        best = self.best_score.item()
+        better = math.isnan(best) or (score >= best if greater_is_better else score <= best)
+        if better:
+            self.best_ids.copy_(self._project())
+            self.best_score.fill_(score)
+        return better
+
+    @torch.no_grad()
+    def set_ids(self, ids: Tensor) -> None:
+        """Move the latent onto these tokens' rows.
+
+        Raises:
+            ValueError: wrong number of ids.
+        """
+        if ids.shape != self.ids.shape:
+            raise ValueError(f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}.")
+        rows = self.table[ids.to(self.table.device)].to(self.latent.device)
+        self.latent.copy_(rows.float())
+        self.ids.copy_(ids)
+        self._projected = self.latent.detach().clone()
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: Any, config: Any, adapter_name: str, state_dict: Any, unwanted_adapter_names: Any
+    ) -> dict[str, Tensor]:
+        """PEFT's saving hook: the effective rows that stock PEFT reads, and what exact resume needs."""
+        encoder: InterpPromptEmbedding = model.prompt_encoder[adapter_name]
+        vectors = encoder.prompt().vectors
+        return {
+            "prompt_embeddings": vectors.detach().cpu().clone(),
+            "prompt_latent": encoder.latent.detach().cpu().clone(),
+            **{name: getattr(encoder, attribute).cpu().clone() for name, attribute in _SAVED_BUFFERS.items()},
+        }
+
+    def _load_adapter_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """PEFT's loading hook: check everything first, then copy.
+
+        Raises:
+            ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
+        """
+        targets = {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}
+        for name, target in targets.items():
+            if name not in state_dict:
+                raise ValueError(
+                    f"the checkpoint has no tensor {name!r} (it has {sorted(state_dict)}); it is incomplete or not "
+                    f"an {self.config.__class__.__name__} adapter. Save it again or load it with its own config."
+                )
+            if state_dict[name].shape != target.shape:
+                raise ValueError(
+                    f"tensor {name!r} has shape {tuple(state_dict[name].shape)}, this prompt needs "
+                    f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
+                )
+        if not bool((state_dict["prompt_ids"] < self.table.shape[0]).all()):
+            raise ValueError(
+                f"the checkpoint's prompt ids {state_dict['prompt_ids'].tolist()} do not fit a vocabulary of "
+                f"{self.table.shape[0]}; load the base model it was trained on."
+            )
+        for name, target in targets.items():
+            target.copy_(state_dict[name])
+        self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
+
+
+_SAVED_BUFFERS = {
+    "prompt_ids": "ids",
+    "best_prompt_ids": "best_ids",
+    "best_prompt_score": "best_score",
+    "prompt_step": "step",
+}
+
+
+class _EffectivePrompt(nn.Module):
+    """Gives PEFT the `.embedding.weight` that it reads directly in inference mode: the projected prompt."""
+
+    def __init__(self, encoder: InterpPromptEmbedding) -> None:
+        super().__init__()
+        self._encoder = [encoder]
+
+    @property
+    def weight(self) -> Tensor:
+        """(prompt, dim)."""
+        return self._encoder[0].prompt().vectors
+
+
+def _needs_tokenizer(config: InterpPromptConfig) -> bool:
+    named = config.allowed_tokens != "all" or bool(config.banned_words) or bool(config.init_words)
+    return named or config.prompt_tuning_init == PromptTuningInit.TEXT

@@ -1,0 +1,95 @@
+"""Generating behind a prompt: the base model's own `generate` on inputs that contain it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.model_inputs import Composed
+
+
+def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *args: Any, **kwargs: Any) -> Any:
+    """`base_model.generate` behind the prompt, with stock PEFT's result.
+
+    Args:
+        base_model: causal LM.
+        compose: makes the model's inputs of `input_ids`, `inputs_embeds` and `attention_mask`.
+        args: the input ids may come first, as in `transformers`.
+        kwargs: anything `generate` takes. Lengths count the given input and the new tokens, not the prompt.
+
+    Returns:
+        What `generate` returns; sequences are the given ids followed by the new ones (only the new ones for inputs
+        given as embeddings).
+
+    Raises:
+        ValueError: no input, and the model has no BOS token to begin with.
+    """
+    input_ids = args[0] if args else kwargs.pop("inputs", kwargs.pop("input_ids", None))
+    embeds = kwargs.pop("inputs_embeds", None)
+    if embeds is not None:
+        input_ids = None
+    elif input_ids is None:
+        input_ids = _begin(base_model)
+    mask = kwargs.pop("attention_mask", None)
+    if mask is None:
+        mask = _attended(base_model, input_ids, embeds)
+    for derived in ("position_ids", "token_type_ids", "task_ids"):
+        kwargs.pop(derived, None)
+    composed = compose(input_ids=input_ids, inputs_embeds=embeds, attention_mask=mask)
+    kwargs.update(_longer(base_model, kwargs, composed.layout.prompt_length))
+    output = base_model.generate(*args[1:], **composed.inputs, **kwargs)
+    given_length = composed.layout.order.shape[1] if "input_ids" in composed.inputs else 0
+
+    def without_prompt(sequences: Tensor) -> Tensor:
+        new = sequences[:, given_length:]
+        if input_ids is None:
+            return new
+        copies = len(sequences) // len(input_ids)
+        return torch.cat((input_ids.repeat_interleave(copies, dim=0).to(new.device), new), dim=1)
+
+    if isinstance(output, Tensor):
+        return without_prompt(output)
+    output.sequences = without_prompt(output.sequences)
+    return output
+
+
+def _begin(base_model: Any) -> Tensor:
+    bos = base_model.generation_config.bos_token_id
+    if bos is None:
+        raise ValueError("`generate` needs `input_ids`: the model has no BOS token to begin with.")
+    return torch.tensor([[bos]], device=base_model.device)
+
+
+def _attended(base_model: Any, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+    """The mask that `generate` would infer: padding is what equals a pad token that is not also EOS."""
+    if input_ids is None:
+        assert embeds is not None
+        return torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+    settings = base_model.generation_config
+    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    if settings.pad_token_id is None or settings.pad_token_id in ends:
+        return torch.ones_like(input_ids)
+    return input_ids.ne(settings.pad_token_id).long()
+
+
+def _longer(base_model: Any, kwargs: dict[str, Any], prompt_length: int) -> dict[str, Any]:
+    """Total lengths, which must make room for the prompt; `max_new_tokens` needs no change."""
+    changed: dict[str, Any] = {}
+    settings = kwargs.get("generation_config")
+    if settings is not None:
+        settings = changed["generation_config"] = copy.deepcopy(settings)
+        for name in ("max_length", "min_length"):
+            if getattr(settings, name, None):
+                setattr(settings, name, getattr(settings, name) + prompt_length)
+    for name in ("max_length", "min_length"):
+        if kwargs.get(name):
+            changed[name] = kwargs[name] + prompt_length
+        elif settings is None and getattr(base_model.generation_config, name, None):
+            changed[name] = getattr(base_model.generation_config, name) + prompt_length
+    if kwargs.get("max_new_tokens"):
+        changed.pop("max_length", None)
+    return changed

@@ -1,0 +1,128 @@
+"""Nearest allowed rows of an embedding table, and the gradient that passes through the choice.
+
+PEZ (arXiv 2302.03668, algorithm 1) optimises continuous vectors (the *latent*) but runs the model on their nearest
+vocabulary rows (*hard*). Two differences from its reference code: the table's norms are computed once instead of in
+every step, and the rows that reach the model are the table's own, bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+METRICS = ("cosine", "dot", "euclidean")
+_CHUNK_BYTES = 64 * 2**20  # memory for one fp32 copy of a slice of a half-precision table
+
+
+def row_terms(table: Tensor, metric: str) -> Tensor | None:
+    """The part of the similarity that depends on the table alone; compute it once while the table is frozen.
+
+    Args:
+        table: embedding table, (vocabulary, dim).
+        metric: one of `METRICS`.
+
+    Returns:
+        (vocabulary,) in fp32: inverse norms for cosine (0 for zero-norm rows), squared norms for euclidean; None for
+        dot, which needs none.
+
+    Raises:
+        ValueError: for an unknown metric.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"`metric={metric!r}` is unknown; use one of {', '.join(METRICS)}.")
+    if metric == "dot":
+        return None
+    squared = torch.cat([rows.square().sum(-1) for rows in _fp32_chunks(table.detach())])  # (vocabulary,)
+    if metric == "euclidean":
+        return squared
+    return torch.where(squared > 0, squared.rsqrt(), torch.zeros_like(squared))
+
+
+def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None) -> Tensor:
+    """Similarity of each latent vector to each row, higher is nearer; differentiable in `latent`.
+
+    Args:
+        latent: (prompt, dim).
+        table: (vocabulary, dim).
+        metric: one of `METRICS`.
+        terms: what `row_terms(table, metric)` returned.
+
+    Returns:
+        (prompt, vocabulary) in fp32: the cosine in [-1, 1], the dot product, or minus the squared euclidean distance.
+    """
+    latent = latent.float().to(table.device)
+    scores = torch.cat([latent @ rows.T for rows in _fp32_chunks(table.detach())], dim=-1)
+    if metric == "cosine":
+        assert terms is not None
+        return scores * terms / latent.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    if metric == "euclidean":
+        assert terms is not None
+        return 2 * scores - terms - latent.square().sum(-1, keepdim=True)
+    return scores
+
+
+@torch.no_grad()
+def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None, allowed: Tensor | None) -> Tensor:
+    """Ids of the nearest allowed rows: P_i = argmin_y D(f(y), latent_i) (arXiv 2504.02144, unembedding).
+
+    Args:
+        latent: (prompt, dim).
+        table: (vocabulary, dim); never copied as a whole.
+        metric: one of `METRICS`.
+        terms: what `row_terms(table, metric)` returned.
+        allowed: (vocabulary,) bool, or None for every row. Disallowed and zero-norm rows (cosine) never win.
+
+    Returns:
+        (prompt,) int64. Among equal rows the lowest id wins.
+
+    Raises:
+        FloatingPointError: if `latent` is not finite.
+    """
+    if not torch.isfinite(latent).all():
+        raise FloatingPointError(
+            "the prompt's latent vectors contain NaN or infinity, so no nearest token exists; lower the learning "
+            "rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of fp16."
+        )
+    scores = similarity(latent, table, metric, terms)
+    if metric == "cosine" and terms is not None:
+        scores.masked_fill_(terms == 0, -torch.inf)
+    if allowed is not None:
+        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
+    return scores.argmax(dim=-1).to(latent.device)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, rows: Tensor) -> Tensor:
+        ctx.like = (latent.dtype, latent.device)
+        return rows.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        dtype, device = ctx.like
+        return grads[0].to(device=device, dtype=dtype), None
+
+
+def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
+    """`rows` in the forward pass, the identity to `latent` in the backward pass.
+
+    `rows + latent - latent.detach()` would differ from the rows by rounding; this returns them bit for bit.
+
+    Args:
+        latent: (prompt, dim), receives the gradient.
+        rows: (prompt, dim), any float dtype.
+
+    Returns:
+        (prompt, dim) in the dtype of `rows`.
+    """
+    return _StraightThrough.apply(latent, rows)
+
+
+def _fp32_chunks(table: Tensor) -> list[Tensor] | Any:
+    """The table as fp32 slices: the table itself when it is fp32 already, otherwise one bounded copy at a time."""
+    if table.dtype == torch.float32:
+        return [table]
+    rows = max(1, _CHUNK_BYTES // (4 * table.shape[1]))
+    return (chunk.float() for chunk in table.split(rows))

@@ -1,0 +1,235 @@
+"""What all our models have in common: reading the prompt, the perplexity term, statistics, the best prompt so far."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from peft_interp.config import InterpPromptConfig
+from peft_interp.embedding import InterpPromptEmbedding, Prompt
+from peft_interp.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
+from peft_interp.model_inputs import Composed, compose_inputs
+from peft_interp.shared_prefix import recomputes_activations
+from peft_interp.vocabulary import named_token_ids, same_table, survives, table_fingerprint
+
+_SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
+_GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
+
+if TYPE_CHECKING:
+    Base = PeftModel
+else:
+    Base = object
+
+
+class PromptModelMixin(Base):
+    """Stands before a PEFT model class and gives it a readable prompt.
+
+    Adapters of other configs in the same model behave as PEFT makes them.
+    """
+
+    if TYPE_CHECKING:
+        base_model: Any
+        word_embeddings: Any
+        prompt_encoder: Any
+
+    # -- reading the prompt ---------------------------------------------------------------------------------------
+
+    def prompt_token_ids(self, adapter_name: str | None = None) -> list[int]:
+        """The prompt's token ids; for an unprojected (soft) prompt, the nearest tokens."""
+        return self._encoder(adapter_name).prompt().ids.tolist()
+
+    def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
+        """The prompt as text; put it before the input's text, behind the BOS token if there is one."""
+        return str(tokenizer.decode(self.prompt_token_ids(adapter_name), clean_up_tokenization_spaces=False))
+
+    def prompt_survives(self, tokenizer: Any, following_text: str, adapter_name: str | None = None) -> bool:
+        """Whether the text, in front of `following_text`, is tokenised to the prompt's ids again."""
+        return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text)
+
+    def prompt_statistics(self, adapter_name: str | None = None) -> dict[str, float]:
+        """State of the search after the last training step.
+
+        Returns:
+            `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
+            `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, with `perplexity_weight`
+            > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the latent, every 10th step). What is not
+            known yet is missing.
+        """
+        encoder = self._encoder(adapter_name)
+        step = int(encoder.step)
+        known = {
+            "step": float(step),
+            "changed_share": encoder.changed_share,
+            "perplexity_weight": encoder.config.perplexity_weight_at(step),
+            **{name: float(value) for name, value in encoder.statistics.items()},
+        }
+        return {name: value for name, value in known.items() if not math.isnan(value)}
+
+    # -- the best prompt so far -----------------------------------------------------------------------------------
+
+    def keep_best_prompt(self, score: float, greater_is_better: bool = True, adapter_name: str | None = None) -> bool:
+        """Remember the current prompt if its held-out `score` is at least as good as the best so far.
+
+        Returns:
+            Whether it is now the best. The record is saved with the adapter.
+        """
+        return self._encoder(adapter_name).keep_best(score, greater_is_better)
+
+    def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
+        """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
+        encoder = self._encoder(adapter_name)
+        score = encoder.best_score.item()
+        return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
+
+    def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None) -> None:
+        """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best."""
+        encoder = self._encoder(adapter_name)
+        encoder.set_ids(torch.as_tensor(token_ids, dtype=torch.long, device=encoder.ids.device))
+
+    # -- the perplexity model -------------------------------------------------------------------------------------
+
+    def set_perplexity_model(self, model: Any) -> None:
+        """Score the prompt with this causal LM (same tokenizer; frozen here, not saved) instead of the task model.
+
+        Raises:
+            ValueError: no language-model head, or another vocabulary.
+        """
+        check_scorer(model, self._encoder(None).table)
+        self.__dict__["_perplexity_model"] = [model.to(self.device).requires_grad_(False).eval()]
+
+    def _scorer(self) -> Any | None:
+        """The separate perplexity model, loaded when first needed."""
+        if "_perplexity_model" not in self.__dict__:
+            name = self.active_peft_config.perplexity_model_name_or_path
+            if name is None:
+                return None
+            self.set_perplexity_model(AutoModelForCausalLM.from_pretrained(name))
+        return self.__dict__["_perplexity_model"][0]
+
+    # -- for the forward passes -----------------------------------------------------------------------------------
+
+    def _setup_prompt_encoder(self, adapter_name: str) -> None:
+        config = self.peft_config[adapter_name]
+        if not isinstance(config, InterpPromptConfig):
+            super()._setup_prompt_encoder(adapter_name)
+            return
+        if config.special_token_ids is None:
+            config.special_token_ids = named_token_ids(self.base_model.config, _SPECIAL_NAMES)
+        super()._setup_prompt_encoder(adapter_name)
+        if config.leading_token_ids is None:
+            config.leading_token_ids = named_token_ids(self.base_model.config, ("bos",))
+        _check_length(config, self.base_model.config)
+        _check_fingerprint(config, self._encoder(adapter_name).table, self.base_model)
+
+    def _encoder(self, adapter_name: str | None) -> InterpPromptEmbedding:
+        name = adapter_name or self.active_adapter
+        for candidate, encoder in self.prompt_encoder.items():
+            if candidate == name and isinstance(encoder, InterpPromptEmbedding):
+                return encoder
+        raise ValueError(f"adapter {name!r} is no InterpPrompt adapter; adapters here: {sorted(self.prompt_encoder)}.")
+
+    @property
+    def _readable_prompt_active(self) -> bool:
+        return isinstance(self.active_peft_config, InterpPromptConfig)
+
+    def _prompt(self) -> tuple[InterpPromptEmbedding, Prompt]:
+        encoder = self._encoder(None)
+        return encoder, encoder.prompt()
+
+    def _compose(self, prompt: Prompt, last_column_is_read: bool = False, **text: Any) -> Composed:
+        return compose_inputs(
+            prompt,
+            self.word_embeddings,
+            self.active_peft_config.leading_token_ids or (),
+            as_ids=self.active_peft_config.projects and not prompt.vectors.requires_grad,
+            last_column_is_read=last_column_is_read,
+            **text,
+        )
+
+    def _takes(self, argument: str) -> bool:
+        return argument in inspect.signature(self.base_model.forward).parameters
+
+    def _wants_term(self) -> bool:
+        return self.training and self.active_peft_config.perplexity_weight > 0
+
+    def _add_term(
+        self,
+        task_loss: Tensor,
+        share: Tensor | float,
+        encoder: InterpPromptEmbedding,
+        prompt: Prompt,
+        logits: Tensor | None = None,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
+        """Task loss joined with the perplexity term; `share` as in `join_losses`, the rest as in `task_model_nll`."""
+        config, scorer = self.active_peft_config, self._scorer()
+        sides = config.perplexity_gradient
+        if scorer is not None:
+            nll = scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
+        elif logits is None or hidden is None:
+            raise ValueError(
+                f"`perplexity_weight={config.perplexity_weight}` needs a causal language-model head, which "
+                f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
+                "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
+            )
+        else:
+            head = self.base_model.get_output_embeddings()
+            nll = task_model_nll(encoder, prompt, head, logits, hidden, sides)
+        encoder.statistics["prompt_nll"] = nll.detach()
+        step = int(encoder.step)
+        if step % _GRADIENT_NORM_EVERY == 0 and not recomputes_activations(self.base_model):
+            (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
+            encoder.statistics["perplexity_gradient_norm"] = (
+                gradient.norm() if gradient is not None else torch.tensor(0.0)
+            )
+        return join_losses(config, step, task_loss, nll, share)
+
+    def _check_loss(self, loss: Tensor | None) -> None:
+        """Stop before a broken loss reaches the latent.
+
+        Raises:
+            FloatingPointError: the training loss is NaN or infinite.
+        """
+        if self.training and loss is not None and not torch.isfinite(loss).all():
+            raise FloatingPointError(
+                f"the training loss is {loss.item()} at step {int(self._encoder(None).step)}. The prompt is still as "
+                "it was: save it if you like. Usual causes: a batch whose labels are all -100, inputs without any "
+                "token, fp16 overflow (use bf16), or a learning rate that is too high."
+            )
+
+
+def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
+    """The leading ids in front of a prompt for the scorer: its BOS where the task model has one."""
+    bos = scorer.config.bos_token_id
+    return [bos] if bos is not None and bos in (leading_ids or []) else []
+
+
+def _check_length(config: InterpPromptConfig, model_config: Any) -> None:
+    context = getattr(model_config, "max_position_embeddings", None)
+    length = config.num_virtual_tokens or 0
+    if isinstance(context, int) and length >= context:
+        raise ValueError(
+            f"`num_virtual_tokens={length}` leaves no room for text in the model's context of {context} tokens; use a "
+            "shorter prompt."
+        )
+
+
+def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> None:
+    here, made_for = table_fingerprint(table), config.table_fingerprint
+    if made_for is not None and not same_table(made_for, here):
+        warnings.warn(
+            f"this prompt was trained on base model {config.base_model_name_or_path!r} (embedding table "
+            f"{made_for[0]:.0f} x {made_for[1]:.0f}), but {getattr(base_model, 'name_or_path', '')!r} has another "
+            f"({here[0]:.0f} x {here[1]:.0f}): its ids and vectors mean something else here. Load the base model it "
+            "was trained on, or paste the prompt as text.",
+            stacklevel=2,
+        )
+    config.table_fingerprint = here if made_for is None or not config.inference_mode else made_for

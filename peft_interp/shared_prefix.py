@@ -1,0 +1,160 @@
+"""The prompt run once per batch instead of once per row, and the language-model head only where a label is.
+
+In training every row of a causal LM's batch begins with the same prompt. It is run alone (batch 1), its key/value cache
+is expanded over the batch, and only the text runs in every row; gradients flow through the cache. The prompt's own
+logits, which the perplexity term needs, come from that one pass for free. Loss and gradient are those of the plain
+concatenation (with the model's dropout at 0; otherwise the prompt sees one dropout mask instead of one per row).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from peft_interp.layout import positions
+
+
+@dataclass(frozen=True)
+class SharedStep:
+    """What one training step yields.
+
+    Attributes:
+        loss: scalar, the task's cross-entropy.
+        logits: (prompt, vocabulary) of the prompt's own positions; only the last row when not `all_logits`.
+        hidden: (prompt, dim) states that entered the head for `logits`.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    hidden: Tensor
+
+
+class HeadTap:
+    """Forward pre-hook: sees, and may cut down, what enters the language-model head."""
+
+    def __init__(self, keep: Tensor | None) -> None:
+        self.keep = keep
+        self.hidden: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = args[0]  # (batch, length, dim)
+        if self.keep is not None:
+            hidden = hidden[self.keep.to(hidden.device)].unsqueeze(0)  # (1, kept, dim)
+        self.hidden = hidden
+        return (hidden, *args[1:])
+
+
+@contextmanager
+def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[HeadTap]:
+    """While open, `model`'s head runs on the positions where `keep` (batch, length) is true, and its input is seen."""
+    tap = HeadTap(keep)
+    handle = model.get_output_embeddings().register_forward_pre_hook(tap)
+    try:
+        yield tap
+    finally:
+        handle.remove()
+
+
+def can_share_prefix(model: Any) -> bool:
+    """Whether a causal LM can continue from an expanded cache with exactly the plain result.
+
+    It needs a head of its own, the stock causal loss, ordinary attention in all layers (no sliding window, no recurrent
+    state), and no gradient checkpointing, which forbids caches.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    if not {"past_key_values", "attention_mask"} <= set(parameters) or "position_ids" not in parameters:
+        return False
+    if getattr(model, "loss_type", None) not in ("ForCausalLM", None) or model.config.is_encoder_decoder:
+        return False
+    if recomputes_activations(model) or model.get_output_embeddings() is None:
+        return False
+    if getattr(model, "_is_stateful", False):
+        return False
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+
+
+def recomputes_activations(model: nn.Module) -> bool:
+    """Whether gradient checkpointing is on in any layer."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def shared_prefix_step(
+    model: Any,
+    prefix: Tensor,
+    prompt_start: int,
+    text_ids: Tensor | None,
+    text_embeds: Tensor | None,
+    text_mask: Tensor,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None = None,
+    all_logits: bool = True,
+    **kwargs: Any,
+) -> SharedStep:
+    """Cross-entropy of a batch whose rows all begin with `prefix`.
+
+    Args:
+        model: causal LM for which `can_share_prefix` holds.
+        prefix: (prefix, dim) input embeddings that every row begins with: leading token, then prompt.
+        prompt_start: where in `prefix` the prompt begins.
+        text_ids: (batch, length), or None with `text_embeds` (batch, length, dim).
+        text_embeds: see `text_ids`.
+        text_mask: (batch, length), 0 at padding and at leading tokens that `prefix` already holds.
+        labels: (batch, length), -100 where nothing is to be predicted.
+        num_items_in_batch: labels in the whole accumulated batch, as Trainer passes it; None for a mean.
+        all_logits: the caller wants the logits of every prompt position.
+        kwargs: passed on to the model.
+
+    Returns:
+        Loss, and the prompt's logits and states.
+    """
+    batch, length = labels.shape
+    first = text_mask.ne(0).int().argmax(dim=1, keepdim=True)  # (batch, 1) first text column
+    from_prefix = labels.gather(1, first).squeeze(1)  # (batch,) labels that the prompt's last position predicts
+    shifted = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]  # column j predicts label j + 1
+    keep = (shifted != -100) & text_mask.ne(0)
+
+    keep_prefix = torch.zeros(1, len(prefix), dtype=torch.bool)
+    keep_prefix[:, prompt_start if all_logits else len(prefix) - 1 :] = True
+    with tapped_head(model, keep_prefix) as tap:
+        first_pass = model(inputs_embeds=prefix.unsqueeze(0), use_cache=True, **kwargs)
+    prefix_logits, prefix_hidden = first_pass.logits[0], tap.hidden
+
+    losses = []
+    rows = from_prefix[from_prefix != -100]
+    if len(rows):
+        last = prefix_logits[-1:].float().expand(len(rows), -1)
+        losses.append(nn.functional.cross_entropy(last, rows.to(last.device), reduction="sum"))
+    if keep.any():
+        mask = torch.cat((text_mask.new_ones(batch, len(prefix)), text_mask), dim=1)
+        with tapped_head(model, keep):
+            output = model(
+                input_ids=text_ids,
+                inputs_embeds=text_embeds,
+                attention_mask=mask,
+                position_ids=positions(mask)[:, -length:],
+                past_key_values=_expand(first_pass.past_key_values, batch),
+                use_cache=True,
+                **kwargs,
+            )
+        logits = output.logits[0].float()  # (kept, vocabulary)
+        losses.append(nn.functional.cross_entropy(logits, shifted[keep].to(logits.device), reduction="sum"))
+    count = num_items_in_batch if num_items_in_batch is not None else len(rows) + int(keep.sum())
+    total = torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else prefix_logits.sum() * 0.0
+    if isinstance(count, Tensor):
+        count = count.to(total.device)
+    assert prefix_hidden is not None
+    return SharedStep(loss=total / count, logits=prefix_logits, hidden=prefix_hidden[0])
+
+
+def _expand(cache: DynamicCache, batch: int) -> DynamicCache:
+    """The same prefix for every row, without copying it."""
+    layers: list[Any] = cache.layers
+    return DynamicCache([(x.keys.expand(batch, -1, -1, -1), x.values.expand(batch, -1, -1, -1)) for x in layers])

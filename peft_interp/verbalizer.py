@@ -1,0 +1,159 @@
+"""Classification as next-word prediction: a template around the text, one word per label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ANCHOR = "a"
+
+
+@dataclass(frozen=True)
+class Verbalizer:
+    """Turns texts and labels into inputs for a causal LM, and its logits into predictions.
+
+    Args:
+        template: "{prompt} {text} It was", say. `{prompt}` may only stand at the beginning and is what the adapter
+            replaces; the label's word follows the template behind a blank.
+        label_words: the word for label 0, 1, ...
+        first_token: score a word of several tokens by its first one, instead of refusing it.
+
+    Raises:
+        ValueError: a template without `{text}`, a prompt elsewhere than at the beginning, fewer than two label words.
+    """
+
+    template: str
+    label_words: Sequence[str]
+    first_token: bool = False
+
+    def __post_init__(self) -> None:
+        if self.template.count("{text}") != 1:
+            raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
+        if "{prompt}" in self.template.removeprefix("{prompt}"):
+            raise ValueError(f"`template={self.template!r}` may hold {{prompt}} only at its beginning.")
+        if len(self.label_words) < 2:
+            raise ValueError(f"`label_words={list(self.label_words)}` must name at least two labels.")
+
+    def fill(self, text: str, prompt: str = "") -> str:
+        """The template as a person would write it, without the label: `fill("Dull.", "Review:")`."""
+        return self.template.replace("{prompt}", prompt).replace("{text}", text).strip()
+
+    def label_token_ids(self, tokenizer: Any) -> list[int]:
+        """The token that stands for each label.
+
+        Raises:
+            ValueError: a word is more than one token (unless `first_token`), or two labels share a token.
+        """
+        pieces = [encode_behind(tokenizer, " " + word.strip()) for word in self.label_words]
+        long = [word for word, ids in zip(self.label_words, pieces, strict=True) if len(ids) > 1]
+        if long and not self.first_token:
+            raise ValueError(
+                f"label words {long} are more than one token of this tokenizer; choose other words, or say "
+                "`first_token=True` to score them by their first token."
+            )
+        ids = [piece[0] for piece in pieces]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"label words {list(self.label_words)} share a first token; they cannot be told apart.")
+        return ids
+
+    def encode(self, tokenizer: Any, text: str, label: int, max_length: int | None = None) -> dict[str, list[int]]:
+        """One example for a causal LM: template, text and label word; only the label is to be predicted.
+
+        Args:
+            tokenizer: the model's tokenizer; its BOS is put in front where it would do so.
+            text: the example; cut at its end when the whole does not fit, never the template.
+            label: index into `label_words`.
+            max_length: most tokens, the prompt not counted. None: no limit.
+
+        Returns:
+            `input_ids`, `attention_mask` and `labels` (-100 everywhere but at the label word).
+        """
+        before, after = self.template.removeprefix("{prompt}").strip().split("{text}")
+        ids = encode_behind(tokenizer, f" {before}{text}{after}")
+        bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
+        room = (max_length or len(ids) + 2) - 1 - len(bos)
+        if len(ids) > room:
+            tail = encode_behind(tokenizer, after)
+            if room <= len(tail):
+                raise ValueError(f"`max_length={max_length}` leaves no room for text beside the template; allow more.")
+            ids = ids[: room - len(tail)] + tail
+        ids = [*bos, *ids, self.label_token_ids(tokenizer)[label]]
+        return {
+            "input_ids": ids,
+            "attention_mask": [1] * len(ids),
+            "labels": [-100] * (len(ids) - 1) + ids[-1:],
+        }
+
+    def encode_dataset(
+        self, dataset: Any, tokenizer: Any, text: str = "sentence", label: str = "label", max_length: int | None = None
+    ) -> Any:
+        """A `datasets.Dataset` with columns `text` and `label` as inputs for Trainer (see `encode`)."""
+        return dataset.map(
+            lambda row: self.encode(tokenizer, row[text], row[label], max_length),
+            remove_columns=dataset.column_names,
+            desc="Filling the template",
+        )
+
+    def label_scores(self, tokenizer: Any) -> Any:
+        """For Trainer's `preprocess_logits_for_metrics`: the label words' logits at the answer, (batch, labels)."""
+        ids = self.label_token_ids(tokenizer)
+        return lambda logits, labels: answer_logits(logits, labels)[:, ids]
+
+    def accuracy(self, tokenizer: Any) -> Any:
+        """For Trainer's `compute_metrics`: share of rows whose label word scores highest; a tie counts as wrong."""
+        ids = self.label_token_ids(tokenizer)
+
+        def compute(prediction: Any) -> dict[str, float]:
+            scores, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+            answers = labels[np.arange(len(labels)), (labels != -100).argmax(1)]
+            gold = np.array([ids.index(answer) for answer in answers])
+            return {"accuracy": label_accuracy(torch.as_tensor(scores), torch.as_tensor(gold))}
+
+        return compute
+
+
+def answer_logits(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    """Logits that predict each row's first labelled token.
+
+    Args:
+        logits: (batch, prompt + length, vocabulary), any prompt length including 0, or a tuple beginning with it.
+        labels: (batch, length), -100 where nothing is to be predicted.
+
+    Returns:
+        (batch, vocabulary).
+    """
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    column = labels.ne(-100).int().argmax(dim=1) + logits.shape[1] - labels.shape[1] - 1
+    return logits[torch.arange(len(logits), device=logits.device), column.to(logits.device)]
+
+
+def label_accuracy(scores: Tensor, gold: Tensor) -> float:
+    """Share of rows, 0 to 1, whose gold label scores strictly highest.
+
+    Args:
+        scores: (rows, labels).
+        gold: (rows,).
+    """
+    best = scores.max(dim=1).values
+    unique = (scores == best.unsqueeze(1)).sum(dim=1) == 1
+    right = scores.gather(1, gold.unsqueeze(1)).squeeze(1) == best
+    return (right & unique).float().mean().item()
+
+
+def encode_behind(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` as it is tokenised behind other text, without special tokens.
+
+    Alone, sentencepiece tokenizers would add a blank that does not stand there behind a prompt.
+    """
+    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
+    ids: list[int] = tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
+    return ids[len(anchor) :]
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    return tokenizer.bos_token_id is not None and tokenizer(_ANCHOR)["input_ids"][0] == tokenizer.bos_token_id

@@ -1,0 +1,257 @@
+"""Tiny randomly initialised models, and helpers, for the tests that pin the stock libraries.
+
+Everything here is a fixture that hands out a function, so that no test file imports another one.
+Nothing reads the network or the user's caches.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+Build: TypeAlias = Callable[..., Any]
+
+VOCAB_SIZE = 64
+PAD, BOS, EOS = 0, 1, 2
+# Wide enough that a wrong position moves the logits by 0.1 and more, not by rounding.
+INIT_RANGE = 0.2
+
+# PEFT 0.21.2 reads a property that transformers 5.23 deprecates, in every `PeftModel.__init__`;
+# `test_peft_registration.py` pins that warning, all other tests ignore it.
+IGNORED_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.filterwarnings(IGNORED_WARNING))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that opens an outside connection fails at once instead of hanging."""
+
+    def refuse(self: socket.socket, address: object) -> None:
+        raise AssertionError(f"a contract test tried to connect to {address!r}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def seeded(model_class: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+    """Build with the same weights at every call, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model_class(config).eval()
+
+
+@pytest.fixture
+def gpt2() -> Build:
+    """`gpt2(model_class=GPT2LMHeadModel, **config)`: learned absolute positions, no dropout."""
+
+    def build(
+        model_class: type[PreTrainedModel] = GPT2LMHeadModel, **overrides: Any
+    ) -> PreTrainedModel:
+        shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64}
+        dropout = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+        special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+        settings = {"vocab_size": VOCAB_SIZE, "initializer_range": INIT_RANGE}
+        return seeded(
+            model_class, GPT2Config(**{**shape, **dropout, **special, **settings, **overrides})
+        )
+
+    return build
+
+
+@pytest.fixture
+def llama() -> Build:
+    """`llama(**config)`: rotary positions, head below `.model`, `loss_type == "ForCausalLM"`."""
+
+    def build(**overrides: Any) -> PreTrainedModel:
+        shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+        settings = {
+            "vocab_size": VOCAB_SIZE,
+            "max_position_embeddings": 64,
+            "initializer_range": INIT_RANGE,
+            "pad_token_id": PAD,
+        }
+        return seeded(LlamaForCausalLM, LlamaConfig(**{**shape, **heads, **settings, **overrides}))
+
+    return build
+
+
+@pytest.fixture
+def t5() -> Build:
+    """`t5(**config)`: encoder and decoder, relative positions, no dropout."""
+
+    def build(**overrides: Any) -> PreTrainedModel:
+        shape = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2}
+        settings = {
+            "vocab_size": VOCAB_SIZE,
+            "dropout_rate": 0.0,
+            "pad_token_id": PAD,
+            "decoder_start_token_id": PAD,
+        }
+        return seeded(T5ForConditionalGeneration, T5Config(**{**shape, **settings, **overrides}))
+
+    return build
+
+
+@pytest.fixture
+def bert() -> Build:
+    """`bert(model_class, **config)`: a bidirectional encoder, no dropout."""
+
+    def build(
+        model_class: type[PreTrainedModel] = BertForSequenceClassification, **overrides: Any
+    ) -> PreTrainedModel:
+        shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
+        dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        settings = {
+            "num_attention_heads": 2,
+            "vocab_size": VOCAB_SIZE,
+            "max_position_embeddings": 64,
+            "initializer_range": INIT_RANGE,
+        }
+        return seeded(model_class, BertConfig(**{**shape, **dropout, **settings, **overrides}))
+
+    return build
+
+
+@pytest.fixture
+def with_prompt() -> Build:
+    """`with_prompt(model, task_type="CAUSAL_LM", **config)`: stock prompt tuning, 4 tokens."""
+
+    def build(
+        model: PreTrainedModel, task_type: str | None = "CAUSAL_LM", **config: Any
+    ) -> PeftModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            settings = {"task_type": task_type, "num_virtual_tokens": 4, **config}
+            return get_peft_model(model, PromptTuningConfig(**settings))
+
+    return build
+
+
+@pytest.fixture
+def token_ids() -> Build:
+    """`token_ids(rows, length)`: ordinary tokens, none of them special, the same at every call."""
+
+    def build(rows: int, length: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.randint(3, VOCAB_SIZE, (rows, length), generator=generator)
+
+    return build
+
+
+@pytest.fixture
+def inputs_of() -> Build:
+    """`inputs_of(model, **forward_arguments)`: what the base model's forward receives."""
+
+    def record(model: PeftModel, **arguments: Any) -> dict[str, Any]:
+        received: dict[str, Any] = {}
+
+        def remember(
+            module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> None:
+            received.update(kwargs)
+
+        handle = model.get_base_model().register_forward_pre_hook(remember, with_kwargs=True)
+        try:
+            model(**arguments)
+        finally:
+            handle.remove()
+        return received
+
+    return record
+
+
+@pytest.fixture
+def tokenizer_dir(tmp_path: Path) -> Path:
+    """A word tokenizer on disk that puts `<s>` first; word `w7` has id 7."""
+    vocabulary = {"<pad>": PAD, "<s>": BOS, "</s>": EOS}
+    vocabulary |= {f"w{i}": i for i in range(3, VOCAB_SIZE)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", BOS)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+    path = tmp_path / "tokenizer"
+    tokenizer.save_pretrained(path)
+    return path
+
+
+class RememberGradients(TrainerCallback):
+    """Keeps the prompt's gradient as the optimizer is about to use it."""
+
+    def __init__(self) -> None:
+        self.gradients: list[torch.Tensor] = []
+
+    def on_pre_optimizer_step(self, *args: Any, model: PeftModel, **kwargs: Any) -> None:
+        gradient = model.prompt_encoder["default"].embedding.weight.grad
+        self.gradients.append(gradient.clone())
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Build:
+    """`make_trainer(model, rows, trainer_class=Trainer, trainer_options=None, **arguments)`."""
+
+    def build(
+        model: PeftModel,
+        rows: list[dict[str, Any]],
+        trainer_class: type[Trainer] = Trainer,
+        trainer_options: dict[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Trainer:
+        quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no"}
+        plain = {"optim": "sgd", "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
+        machine = {"use_cpu": True, "dataloader_pin_memory": False, "output_dir": str(tmp_path)}
+        args = TrainingArguments(**{**quiet, **plain, **machine, "max_steps": 1, **arguments})
+        return trainer_class(model=model, args=args, train_dataset=rows, **(trainer_options or {}))
+
+    return build
+
+
+@pytest.fixture
+def first_gradient(make_trainer: Build) -> Build:
+    """`first_gradient(model, rows, **make_trainer_arguments)`: gradient of the first update."""
+
+    def run(model: PeftModel, rows: list[dict[str, Any]], **options: Any) -> torch.Tensor:
+        memory = RememberGradients()
+        trainer = make_trainer(model, rows, **options)
+        trainer.add_callback(memory)
+        trainer.train()
+        return memory.gradients[0]
+
+    return run
