@@ -37,7 +37,7 @@ class SharedStep:
     hidden: Tensor
 
 
-class HeadTap:
+class _HeadTap:
     """Forward pre-hook: sees, and may cut down, what enters the language-model head."""
 
     def __init__(self, keep: Tensor | None) -> None:
@@ -53,9 +53,9 @@ class HeadTap:
 
 
 @contextmanager
-def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[HeadTap]:
+def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[_HeadTap]:
     """While open, `model`'s head runs on the positions where `keep` (batch, length) is true, and its input is seen."""
-    tap = HeadTap(keep)
+    tap = _HeadTap(keep)
     handle = model.get_output_embeddings().register_forward_pre_hook(tap)
     try:
         yield tap

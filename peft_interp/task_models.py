@@ -3,8 +3,8 @@
 Heads that give one output per token answer in the input's own order: row i of the logits is token i of the input, as
 the labels and the usual post-processing expect, and the prompt's rows come last. Shapes are stock PEFT's.
 
-These heads ignore `num_items_in_batch`, for which Trainer relies on them: in stock PEFT the gradient of four accumulated
-batches is four times that of one. Here the loss is the batch's mean times its share of the accumulated batch.
+These heads ignore `num_items_in_batch`, for which Trainer relies on them: in stock PEFT the gradient of four
+accumulated batches is four times that of one. Here the loss is the batch's mean times its share of the whole.
 """
 
 from __future__ import annotations

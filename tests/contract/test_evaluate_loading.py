@@ -147,9 +147,7 @@ def test_combine_takes_objects_and_hands_all_of_them_everything(
         both.compute(data=["a"], tokenizer=1)
 
 
-def test_modules_write_their_cache_directory_when_built(
-    write_metric: WriteMetric, tmp_path: Path
-) -> None:
+def test_modules_write_their_cache_directory_when_built(write_metric: WriteMetric, tmp_path: Path) -> None:
     """Promise: plain score functions exist beside the modules; building one touches the disk."""
     evaluate.load(str(write_metric("counter")))
     assert (tmp_path / "metrics" / "counter" / "default").is_dir()
@@ -157,9 +155,7 @@ def test_modules_write_their_cache_directory_when_built(
     assert (tmp_path / "elsewhere" / "counter" / "default").is_dir()
 
 
-def test_relative_name_shadows_the_hub(
-    write_metric: WriteMetric, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_name_shadows_the_hub(write_metric: WriteMetric, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: our docs pass a full path; a folder of that name in the working directory wins."""
     monkeypatch.chdir(write_metric("accuracy").parent)
     assert evaluate.load("accuracy").module_type == "measurement"

@@ -73,9 +73,7 @@ def test_unregistered_string_is_a_bare_key_error(alias_on_disk: Path, gpt2: Buil
         PeftModel.from_pretrained(gpt2(), alias_on_disk)
 
 
-def test_unknown_keys_give_one_warning(
-    alias_on_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_keys_give_one_warning(alias_on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: configs of later versions load; a portable copy must hold no key of ours."""
     monkeypatch.setitem(PEFT_TYPE_TO_CONFIG_MAPPING, "CONTRACT_PROMPT", PromptTuningConfig)
     with pytest.warns(UserWarning, match=r"\['extra_weight'\].*upgrade the PEFT") as caught:
@@ -91,9 +89,7 @@ def test_config_is_built_from_whatever_was_saved() -> None:
     assert AliasConfig.from_peft_type(extra_weight=1.0).extra_weight == 1.0
 
 
-def test_plain_config_file_holds_exactly_the_fields(
-    gpt2: Build, with_prompt: Build, tmp_path: Path
-) -> None:
+def test_plain_config_file_holds_exactly_the_fields(gpt2: Build, with_prompt: Build, tmp_path: Path) -> None:
     """Promise: the portable copy's adapter_config.json has these keys and no others."""
     with_prompt(gpt2()).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -139,9 +135,7 @@ def test_classification_grows_modules_to_save(gpt2: Build, tmp_path: Path) -> No
     assert again.peft_config["default"].modules_to_save == ["classifier", "score"] * 4
 
 
-def test_saving_sets_inference_mode_in_the_file_only(
-    gpt2: Build, with_prompt: Build, tmp_path: Path
-) -> None:
+def test_saving_sets_inference_mode_in_the_file_only(gpt2: Build, with_prompt: Build, tmp_path: Path) -> None:
     """Promise: `inference_mode` on disk is always true, so it cannot carry training state."""
     model = with_prompt(gpt2())
     model.save_pretrained(tmp_path)

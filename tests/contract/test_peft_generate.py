@@ -32,9 +32,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
-def test_every_step_warns_about_position_ids(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_every_step_warns_about_position_ids(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: ours uses the positions that `generate` computed, and is quiet."""
     model = with_prompt(gpt2())
     with warnings.catch_warnings(record=True) as caught:
@@ -112,9 +110,7 @@ def test_beams_repeat_rows_before_the_prompt_is_added(
 
 
 @ignore_dropped
-def test_left_padding_changes_the_first_generated_score(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_left_padding_changes_the_first_generated_score(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: a row generates the same alone and in a padded batch; in stock it does not."""
     model, ids = with_prompt(gpt2()), token_ids(1, 5)
     rows = torch.cat([ids.new_zeros(1, 3), ids], dim=1)
@@ -165,18 +161,14 @@ def test_static_cache_is_broken(
     assert "cache_position" not in signature.parameters
 
 
-def test_generate_from_embeddings_is_refused(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_generate_from_embeddings_is_refused(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: `generate(inputs_embeds=...)` is not offered; stock's signature hides support."""
     model = with_prompt(gpt2())
     with pytest.raises(ValueError, match="doesn't have its forwarding implemented"):
         model.generate(inputs_embeds=model.word_embeddings(token_ids(1, 5)), max_new_tokens=1)
 
 
-def test_encoder_decoder_takes_keywords_only(
-    t5: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_encoder_decoder_takes_keywords_only(t5: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: ours keeps stock's call for SEQ_2_SEQ_LM: `generate(input_ids=...)`."""
     model, ids = with_prompt(t5(), "SEQ_2_SEQ_LM"), token_ids(1, 5)
     with pytest.raises(TypeError, match="takes 1 positional argument"):

@@ -38,9 +38,7 @@ def test_from_pretrained_refuses_to_train(gpt2: Build, saved: Path) -> None:
         PeftModel.from_pretrained(gpt2(), saved, is_trainable=True)
 
 
-def test_load_adapter_under_a_new_name_refuses_to_train(
-    gpt2: Build, with_prompt: Build, saved: Path
-) -> None:
+def test_load_adapter_under_a_new_name_refuses_to_train(gpt2: Build, with_prompt: Build, saved: Path) -> None:
     """Promise: we continue through an adapter that exists, never through a new name."""
     with pytest.raises(ValueError, match=REFUSAL):
         with_prompt(gpt2()).load_adapter(saved, "new", is_trainable=True)
@@ -116,9 +114,7 @@ def test_deep_copy_is_whole(gpt2: Build, with_prompt: Build) -> None:
     assert model.base_model_prepare_inputs_for_generation.__self__ is model.base_model
 
 
-def test_disabling_swaps_instance_attributes(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_disabling_swaps_instance_attributes(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: `disable_adapter` reaches the bare base through any `forward` we define."""
     model = with_prompt(gpt2())
     ids = token_ids(1, 5)

@@ -58,9 +58,7 @@ def padding_error(model: PeftModel, ids: torch.Tensor, side: str) -> float:
     return (logits[:, last] - alone[:, -1]).abs().max().item()
 
 
-def test_prompt_stands_before_the_pads(
-    gpt2: Build, with_prompt: Build, token_ids: Build, inputs_of: Build
-) -> None:
+def test_prompt_stands_before_the_pads(gpt2: Build, with_prompt: Build, token_ids: Build, inputs_of: Build) -> None:
     """Promise: ours puts the prompt next to the text; stock builds prompt | pads | text."""
     model = with_prompt(gpt2())
     rows, mask = padded(token_ids(2, 5), "left")
@@ -75,17 +73,13 @@ def test_prompt_stands_before_the_pads(
     assert "position_ids" not in received
 
 
-def test_logits_are_longer_than_the_input(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_logits_are_longer_than_the_input(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: logits we return to the user have exactly stock's shape, prompt included."""
     logits = with_prompt(gpt2())(input_ids=token_ids(2, 5)).logits
     assert logits.shape == (2, PROMPT + 5, 64)
 
 
-def test_input_embeddings_may_replace_ids(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_input_embeddings_may_replace_ids(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: `inputs_embeds` works wherever `input_ids` does, as in stock."""
     model, ids = with_prompt(gpt2()), token_ids(2, 5)
     by_ids = model(input_ids=ids).logits
@@ -94,9 +88,7 @@ def test_input_embeddings_may_replace_ids(
         model(labels=ids)
 
 
-def test_position_ids_are_dropped(
-    gpt2: Build, with_prompt: Build, token_ids: Build, inputs_of: Build
-) -> None:
+def test_position_ids_are_dropped(gpt2: Build, with_prompt: Build, token_ids: Build, inputs_of: Build) -> None:
     """Promise: ours takes positions from the mask; stock throws the caller's away."""
     model, ids = with_prompt(gpt2()), token_ids(1, 5)
     with pytest.warns(UserWarning, match="Ignoring position ids"):
@@ -168,9 +160,7 @@ def test_prompt_stands_before_bos(llama: Build, with_prompt: Build, token_ids: B
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_encoder_decoder_left_padding_breaks_stock(
-    t5: Build, with_prompt: Build, token_ids: Build, side: str
-) -> None:
+def test_encoder_decoder_left_padding_breaks_stock(t5: Build, with_prompt: Build, token_ids: Build, side: str) -> None:
     """Promise: relative positions (T5) count columns, so only moving the prompt can help there."""
     model, ids = with_prompt(t5(), "SEQ_2_SEQ_LM").eval(), token_ids(1, 5)
     rows, mask = padded(ids, side)

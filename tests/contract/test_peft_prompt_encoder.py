@@ -64,9 +64,7 @@ def test_inference_mode_reads_the_weight_and_bypasses_forward(recorded: PeftMode
     assert torch.equal(prompts, encoder.embedding.weight.repeat(3, 1, 1))
 
 
-def test_every_encoder_parameter_receives_a_gradient(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_every_encoder_parameter_receives_a_gradient(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: our encoder has no frozen or unused parameter (PEFT's own suite, DDP)."""
     model = with_prompt(gpt2())
     ids = token_ids(2, 5)
@@ -98,9 +96,7 @@ def test_gradient_checkpointing_reaches_the_prompt(
     for model in (plain, checkpointed):
         model.train()
         model(input_ids=ids, labels=ids).loss.backward()
-    first, second = (
-        m.prompt_encoder["default"].embedding.weight.grad for m in (plain, checkpointed)
-    )
+    first, second = (m.prompt_encoder["default"].embedding.weight.grad for m in (plain, checkpointed))
     torch.testing.assert_close(first, second)
 
 
@@ -116,9 +112,7 @@ def test_narrow_word_embeddings_break_the_stock_width(with_prompt: Build, token_
     assert told(input_ids=token_ids(1, 5)).logits.shape == (1, 9, 64)
 
 
-def test_word_embeddings_are_found_by_vocabulary_size(
-    t5: Build, bert: Build, with_prompt: Build
-) -> None:
+def test_word_embeddings_are_found_by_vocabulary_size(t5: Build, bert: Build, with_prompt: Build) -> None:
     """Promise: our table is the module PEFT found; for T5 that is the encoder's own."""
     model = with_prompt(t5(), "SEQ_2_SEQ_LM")
     assert model.transformer_backbone_name == "encoder"
@@ -140,9 +134,7 @@ def test_scaled_word_embeddings_scale_in_the_module(with_prompt: Build) -> None:
     assert (prompt[:, None] == looked_up[None]).all(-1).any(-1).all()
 
 
-def test_encoder_decoder_gets_twice_the_rows_and_uses_half(
-    t5: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_encoder_decoder_gets_twice_the_rows_and_uses_half(t5: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: ours keeps one prompt for SEQ_2_SEQ_LM; stock trains rows that nothing reads."""
     model = with_prompt(t5(), "SEQ_2_SEQ_LM")
     assert model.peft_config["default"].num_transformer_submodules == 2
@@ -157,9 +149,7 @@ def test_encoder_decoder_gets_twice_the_rows_and_uses_half(
     assert single.generate(input_ids=ids, max_new_tokens=2).shape == (2, 3)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("w5 w6", [1, 5, 6, 1]), ("w5 w6 w7 w8", [1, 5, 6, 7])]
-)
+@pytest.mark.parametrize(("text", "expected"), [("w5 w6", [1, 5, 6, 1]), ("w5 w6 w7 w8", [1, 5, 6, 7])])
 def test_text_initialisation_is_silent_about_what_it_changes(
     gpt2: Build, with_prompt: Build, tokenizer_dir: Path, text: str, expected: list[int]
 ) -> None:

@@ -40,14 +40,10 @@ def test_peft_type_is_a_closed_enum() -> None:
 def test_register_peft_method_refuses_new_names() -> None:
     """Promise: registration.py writes dictionary rows, because PEFT's own function refuses us."""
     with pytest.raises(ValueError, match="Unknown PEFT type CONTRACT_PROMPT"):
-        register_peft_method(
-            name="contract_prompt", config_cls=PromptTuningConfig, model_cls=PromptEmbedding
-        )
+        register_peft_method(name="contract_prompt", config_cls=PromptTuningConfig, model_cls=PromptEmbedding)
 
 
-def test_setup_prompt_encoder_refuses_types_outside_the_enum(
-    gpt2: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setup_prompt_encoder_refuses_types_outside_the_enum(gpt2: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: in memory our config stays PROMPT_TUNING; a tuner row alone is not enough."""
     monkeypatch.setitem(PEFT_TYPE_TO_TUNER_MAPPING, "CONTRACT_PROMPT", PromptEmbedding)
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
@@ -59,9 +55,7 @@ def test_setup_prompt_encoder_refuses_types_outside_the_enum(
 def test_a_string_key_and_an_enum_key_are_one_key() -> None:
     """Promise: the row "INTERP_PROMPT" is found by the string in adapter_config.json."""
     assert hash(PROMPT_TUNING) == hash("PROMPT_TUNING")
-    assert (
-        PEFT_TYPE_TO_CONFIG_MAPPING["PROMPT_TUNING"] is PEFT_TYPE_TO_CONFIG_MAPPING[PROMPT_TUNING]
-    )
+    assert PEFT_TYPE_TO_CONFIG_MAPPING["PROMPT_TUNING"] is PEFT_TYPE_TO_CONFIG_MAPPING[PROMPT_TUNING]
     assert PEFT_TYPE_TO_CONFIG_MAPPING["PROMPT_TUNING"] is PromptTuningConfig
 
 

@@ -51,12 +51,8 @@ def extra_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hook_signatures() -> None:
     """Promise: latent and ids travel through these two hooks (PEFT >= 0.21)."""
     get = inspect.signature(BasePromptEncoder._get_adapter_state_dict)
-    assert list(get.parameters) == [
-        *("model", "config", "adapter_name", "state_dict", "unwanted_adapter_names")
-    ]
-    assert isinstance(
-        inspect.getattr_static(BasePromptEncoder, "_get_adapter_state_dict"), classmethod
-    )
+    assert list(get.parameters) == [*("model", "config", "adapter_name", "state_dict", "unwanted_adapter_names")]
+    assert isinstance(inspect.getattr_static(BasePromptEncoder, "_get_adapter_state_dict"), classmethod)
     load = inspect.signature(BasePromptEncoder._load_adapter_state_dict)
     assert list(load.parameters) == ["self", "state_dict"]
     assert issubclass(PromptEmbedding, BasePromptEncoder)
@@ -78,9 +74,7 @@ def test_saving_asks_the_registered_class(gpt2: Build, with_prompt: Build) -> No
 
 
 @pytest.mark.usefixtures("extra_encoder")
-def test_loading_asks_the_encoder_itself_with_everything(
-    gpt2: Build, with_prompt: Build, tmp_path: Path
-) -> None:
+def test_loading_asks_the_encoder_itself_with_everything(gpt2: Build, with_prompt: Build, tmp_path: Path) -> None:
     """Promise: our encoder finds its keys in one dictionary, beside those of a trained head."""
     base = gpt2(GPT2ForSequenceClassification, num_labels=2)
     with_prompt(base, "SEQ_CLS").save_pretrained(tmp_path)

@@ -17,16 +17,12 @@ from transformers import (
 Build = Callable[..., Any]
 
 
-def test_classification_loss_is_the_plain_task_loss(
-    bert: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_classification_loss_is_the_plain_task_loss(bert: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: with weight 0, and in evaluation, our SEQ_CLS loss is cross-entropy alone."""
     model, labels = with_prompt(bert(num_labels=3), "SEQ_CLS"), torch.tensor([0, 2])
     output = model(input_ids=token_ids(2, 5), labels=labels)
     assert output.logits.shape == (2, 3)
-    torch.testing.assert_close(
-        output.loss, torch.nn.functional.cross_entropy(output.logits, labels)
-    )
+    torch.testing.assert_close(output.loss, torch.nn.functional.cross_entropy(output.logits, labels))
 
 
 def test_classification_trains_the_head(bert: Build, with_prompt: Build) -> None:
@@ -40,25 +36,19 @@ def test_classification_trains_the_head(bert: Build, with_prompt: Build) -> None
 
 
 @torch.no_grad()
-def test_decoder_classification_pools_a_pad(
-    gpt2: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_decoder_classification_pools_a_pad(gpt2: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: ours classifies the last real token; stock, given embeddings, the last column."""
     base = gpt2(GPT2ForSequenceClassification, num_labels=2)
     ids = token_ids(1, 5)
     rows = torch.cat([ids, ids.new_zeros(1, 3)], dim=1)
     mask = (rows > 0).long()
-    torch.testing.assert_close(
-        base(rows, attention_mask=mask).logits, base(ids).logits, rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(base(rows, attention_mask=mask).logits, base(ids).logits, rtol=0, atol=1e-4)
     model = with_prompt(base, "SEQ_CLS").eval()
     alone = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     assert (model(input_ids=rows, attention_mask=mask).logits - alone).abs().max() > 0.1
 
 
-def test_token_classification_refuses_labels_of_the_input(
-    bert: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_token_classification_refuses_labels_of_the_input(bert: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: ours pads TOKEN_CLS labels for the prompt; in stock the user has to."""
     model = with_prompt(bert(BertForTokenClassification, num_labels=3), "TOKEN_CLS")
     ids = token_ids(2, 5)
@@ -81,17 +71,13 @@ def test_question_answering_positions_are_not_shifted(
     assert model(**batch).start_logits.shape == (2, 9)
 
 
-def test_feature_extraction_returns_prompt_columns(
-    bert: Build, with_prompt: Build, token_ids: Build
-) -> None:
+def test_feature_extraction_returns_prompt_columns(bert: Build, with_prompt: Build, token_ids: Build) -> None:
     """Promise: our FEATURE_EXTRACTION output keeps stock's length, prompt included."""
     model = with_prompt(bert(BertModel), "FEATURE_EXTRACTION")
     assert model(input_ids=token_ids(2, 5)).last_hidden_state.shape == (2, 9, 32)
 
 
-def test_token_types_are_padded_with_zeros(
-    bert: Build, with_prompt: Build, token_ids: Build, inputs_of: Build
-) -> None:
+def test_token_types_are_padded_with_zeros(bert: Build, with_prompt: Build, token_ids: Build, inputs_of: Build) -> None:
     """Promise: ours gives prompt columns token type 0 where a task passes token types."""
     model, ids = with_prompt(bert(num_labels=2), "SEQ_CLS"), token_ids(1, 5)
     received = inputs_of(model, input_ids=ids, token_type_ids=torch.ones_like(ids))

@@ -19,9 +19,7 @@ def rows(token_ids: Build) -> Rows:
     return [{"input_ids": row, "labels": row} for row in token_ids(8, 6)]
 
 
-def shifted_loss(
-    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
-) -> torch.Tensor:
+def shifted_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
     """The usual `compute_loss_func`: logits and labels are taken to have one length."""
     logits = outputs.logits[:, :-1].flatten(0, 1)
     return torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten())
@@ -30,9 +28,7 @@ def shifted_loss(
 def test_compute_loss_signature() -> None:
     """Promise: our trainer overrides this method, with these names and defaults."""
     parameters = inspect.signature(Trainer.compute_loss).parameters
-    assert list(parameters) == [
-        *("self", "model", "inputs", "return_outputs", "num_items_in_batch")
-    ]
+    assert list(parameters) == [*("self", "model", "inputs", "return_outputs", "num_items_in_batch")]
     assert parameters["return_outputs"].default is False
     assert parameters["num_items_in_batch"].default is None
     trainer = inspect.signature(Trainer.__init__).parameters
@@ -68,9 +64,7 @@ def test_label_smoothing_crashes(
         trainer.train()
 
 
-def test_compute_loss_func_crashes(
-    gpt2: Build, with_prompt: Build, make_trainer: Build, rows: Rows
-) -> None:
+def test_compute_loss_func_crashes(gpt2: Build, with_prompt: Build, make_trainer: Build, rows: Rows) -> None:
     """Promise: `compute_loss_func` sees logits as long as the labels, or is refused in words."""
     options = {"compute_loss_func": shifted_loss}
     trainer = make_trainer(with_prompt(gpt2()), rows, trainer_options=options)
@@ -88,9 +82,7 @@ def test_neftune_needs_a_base_with_an_inner_model(
     assert result.global_step == 1
 
 
-def test_metrics_see_prompt_columns(
-    gpt2: Build, with_prompt: Build, make_trainer: Build, rows: Rows
-) -> None:
+def test_metrics_see_prompt_columns(gpt2: Build, with_prompt: Build, make_trainer: Build, rows: Rows) -> None:
     """Promise: our docs say how `compute_metrics` aligns: logits (n, prompt + length, vocab)."""
     shapes: list[tuple[int, ...]] = []
 

@@ -1,4 +1,4 @@
-"""Tiny randomly initialised models, and helpers, for the tests that pin the stock libraries.
+"""Tiny randomly initialised models, and helpers, for all tests.
 
 Everything here is a fixture that hands out a function, so that no test file imports another one.
 Nothing reads the network or the user's caches.
@@ -38,26 +38,18 @@ PAD, BOS, EOS = 0, 1, 2
 # Wide enough that a wrong position moves the logits by 0.1 and more, not by rounding.
 INIT_RANGE = 0.2
 
-# PEFT 0.21.2 reads a property that transformers 5.23 deprecates, in every `PeftModel.__init__`;
-# `test_peft_registration.py` pins that warning, all other tests ignore it.
-IGNORED_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.filterwarnings(IGNORED_WARNING))
-
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that opens an outside connection fails at once instead of hanging."""
+    connect = socket.socket.connect
 
-    def refuse(self: socket.socket, address: object) -> None:
-        raise AssertionError(f"a contract test tried to connect to {address!r}")
+    def only_here(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to connect to {address!r}")
+        connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", only_here)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
@@ -79,16 +71,12 @@ def seeded(model_class: type[PreTrainedModel], config: Any) -> PreTrainedModel:
 def gpt2() -> Build:
     """`gpt2(model_class=GPT2LMHeadModel, **config)`: learned absolute positions, no dropout."""
 
-    def build(
-        model_class: type[PreTrainedModel] = GPT2LMHeadModel, **overrides: Any
-    ) -> PreTrainedModel:
+    def build(model_class: type[PreTrainedModel] = GPT2LMHeadModel, **overrides: Any) -> PreTrainedModel:
         shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64}
         dropout = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
         special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
         settings = {"vocab_size": VOCAB_SIZE, "initializer_range": INIT_RANGE}
-        return seeded(
-            model_class, GPT2Config(**{**shape, **dropout, **special, **settings, **overrides})
-        )
+        return seeded(model_class, GPT2Config(**{**shape, **dropout, **special, **settings, **overrides}))
 
     return build
 
@@ -132,9 +120,7 @@ def t5() -> Build:
 def bert() -> Build:
     """`bert(model_class, **config)`: a bidirectional encoder, no dropout."""
 
-    def build(
-        model_class: type[PreTrainedModel] = BertForSequenceClassification, **overrides: Any
-    ) -> PreTrainedModel:
+    def build(model_class: type[PreTrainedModel] = BertForSequenceClassification, **overrides: Any) -> PreTrainedModel:
         shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
         dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         settings = {
@@ -152,9 +138,7 @@ def bert() -> Build:
 def with_prompt() -> Build:
     """`with_prompt(model, task_type="CAUSAL_LM", **config)`: stock prompt tuning, 4 tokens."""
 
-    def build(
-        model: PreTrainedModel, task_type: str | None = "CAUSAL_LM", **config: Any
-    ) -> PeftModel:
+    def build(model: PreTrainedModel, task_type: str | None = "CAUSAL_LM", **config: Any) -> PeftModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             settings = {"task_type": task_type, "num_virtual_tokens": 4, **config}
@@ -181,9 +165,7 @@ def inputs_of() -> Build:
     def record(model: PeftModel, **arguments: Any) -> dict[str, Any]:
         received: dict[str, Any] = {}
 
-        def remember(
-            module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> None:
+        def remember(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             received.update(kwargs)
 
         handle = model.get_base_model().register_forward_pre_hook(remember, with_kwargs=True)
@@ -204,9 +186,7 @@ def tokenizer_dir(tmp_path: Path) -> Path:
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", BOS)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
     path = tmp_path / "tokenizer"
     tokenizer.save_pretrained(path)
     return path
