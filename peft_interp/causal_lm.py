@@ -21,6 +21,7 @@ from peft_interp.prompt_model import PromptModelMixin
 from peft_interp.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
 
 _CONSUMED = ("token_type_ids", "task_ids", "use_cache", "return_dict", "output_attentions", "output_hidden_states")
+_PLAIN_ONLY = ("output_attentions", "output_hidden_states", "output_router_logits", "past_key_values", "logits_to_keep")
 
 
 class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # type: ignore[misc]
@@ -67,7 +68,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         """As `transformers`' generate behind the prompt; returns the input's ids and the new ones, not the prompt."""
         if not self._readable_prompt_active or self._adapters_disabled:
             return super().generate(*args, **kwargs)
-        _, prompt = self._prompt()
+        with torch.no_grad():  # a prompt without gradient enters as ids, which generate's penalties can see
+            _, prompt = self._prompt()
         return generate_after_prompt(self.base_model, lambda **text: self._compose(prompt, **text), *args, **kwargs)
 
     def _plain_pass(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
@@ -97,7 +99,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     def _may_share(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
-        wants_more = any(kwargs.get(name) for name in ("output_attentions", "output_hidden_states", "past_key_values"))
+        wants_more = any(kwargs.get(name) for name in _PLAIN_ONLY)
         given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
         return (
             self.active_peft_config.share_prefix

@@ -61,6 +61,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._projected: Tensor | None = None  # the latent that `ids` belongs to
         self._unchanged_steps = 0
         self._warned_stuck = False
+        self.placed_by_ours = False  # set by our models, which put the prompt behind BOS and padding
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
         with gather_params_ctx(word_embeddings.parameters()):
@@ -91,7 +92,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
         ids = initial_ids(config, self._allowed, tokenizer)
         if ids is None:
             return torch.randn(config.num_virtual_tokens or 0, table.shape[1])
-        return table.detach()[ids.to(table.device)].float().clone()
+        return self._vectors_of(ids).float()
+
+    @torch.no_grad()
+    def _vectors_of(self, ids: Tensor) -> Tensor:
+        """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
+        ids = ids.to(self.table.device)
+        return (self.table[ids] if self.config.projects else self.word_embeddings(ids)).detach().clone()
 
     def _filter(self, tokenizer: Any | None) -> Tensor:
         config = self.config
@@ -135,7 +142,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
         with torch.no_grad(), gather_params_ctx(self.word_embeddings.parameters()):
             rows = self.table[ids.to(self.table.device)].to(self.latent.device)
-            vectors = self.word_embeddings(ids.to(self.table.device)).to(self.latent.device)
+            vectors = self.word_embeddings(ids.to(self.table.device)).detach().to(self.latent.device)
         return Prompt(vectors=straight_through(self.latent, vectors), rows=straight_through(self.latent, rows), ids=ids)
 
     @torch.no_grad()
@@ -200,8 +207,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """
         if ids.shape != self.ids.shape:
             raise ValueError(f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}.")
-        rows = self.table[ids.to(self.table.device)].to(self.latent.device)
-        self.latent.copy_(rows.float())
+        self.latent.copy_(self._vectors_of(ids))
         self.ids.copy_(ids)
         self._projected = self.latent.detach().clone()
 
@@ -218,14 +224,39 @@ class InterpPromptEmbedding(BasePromptEncoder):
             **{name: getattr(encoder, attribute).cpu().clone() for name, attribute in _SAVED_BUFFERS.items()},
         }
 
-    def _load_adapter_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """PEFT's loading hook: check everything first, then copy.
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """PEFT's hook before anything of the checkpoint is written: a bad one leaves the model as it was.
 
         Raises:
             ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
         """
-        targets = {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}
-        for name, target in targets.items():
+        model.prompt_encoder[adapter_name].check_state(state_dict)
+        return state_dict
+
+    def _load_adapter_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """PEFT's loading hook.
+
+        Raises:
+            ValueError: as `check_state`.
+        """
+        self.check_state(state_dict)
+        for name, target in self._saved_tensors().items():
+            target.copy_(state_dict[name])
+        self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
+
+    def _saved_tensors(self) -> dict[str, Tensor]:
+        return {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}
+
+    def check_state(self, state_dict: dict[str, Tensor]) -> None:
+        """Whether saved tensors fit this prompt.
+
+        Raises:
+            ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
+        """
+        for name, target in self._saved_tensors().items():
             if name not in state_dict:
                 raise ValueError(
                     f"the checkpoint has no tensor {name!r} (it has {sorted(state_dict)}); it is incomplete or not "
@@ -236,14 +267,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
                     f"tensor {name!r} has shape {tuple(state_dict[name].shape)}, this prompt needs "
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
-        if not bool((state_dict["prompt_ids"] < self.table.shape[0]).all()):
-            raise ValueError(
-                f"the checkpoint's prompt ids {state_dict['prompt_ids'].tolist()} do not fit a vocabulary of "
-                f"{self.table.shape[0]}; load the base model it was trained on."
-            )
-        for name, target in targets.items():
-            target.copy_(state_dict[name])
-        self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
+        for name in ("prompt_ids", "best_prompt_ids"):
+            ids = state_dict[name]
+            if not bool(((ids >= 0) & (ids < self.table.shape[0])).all()):
+                raise ValueError(
+                    f"the checkpoint's {name!r} {ids.tolist()} do not fit a vocabulary of {self.table.shape[0]}; load "
+                    "the base model it was trained on."
+                )
 
 
 _SAVED_BUFFERS = {
@@ -264,7 +294,16 @@ class _EffectivePrompt(nn.Module):
     @property
     def weight(self) -> Tensor:
         """(prompt, dim)."""
-        return self._encoder[0].prompt().vectors
+        encoder = self._encoder[0]
+        if not encoder.placed_by_ours:
+            encoder.placed_by_ours = True
+            warnings.warn(
+                "this InterpPrompt adapter was added to a model made for another config, which puts the prompt in "
+                "front of BOS and padding, so adapter and text differ there. Make the model with the InterpPrompt "
+                "adapter first and add the others to it.",
+                stacklevel=2,
+            )
+        return encoder.prompt().vectors
 
 
 def _needs_tokenizer(config: InterpPromptConfig) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from peft_interp.layout import PromptLayout
 from peft_interp.model_inputs import Composed
 
 
@@ -18,7 +20,7 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
     Args:
         base_model: causal LM.
         compose: makes the model's inputs of `input_ids`, `inputs_embeds` and `attention_mask`.
-        args: the input ids may come first, as in `transformers`.
+        args: as in `transformers`, the input ids first.
         kwargs: anything `generate` takes. Lengths count the given input and the new tokens, not the prompt.
 
     Returns:
@@ -28,21 +30,24 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
     Raises:
         ValueError: no input, and the model has no BOS token to begin with.
     """
-    input_ids = args[0] if args else kwargs.pop("inputs", kwargs.pop("input_ids", None))
-    embeds = kwargs.pop("inputs_embeds", None)
+    kwargs = named_arguments(base_model, args, kwargs)
+    input_ids, embeds = kwargs.pop("input_ids", None), kwargs.pop("inputs_embeds", None)
     if embeds is not None:
         input_ids = None
     elif input_ids is None:
         input_ids = _begin(base_model)
     mask = kwargs.pop("attention_mask", None)
     if mask is None:
-        mask = _attended(base_model, input_ids, embeds)
+        mask = attended(base_model.generation_config, input_ids, embeds)
     for derived in ("position_ids", "token_type_ids", "task_ids"):
         kwargs.pop(derived, None)
     composed = compose(input_ids=input_ids, inputs_embeds=embeds, attention_mask=mask)
     kwargs.update(_longer(base_model, kwargs, composed.layout.prompt_length))
-    output = base_model.generate(*args[1:], **composed.inputs, **kwargs)
-    given_length = composed.layout.order.shape[1] if "input_ids" in composed.inputs else 0
+    inputs = composed.inputs
+    if input_ids is not None and "input_ids" not in inputs:
+        inputs = {**inputs, "input_ids": _seen_by_penalties(composed.layout, input_ids)}
+    output = base_model.generate(**inputs, **kwargs)
+    given_length = composed.layout.order.shape[1] if "input_ids" in inputs else 0
 
     def without_prompt(sequences: Tensor) -> Tensor:
         new = sequences[:, given_length:]
@@ -57,6 +62,19 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
     return output
 
 
+def named_arguments(base_model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a `generate` call by name, the input ids as `input_ids`."""
+    named = {**kwargs, **dict(zip(inspect.signature(base_model.generate).parameters, args, strict=False))}
+    inputs = named.pop("inputs", None)
+    return named if inputs is None else {**named, "input_ids": inputs}
+
+
+def _seen_by_penalties(layout: PromptLayout, input_ids: Tensor) -> Tensor:
+    """Ids of rows that enter as vectors; a soft prompt's columns repeat a token of the row, as it has none itself."""
+    own = input_ids.gather(1, layout.start.to(input_ids.device).clamp_max(input_ids.shape[1] - 1).unsqueeze(1))
+    return layout.insert(own.expand(-1, layout.prompt_length), input_ids)
+
+
 def _begin(base_model: Any) -> Tensor:
     bos = base_model.generation_config.bos_token_id
     if bos is None:
@@ -64,12 +82,20 @@ def _begin(base_model: Any) -> Tensor:
     return torch.tensor([[bos]], device=base_model.device)
 
 
-def _attended(base_model: Any, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
-    """The mask that `generate` would infer: padding is what equals a pad token that is not also EOS."""
+def attended(settings: Any, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+    """The mask that `generate` would infer: padding is what equals a pad token that is not also EOS.
+
+    Args:
+        settings: names `pad_token_id` and `eos_token_id`; a generation config or a model config.
+        input_ids: (batch, length), or None with `embeds`, which hide their padding.
+        embeds: (batch, length, dim) or None.
+
+    Returns:
+        (batch, length).
+    """
     if input_ids is None:
         assert embeds is not None
         return torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
-    settings = base_model.generation_config
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     if settings.pad_token_id is None or settings.pad_token_id in ends:
         return torch.ones_like(input_ids)

@@ -124,10 +124,21 @@ class PromptModelMixin(Base):
         if config.special_token_ids is None:
             config.special_token_ids = named_token_ids(self.base_model.config, _SPECIAL_NAMES)
         super()._setup_prompt_encoder(adapter_name)
+        self._encoder(adapter_name).placed_by_ours = True
         if config.leading_token_ids is None:
             config.leading_token_ids = named_token_ids(self.base_model.config, ("bos",))
         _check_length(config, self.base_model.config)
         _check_fingerprint(config, self._encoder(adapter_name).table, self.base_model)
+
+    def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """As PEFT's; a checkpoint that does not fit leaves no half-loaded adapter behind."""
+        known = adapter_name in self.peft_config
+        try:
+            return super().load_adapter(model_id, adapter_name, *args, **kwargs)
+        except Exception:
+            if not known and adapter_name in self.peft_config:
+                self.delete_adapter(adapter_name)
+            raise
 
     def _encoder(self, adapter_name: str | None) -> InterpPromptEmbedding:
         name = adapter_name or self.active_adapter
@@ -185,7 +196,8 @@ class PromptModelMixin(Base):
             nll = task_model_nll(encoder, prompt, head, logits, hidden, sides)
         encoder.statistics["prompt_nll"] = nll.detach()
         step = int(encoder.step)
-        if step % _GRADIENT_NORM_EVERY == 0 and not recomputes_activations(self.base_model):
+        differentiable = nll.requires_grad and encoder.latent.requires_grad
+        if step % _GRADIENT_NORM_EVERY == 0 and differentiable and not recomputes_activations(self.base_model):
             (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
             encoder.statistics["perplexity_gradient_norm"] = (
                 gradient.norm() if gradient is not None else torch.tensor(0.0)

@@ -45,7 +45,8 @@ def register() -> None:
 
 
 def _is_ours(config: Any) -> bool:
-    return getattr(type(config), "__name__", "") == InterpPromptConfig.__name__  # true for a reloaded class as well
+    # by name, so that it is true for a reloaded class as well; subclasses count
+    return any(base.__name__ == InterpPromptConfig.__name__ for base in type(config).__mro__)
 
 
 def _before(registered: type) -> type:
@@ -72,5 +73,14 @@ def _encoder_dispatcher(registered: type) -> type:
         chosen: Any = InterpPromptEmbedding if _is_ours(config) else previous
         return chosen._get_adapter_state_dict(model, config, *args, **kwargs)
 
-    members = {"__new__": new, "_get_adapter_state_dict": classmethod(adapter_state), "_peft_interp_previous": previous}
+    def before_loading(cls: type, model: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+        chosen: Any = InterpPromptEmbedding if _is_ours(config) else previous
+        return chosen._remap_adapter_state_dict_for_load(model, config, *args, **kwargs)
+
+    members = {
+        "__new__": new,
+        "_get_adapter_state_dict": classmethod(adapter_state),
+        "_remap_adapter_state_dict_for_load": classmethod(before_loading),
+        "_peft_interp_previous": previous,
+    }
     return type(previous.__name__, (previous,), members)

@@ -67,7 +67,7 @@ def can_share_prefix(model: Any) -> bool:
     """Whether a causal LM can continue from an expanded cache with exactly the plain result.
 
     It needs a head of its own, the stock causal loss, ordinary attention in all layers (no sliding window, no recurrent
-    state), and no gradient checkpointing, which forbids caches.
+    state), no further loss of its own (mixtures of experts), and no gradient checkpointing, which forbids caches.
     """
     parameters = inspect.signature(model.forward).parameters
     if not {"past_key_values", "attention_mask"} <= set(parameters) or "position_ids" not in parameters:
@@ -76,7 +76,7 @@ def can_share_prefix(model: Any) -> bool:
         return False
     if recomputes_activations(model) or model.get_output_embeddings() is None:
         return False
-    if getattr(model, "_is_stateful", False):
+    if getattr(model, "_is_stateful", False) or getattr(model.config, "output_router_logits", False):
         return False
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
@@ -119,7 +119,7 @@ def shared_prefix_step(
     first = text_mask.ne(0).int().argmax(dim=1, keepdim=True)  # (batch, 1) first text column
     from_prefix = labels.gather(1, first).squeeze(1)  # (batch,) labels that the prompt's last position predicts
     shifted = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]  # column j predicts label j + 1
-    keep = (shifted != -100) & text_mask.ne(0)
+    keep = (shifted != -100) & text_mask.ne(0).cumsum(dim=1).gt(0)  # padding behind the text may carry labels
 
     keep_prefix = torch.zeros(1, len(prefix), dtype=torch.bool)
     keep_prefix[:, prompt_start if all_logits else len(prefix) - 1 :] = True

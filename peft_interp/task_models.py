@@ -22,8 +22,9 @@ from peft import (
 from torch import Tensor
 
 from peft_interp.fluency import batch_share
+from peft_interp.generation import attended, named_arguments
 from peft_interp.layout import PromptLayout
-from peft_interp.model_inputs import check_positions
+from peft_interp.model_inputs import Composed, check_positions
 from peft_interp.prompt_model import PromptModelMixin
 
 Arranged = dict[str, Tensor]
@@ -54,11 +55,10 @@ class TaskModelMixin(PromptModelMixin):
         kwargs = {k: v for k, v in kwargs.items() if k != "task_ids" and v is not None}
         encoder, prompt = self._prompt()
         reads_last = hasattr(self.base_model, "score")  # a causal model with a classifier, which pools the last token
-        if reads_last and attention_mask is None and input_ids is not None:
-            text["attention_mask"] = _not_padding(input_ids, self.base_model.config.pad_token_id)
+        if reads_last and input_ids is not None:
+            text["attention_mask"] = self._up_to_pooled(input_ids, attention_mask)
         composed = self._compose(prompt, last_column_is_read=reads_last, **text)
-        with_positions = reads_last and self._takes("position_ids")
-        inputs = composed.with_positions() if with_positions else composed.inputs
+        inputs = self._with_positions(composed) if self._takes("position_ids") else composed.inputs
         if "token_type_ids" in kwargs:
             inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
         labels = kwargs.get("labels")
@@ -74,6 +74,26 @@ class TaskModelMixin(PromptModelMixin):
         for name in self._per_token_outputs:
             output[name] = composed.layout.text_first(output[name])
         return output.to_tuple() if kwargs.get("return_dict") is False else output
+
+    def _with_positions(self, composed: Composed) -> dict[str, Tensor]:
+        """Position ids where the base model's own would count padding: causal ones, RoBERTa's behind embeddings."""
+        if hasattr(self.base_model, "score"):
+            return composed.with_positions()
+        counted = [x for x in self.base_model.modules() if hasattr(x, "create_position_ids_from_inputs_embeds")]
+        if not counted or "inputs_embeds" not in composed.inputs or "attention_mask" not in composed.inputs:
+            return composed.inputs
+        inputs = composed.with_positions()
+        return {**inputs, "position_ids": inputs["position_ids"] + int(counted[0].padding_idx) + 1}
+
+    def _up_to_pooled(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """The mask without what stands behind the token the classifier reads: the last that is no pad token."""
+        config = self.base_model.config
+        mask = attended(config, input_ids, None) if attention_mask is None else attention_mask
+        pad = config.pad_token_id
+        if pad is None or mask.shape != input_ids.shape:  # a wrong mask is refused later
+            return mask
+        behind = input_ids.ne(pad).flip(1).cumsum(dim=1).flip(1).eq(0)  # (batch, length)
+        return mask.masked_fill(behind.to(mask.device) & ~behind.all(dim=1, keepdim=True).to(mask.device), 0)
 
     def _arrange_labels(self, layout: PromptLayout, kwargs: dict[str, Any]) -> Arranged:
         """Labels that name columns, moved to the composed row's columns."""
@@ -122,20 +142,17 @@ class InterpPromptModelForSeq2SeqLM(TaskModelMixin, PeftModelForSeq2SeqLM):  # t
         """
         if not self._readable_prompt_active or self._adapters_disabled:
             return super().generate(*args, **kwargs)
-        given = args[0] if args else kwargs.pop("inputs", kwargs.pop("input_ids", None))
-        embeds = kwargs.pop("inputs_embeds", None)
+        kwargs = named_arguments(self.base_model, args, kwargs)
+        given, embeds = kwargs.pop("input_ids", None), kwargs.pop("inputs_embeds", None)
         if given is None and embeds is None:
             raise ValueError("`generate` needs `input_ids` or `inputs_embeds` for the encoder.")
         for derived in ("encoder_outputs", "position_ids", "token_type_ids", "task_ids"):
             kwargs.pop(derived, None)
         mask = kwargs.pop("attention_mask", None)
-        _, prompt = self._prompt()
+        with torch.no_grad():
+            _, prompt = self._prompt()
         composed = self._compose(prompt, input_ids=given, inputs_embeds=embeds, attention_mask=mask)
-        return self.base_model.generate(*args[1:], **composed.inputs, **kwargs)
-
-
-def _not_padding(input_ids: Tensor, pad_token_id: int | None) -> Tensor | None:
-    return None if pad_token_id is None else input_ids.ne(pad_token_id).long()
+        return self.base_model.generate(**composed.inputs, **kwargs)
 
 
 def _moved(column: Tensor, layout: PromptLayout) -> Tensor:
