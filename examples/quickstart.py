@@ -11,17 +11,27 @@ import argparse
 import json
 import math
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import peft
 import torch
+import transformers
 from peft import PromptTuningConfig, get_peft_model
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from peft_interp import InterpPromptConfig, PromptCallback, embedded, text_nll
 
@@ -94,7 +104,7 @@ def make_trainer(model: Any, task: Task, steps: int, learning_rate: float, callb
             greater_is_better=True,
             report_to="none",
             disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
             logging_strategy="no",
         ),
         train_dataset=task.train,
@@ -117,7 +127,7 @@ def run(
     readable = isinstance(config, InterpPromptConfig)
     bar = Bar(progress, method)
     trainer = make_trainer(model, task, steps, learning_rate, [bar, PromptCallback(task.tokenizer)])
-    trainer.remove_callback(peft_printer())
+    trainer.remove_callback(PrinterCallback)  # the progress bars take its place
     if steps:
         trainer.train()
     accuracy = trainer.evaluate(task.test, metric_key_prefix="test")["test_accuracy"]
@@ -127,13 +137,6 @@ def run(
         ids, text = model.prompt_token_ids(), model.prompt_text(task.tokenizer)
         perplexity = math.exp(text_nll(model.get_base_model(), ids))
     return Row(method, accuracy, perplexity, text, time.perf_counter() - begun)
-
-
-def peft_printer() -> type[TrainerCallback]:
-    """Trainer's own printer, which the progress bars replace."""
-    from transformers import PrinterCallback
-
-    return PrinterCallback
 
 
 def compare(task: Task, steps: int, weights: list[float], seed: int) -> list[Row]:
@@ -170,7 +173,7 @@ def pez(task: Task, weight: float) -> InterpPromptConfig:
         task_type="CAUSAL_LM",
         num_virtual_tokens=LENGTH,
         perplexity_weight=weight,
-        allowed_tokens="ascii",
+        allowed_tokens="words",
         banned_words=list(embedded.TASKS[task.name].label_words),
         tokenizer_name_or_path=embedded.MODEL_PATH,
     )
@@ -193,6 +196,14 @@ def show(task: Task, rows: list[Row], console: Console) -> None:
     )
 
 
+def quieten() -> None:
+    """Leave the screen to the progress bars and the table."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21.2
+
+
 def main() -> None:
     """Parse, compare, print, and write the rows if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -202,6 +213,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the rows to this JSON file as well")
     arguments = parser.parse_args()
+    quieten()
     console = Console()
     task = Task.load(arguments.task)
     rows = compare(task, arguments.steps, arguments.weights, arguments.seed)

@@ -52,9 +52,7 @@ class ModelArguments:
 class DataArguments:
     """Which data, and how they become text with a word to predict."""
 
-    task: str = field(
-        default="sentiment", metadata={"help": f"Embedded data set: {', '.join(embedded.TASKS)}.", "aliases": ["--t"]}
-    )
+    task: str = field(default="sentiment", metadata={"help": f"Embedded data set: {', '.join(embedded.TASKS)}."})
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the hub or a local folder."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     train_file: str | None = field(default=None, metadata={"help": "A csv, tsv, json or jsonl file to train on."})
@@ -176,11 +174,11 @@ def report(trainer: Trainer, tokenizer: Any, test: Any | None) -> dict[str, Any]
     if test is not None:
         metrics |= trainer.evaluate(test, metric_key_prefix="test")
     text = model.prompt_text(tokenizer)
-    (Path(trainer.args.output_dir) / "prompt.txt").write_text(text + "\n", encoding="utf-8")
+    (Path(str(trainer.args.output_dir)) / "prompt.txt").write_text(text + "\n", encoding="utf-8")
     trainer.save_metrics("test", metrics)
     print(f"\nprompt:     {text!r}")
     print(f"perplexity: {metrics['prompt_perplexity']:,.1f} under the model itself")
-    if "test_accuracy" in metrics:
+    if test is not None:
         print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
     print(f"saved to:   {trainer.args.output_dir}")
     return metrics
@@ -188,7 +186,8 @@ def report(trainer: Trainer, tokenizer: Any, test: Any | None) -> dict[str, Any]
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Parse, train, test, save."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, PromptArguments, Training))
+    groups: Any = (ModelArguments, DataArguments, PromptArguments, Training)
+    parser = HfArgumentParser(groups)
     model_args, data_args, prompt_args, training = parser.parse_args_into_dataclasses(argv)
     logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(sys.stderr)])
     set_seed(training.seed)

@@ -121,7 +121,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         leading = _common_leading(ids, mask, start)
         if leading is None:
             return None
-        embedded = self.word_embeddings(leading)  # (0 or 1, dim)
+        embedded = self.word_embeddings.forward(leading)  # (0 or 1, dim), without NEFTune's noise
         needs_logits = self._wants_term() and self._scorer() is None
         items = kwargs.get("num_items_in_batch")
         step = shared_prefix_step(

@@ -193,6 +193,10 @@ def _check_choices(config: InterpPromptConfig) -> None:
         if value not in allowed:
             raise ValueError(f"`{name}={value!r}` is unknown; use one of {', '.join(allowed)}.")
 
+    for name in ("init_words", "banned_words"):
+        if isinstance(value := getattr(config, name), str):
+            raise ValueError(f"`{name}={value!r}` must be a list of words; write `{name}=[{value!r}]`.")
+
 
 def _check_numbers(config: InterpPromptConfig) -> None:
     assert config.peft_type == PeftType.PROMPT_TUNING

@@ -98,7 +98,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
     def _vectors_of(self, ids: Tensor) -> Tensor:
         """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
         ids = ids.to(self.table.device)
-        return (self.table[ids] if self.config.projects else self.word_embeddings(ids)).detach().clone()
+        return (self.table[ids] if self.config.projects else self.word_embeddings.forward(ids)).detach().clone()
 
     def _filter(self, tokenizer: Any | None) -> Tensor:
         config = self.config
@@ -142,7 +142,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
         with torch.no_grad(), gather_params_ctx(self.word_embeddings.parameters()):
             rows = self.table[ids.to(self.table.device)].to(self.latent.device)
-            vectors = self.word_embeddings(ids.to(self.table.device)).detach().to(self.latent.device)
+            vectors = self.word_embeddings.forward(ids.to(self.table.device))  # without hooks: NEFTune's adds noise
+            vectors = vectors.detach().to(self.latent.device)
         return Prompt(vectors=straight_through(self.latent, vectors), rows=straight_through(self.latent, rows), ids=ids)
 
     @torch.no_grad()
@@ -153,7 +154,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         metric = self.config.projection_metric if self.config.projects else "cosine"
         with gather_params_ctx(self.word_embeddings.parameters()):
             ids = nearest_rows(latent, self.table, metric, self._row_terms(metric), self.allowed)
-        if self._projected is not None and self.training:
+        if self._projected is not None and self.latent.requires_grad:  # also when an evaluation sees it first
             self._count_step(ids)
         self.ids.copy_(ids)
         self._projected = latent.clone()

@@ -74,10 +74,10 @@ def check_scorer(scorer: Any, table: Tensor) -> None:
     """Refuse a scorer that cannot share the task model's token ids.
 
     Raises:
-        ValueError: no language-model head, or a vocabulary of another size (padding rows up to 10% are tolerated).
+        ValueError: no causal language-model head, or a vocabulary of another size (padding rows up to 10% are tolerated).
     """
     head = scorer.get_output_embeddings() if hasattr(scorer, "get_output_embeddings") else None
-    if head is None or scorer.config.is_encoder_decoder:
+    if head is None or scorer.config.is_encoder_decoder or not scorer.can_generate():
         raise ValueError(
             f"the perplexity model {type(scorer).__name__} has no causal language-model head; use an "
             "AutoModelForCausalLM with the task model's tokenizer."

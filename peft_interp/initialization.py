@@ -9,6 +9,8 @@ import torch
 from peft import PromptTuningInit
 from torch import Tensor
 
+from peft_interp.verbalizer import encode_behind
+
 if TYPE_CHECKING:
     from peft_interp.config import InterpPromptConfig
 
@@ -33,7 +35,9 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
     problem: Exception | None = None
     if name:
         try:
-            return AutoTokenizer.from_pretrained(name, **kwargs)
+            tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
+            if _has_words(tokenizer):
+                return tokenizer
         except (OSError, ValueError, KeyError, ImportError) as error:
             problem = error
     if required or config.tokenizer_name_or_path:
@@ -41,6 +45,12 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
             f"no tokenizer could be loaded from {name!r}; set `tokenizer_name_or_path` to a hub name or a local folder."
         ) from problem
     return None
+
+
+def _has_words(tokenizer: Any) -> bool:
+    """False for the shell that transformers makes from a model's config alone: special tokens, nothing else."""
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return any(token.strip("▁") for token, i in tokenizer.get_vocab().items() if i not in special)
 
 
 def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | None) -> Tensor | None:
@@ -58,10 +68,14 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
         ValueError: the text does not fit the length, or holds tokens that the filter forbids.
     """
     if config.init_words:
-        ids = [i for word in config.init_words for i in _encode(tokenizer, " " + word.strip())]
-        ids = _fit(
-            ids, config.num_virtual_tokens, "repeat" if len(ids) <= (config.num_virtual_tokens or 0) else "error"
-        )
+        ids = [i for word in config.init_words for i in encode_behind(tokenizer, " " + word.strip())]
+        config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
+        if len(ids) > config.num_virtual_tokens:
+            raise ValueError(
+                f"`init_words={config.init_words}` have {len(ids)} tokens, more than `num_virtual_tokens="
+                f"{config.num_virtual_tokens}`; use fewer words or a longer prompt."
+            )
+        ids = _fit(ids, config.num_virtual_tokens, "repeat")
     elif config.prompt_tuning_init == PromptTuningInit.TEXT:
         ids = _encode(tokenizer, config.prompt_tuning_init_text or "")
         config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
@@ -71,9 +85,9 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
         return choices[torch.randint(len(choices), (config.num_virtual_tokens or 0,))]
     else:
         return None
-    forbidden = [i for i in ids if not allowed[i]] if config.projects else []
+    forbidden = [i for i in ids if i >= len(allowed) or (config.projects and not allowed[i])]
     if forbidden:
-        texts = [_decode(tokenizer, i) for i in forbidden]
+        texts = [_decode(tokenizer, i) for i in dict.fromkeys(forbidden)]
         raise ValueError(
             f"the initial text holds tokens {texts} that `allowed_tokens={config.allowed_tokens!r}` and the banned "
             "words and ids forbid; change the text or loosen the filter."
@@ -94,8 +108,7 @@ def _decode(tokenizer: Any | None, token_id: int) -> str:
     return str(tokenizer.decode([token_id]))
 
 
-def _fit(ids: list[int], length: int | None, how: str) -> list[int]:
-    length = length or len(ids)
+def _fit(ids: list[int], length: int, how: str) -> list[int]:
     if len(ids) == length:
         return ids
     if how == "repeat" and len(ids) < length:

@@ -56,6 +56,8 @@ class PromptLayout:
 
 def first_attended(attention_mask: Tensor) -> Tensor:
     """(batch,) first column with attention; 0 for rows without any."""
+    if not attention_mask.shape[1]:
+        return attention_mask.new_zeros(len(attention_mask), dtype=torch.long)
     return attention_mask.ne(0).int().argmax(dim=1)
 
 

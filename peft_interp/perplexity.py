@@ -76,7 +76,7 @@ def prompt_nll(logits: Tensor, ids: Tensor, sides: str, target_gradient: Tensor 
         Scalar, nats per token; 0 for a prompt of one token, which has nothing to be predicted from.
     """
     if len(ids) < 2:
-        return logits.sum() * 0.0
+        return logits[:0].sum().float()  # not `0 * logits.sum()`, which is NaN where fp16 overflows
     nll = token_nll(logits if sides != "target" else logits.detach(), ids)
     return (nll + target_gradient).mean() if target_gradient is not None else nll.mean()
 

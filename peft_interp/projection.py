@@ -34,7 +34,9 @@ def row_terms(table: Tensor, metric: str) -> Tensor | None:
         raise ValueError(f"`metric={metric!r}` is unknown; use one of {', '.join(METRICS)}.")
     if metric == "dot":
         return None
-    squared = torch.cat([rows.square().sum(-1) for rows in _fp32_chunks(table.detach())])  # (vocabulary,)
+    # a reduction without an intermediate of the table's size
+    norms = torch.cat([torch.linalg.vector_norm(rows, dim=-1) for rows in _fp32_chunks(table.detach())])
+    squared = norms.square()  # (vocabulary,)
     if metric == "euclidean":
         return squared
     return torch.where(squared > 0, squared.rsqrt(), torch.zeros_like(squared))
@@ -53,7 +55,7 @@ def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None)
         (prompt, vocabulary) in fp32: the cosine in [-1, 1], the dot product, or minus the squared euclidean distance.
     """
     latent = latent.float().to(table.device)
-    scores = torch.cat([latent @ rows.T for rows in _fp32_chunks(table.detach())], dim=-1)
+    scores: Tensor = _Products.apply(latent, table.detach())
     if metric == "cosine":
         assert terms is not None
         return scores * terms / latent.norm(dim=-1, keepdim=True).clamp_min(1e-12)
@@ -78,19 +80,52 @@ def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | Non
         (prompt,) int64. Among equal rows the lowest id wins.
 
     Raises:
-        FloatingPointError: if `latent` is not finite.
+        FloatingPointError: if `latent` is not finite or so large that its norm is not.
     """
-    if not torch.isfinite(latent).all():
+    norms = latent.float().square().sum(-1)  # (prompt,)
+    if not torch.isfinite(norms).all():
         raise FloatingPointError(
-            "the prompt's latent vectors contain NaN or infinity, so no nearest token exists; lower the learning "
-            "rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of fp16."
+            "the prompt's latent vectors contain NaN or infinity (or grew until their norm overflowed), so no nearest "
+            "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
+            "fp16."
         )
     scores = similarity(latent, table, metric, terms)
     if metric == "cosine" and terms is not None:
         scores.masked_fill_(terms == 0, -torch.inf)
     if allowed is not None:
         scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
-    return scores.argmax(dim=-1).to(latent.device)
+    rounding = 1e-6 * (norms.to(scores.device) if metric == "euclidean" else 1)
+    return _lowest_equal(scores, table, rounding).to(latent.device)
+
+
+def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor | float) -> Tensor:
+    """The best id, or a lower one with the same row: matrix products of equal rows differ in the last bits."""
+    best, ids = scores.max(dim=-1)
+    lowest = (scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)).int().argmax(dim=-1)
+    return torch.where((table[lowest] == table[ids]).all(dim=-1), lowest, ids)
+
+
+class _Products(torch.autograd.Function):
+    """`latent @ table.T` in fp32, without a copy of the table kept for the backward pass.
+
+    Always in fp32: inside autocast the product would be rounded to 8 bits and choose other tokens.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(table)
+        with torch.autocast(table.device.type, enabled=False):
+            return torch.cat([latent @ rows.T for rows in _fp32_chunks(table)], dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (table,) = ctx.saved_tensors
+        total, first = grads[0].new_zeros(grads[0].shape[0], table.shape[1]), 0
+        with torch.autocast(table.device.type, enabled=False):
+            for rows in _fp32_chunks(table):
+                total += grads[0][:, first : first + len(rows)] @ rows
+                first += len(rows)
+        return total, None
 
 
 class _StraightThrough(torch.autograd.Function):

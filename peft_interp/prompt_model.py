@@ -54,16 +54,21 @@ class PromptModelMixin(Base):
         """Whether the text, in front of `following_text`, is tokenised to the prompt's ids again."""
         return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text)
 
-    def prompt_statistics(self, adapter_name: str | None = None) -> dict[str, float]:
+    def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:
         """State of the search after the last training step.
+
+        Args:
+            adapter_name: None for the active one.
+            clear: forget what only some steps measure, so that the next call does not return it again.
 
         Returns:
             `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
-            `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, with `perplexity_weight`
-            > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the latent, every 10th step). What is not
-            known yet is missing.
+            `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
+            that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
+            latent, every 10th step). What is not known yet is missing.
         """
         encoder = self._encoder(adapter_name)
+        encoder.prompt()  # sees the last step's latent
         step = int(encoder.step)
         known = {
             "step": float(step),
@@ -71,6 +76,8 @@ class PromptModelMixin(Base):
             "perplexity_weight": encoder.config.perplexity_weight_at(step),
             **{name: float(value) for name, value in encoder.statistics.items()},
         }
+        if clear:
+            encoder.statistics.pop("perplexity_gradient_norm", None)
         return {name: value for name, value in known.items() if not math.isnan(value)}
 
     # -- the best prompt so far -----------------------------------------------------------------------------------

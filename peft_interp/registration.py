@@ -56,6 +56,7 @@ def _before(registered: type) -> type:
 
 def _model_dispatcher(registered: type, ours: type) -> type:
     previous = _before(registered)
+    ours.__name__ = previous.__name__  # transformers' pipelines know PEFT's models by this name
 
     def new(cls: type, model: Any, peft_config: Any, *args: Any, **kwargs: Any) -> Any:
         return (ours if _is_ours(peft_config) else previous)(model, peft_config, *args, **kwargs)

@@ -130,8 +130,8 @@ def shared_prefix_step(
     losses = []
     rows = from_prefix[from_prefix != -100]
     if len(rows):
-        last = prefix_logits[-1:].float().expand(len(rows), -1)
-        losses.append(nn.functional.cross_entropy(last, rows.to(last.device), reduction="sum"))
+        log_probs = prefix_logits[-1].float().log_softmax(-1)  # (vocabulary,), the same for every row
+        losses.append(-log_probs.gather(0, rows.to(log_probs.device)).sum())
     if keep.any():
         mask = torch.cat((text_mask.new_ones(batch, len(prefix)), text_mask), dim=1)
         with tapped_head(model, keep):

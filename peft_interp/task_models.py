@@ -45,7 +45,8 @@ class TaskModelMixin(PromptModelMixin):
         """As the PEFT class for the same task; in training the loss includes the perplexity term.
 
         Raises:
-            ValueError: packed rows, a mask that is not (batch, length), or a perplexity term without a language model.
+            ValueError: packed rows, a mask that is not (batch, length), or a perplexity term without a language model
+                or with labels taken out by Trainer (label smoothing, `compute_loss_func`).
             FloatingPointError: the training loss is not finite.
         """
         text = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
@@ -63,6 +64,12 @@ class TaskModelMixin(PromptModelMixin):
             inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
         labels = kwargs.get("labels")
         items = kwargs.pop("num_items_in_batch", None)
+        if labels is None and items is not None and self._wants_term():
+            raise ValueError(
+                "the labels were taken out of the batch, as Trainer does for `label_smoothing_factor` and "
+                "`compute_loss_func`, and the perplexity term would be lost with the model's loss. Use neither, or "
+                "`perplexity_weight=0`."
+            )
         arranged = self._arrange_labels(composed.layout, kwargs)
         output = self.base_model(**inputs, **{**kwargs, **arranged, "return_dict": True})
         loss = getattr(output, "loss", None)

@@ -18,8 +18,9 @@ class Verbalizer:
     """Turns texts and labels into inputs for a causal LM, and its logits into predictions.
 
     Args:
-        template: "{prompt} {text} It was", say. `{prompt}` may only stand at the beginning and is what the adapter
-            replaces; the label's word follows the template behind a blank.
+        template: "{prompt} {text} It was", say. `{prompt}` may only stand at the beginning, with a blank or a line
+            break behind it, and is what the adapter replaces ("{prompt} " is added where it is missing); the label's
+            word follows the template behind a blank.
         label_words: the word for label 0, 1, ...
         first_token: score a word of several tokens by its first one, instead of refusing it.
 
@@ -34,14 +35,26 @@ class Verbalizer:
     def __post_init__(self) -> None:
         if self.template.count("{text}") != 1:
             raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
-        if "{prompt}" in self.template.removeprefix("{prompt}"):
-            raise ValueError(f"`template={self.template!r}` may hold {{prompt}} only at its beginning.")
+        behind = self.template.removeprefix("{prompt}")
+        if "{prompt}" in behind or (behind != self.template and not behind[0].isspace()):
+            raise ValueError(
+                f"`template={self.template!r}` may hold {{prompt}} only at its beginning, with a blank or a line break "
+                "behind it."
+            )
         if len(self.label_words) < 2:
             raise ValueError(f"`label_words={list(self.label_words)}` must name at least two labels.")
 
     def fill(self, text: str, prompt: str = "") -> str:
         """The template as a person would write it, without the label: `fill("Dull.", "Review:")`."""
-        return self.template.replace("{prompt}", prompt).replace("{text}", text).strip()
+        before, after = self._around_text()
+        filled = f"{prompt}{before}{text}{after}".rstrip()
+        return filled if prompt else filled.lstrip()
+
+    def _around_text(self) -> tuple[str, str]:
+        """What stands between the prompt and the text, and what behind the text."""
+        template = self.template if self.template.startswith("{prompt}") else "{prompt} " + self.template.lstrip()
+        before, after = template.removeprefix("{prompt}").split("{text}")
+        return before, after.rstrip()
 
     def label_token_ids(self, tokenizer: Any) -> list[int]:
         """The token that stands for each label.
@@ -72,16 +85,21 @@ class Verbalizer:
 
         Returns:
             `input_ids`, `attention_mask` and `labels` (-100 everywhere but at the label word).
+
+        Raises:
+            ValueError: a label without a word (the -1 of unlabelled test sets, say), or no room for any text.
         """
-        before, after = self.template.removeprefix("{prompt}").strip().split("{text}")
-        ids = encode_behind(tokenizer, f" {before}{text}{after}")
+        if not 0 <= label < len(self.label_words):
+            raise ValueError(f"`label={label}` has no word; use 0 to {len(self.label_words) - 1} and drop other rows.")
+        before, after = self._around_text()
+        ids = encode_behind(tokenizer, f"{before}{text}{after}".rstrip())
         bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
-        room = (max_length or len(ids) + 2) - 1 - len(bos)
-        if len(ids) > room:
-            tail = encode_behind(tokenizer, after)
-            if room <= len(tail):
+        if max_length is not None and len(bos) + len(ids) + 1 > max_length:
+            head, tail = encode_behind(tokenizer, before.rstrip()), encode_behind(tokenizer, after)
+            room = max_length - len(bos) - len(tail) - 1
+            if room <= len(head):
                 raise ValueError(f"`max_length={max_length}` leaves no room for text beside the template; allow more.")
-            ids = ids[: room - len(tail)] + tail
+            ids = ids[:room] + tail
         ids = [*bos, *ids, self.label_token_ids(tokenizer)[label]]
         return {
             "input_ids": ids,
@@ -149,9 +167,14 @@ def encode_behind(tokenizer: Any, text: str) -> list[int]:
     """Ids of `text` as it is tokenised behind other text, without special tokens.
 
     Alone, sentencepiece tokenizers would add a blank that does not stand there behind a prompt.
+
+    Raises:
+        ValueError: the text's beginning melts into one token with what stands in front of it.
     """
     anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
     ids: list[int] = tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
+    if ids[: len(anchor)] != anchor:
+        raise ValueError(f"{text!r} is tokenised together with the word in front of it; begin it with a blank.")
     return ids[len(anchor) :]
 
 

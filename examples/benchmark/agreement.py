@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor
-
 from setting import LABELS, Setting, adapted, random_batch, trained_parameter
+from torch import Tensor
 
 
 def agreement(setting: Setting) -> list[dict[str, Any]]:
@@ -55,4 +54,4 @@ def _loss_and_gradient(model: PeftModel, batch: Mapping[str, Tensor]) -> tuple[f
     loss.backward()
     gradient = trained_parameter(model).grad
     assert gradient is not None
-    return float(loss), gradient
+    return loss.item(), gradient

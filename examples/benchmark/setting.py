@@ -1,9 +1,11 @@
 """What is compared: one randomly initialised GPT-2, once with stock prompt tuning and once with our prompt."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from peft import PeftModel, PromptTuningConfig, get_peft_model
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -29,6 +31,12 @@ class Setting:
     device: str = "cpu"
 
 
+def quiet() -> None:
+    """Keep the libraries' notices about themselves out of the output."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT reads a name that transformers deprecates
+    transformers.logging.set_verbosity_error()
+
+
 def base_model(setting: Setting) -> GPT2LMHeadModel:
     """The language model, the same weights at every call; no dropout, so that losses can be compared."""
     torch.manual_seed(0)
@@ -43,7 +51,7 @@ def base_model(setting: Setting) -> GPT2LMHeadModel:
         bos_token_id=setting.vocabulary - 1,
         eos_token_id=setting.vocabulary - 1,
     )
-    return GPT2LMHeadModel(config).to(setting.device)
+    return GPT2LMHeadModel(config)
 
 
 def adapted(setting: Setting, adapter: str, **ours: Any) -> PeftModel:

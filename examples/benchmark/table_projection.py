@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from setting import Setting
+from timing import compare, interleave, now
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from peft_interp.projection import nearest_rows, row_terms
-from setting import Setting
-from timing import compare, interleave, now
 
 
 def projection(setting: Setting, repetitions: int) -> dict[str, Any]:

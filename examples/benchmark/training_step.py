@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-
 from setting import ADAPTERS, LABELS, Setting, adapted, random_batch, trained_parameter
 from timing import compare, interleave, now
 

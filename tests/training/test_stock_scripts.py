@@ -21,8 +21,8 @@ model = get_peft_model(base, config)
 before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 args = TrainingArguments(
     output_dir,
-    max_steps=25,
-    learning_rate=0.1,
+    max_steps=15,
+    learning_rate=learning_rate,
     per_device_train_batch_size=8,
     logging_steps=1,
     use_cpu=True,
@@ -35,7 +35,6 @@ trainer.train()
 model.save_pretrained(output_dir)
 """
 
-CONFIGS = ["PromptTuningConfig", "InterpPromptConfig"]
 TASKS = [
     "CAUSAL_LM",
     "CAUSAL_LM/llama",
@@ -45,6 +44,10 @@ TASKS = [
     "TOKEN_CLS",
     "QUESTION_ANS",
 ]
+# PEFT 0.21.2 cannot train prompt tuning for TOKEN_CLS: its logits are longer than the labels
+CASES = [("InterpPromptConfig", task) for task in TASKS]
+CASES += [("PromptTuningConfig", task) for task in TASKS if task != "TOKEN_CLS"]
+LEARNING_RATE = {"SEQ_2_SEQ_LM": 1.0, "SEQ_CLS": 0.03}  # T5's rows are five times as long; a head learns slowly
 
 
 @pytest.fixture
@@ -53,6 +56,7 @@ def run_script(base_for: Build, rows_for: Build, tmp_path: Path) -> Build:
 
     def run(config: str, task: str) -> dict[str, Any]:
         names = {"base": base_for(task), "rows": rows_for(task), "task_type": task.partition("/")[0]}
+        names["learning_rate"] = LEARNING_RATE.get(task, 0.1)
         names["output_dir"] = str(tmp_path)
         exec(SCRIPT.replace("CONFIG", config), names)
         return names
@@ -60,8 +64,7 @@ def run_script(base_for: Build, rows_for: Build, tmp_path: Path) -> Build:
     return run
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "task"), CASES)
 def test_stock_script_learns_and_leaves_the_base_alone(config: str, task: str, run_script: Build) -> None:
     names = run_script(config, task)
     losses = [entry["loss"] for entry in names["trainer"].state.log_history if "loss" in entry]
@@ -75,13 +78,14 @@ def test_stock_script_learns_and_leaves_the_base_alone(config: str, task: str, r
 
 
 @pytest.mark.parametrize("task", ["CAUSAL_LM", "SEQ_CLS", "SEQ_2_SEQ_LM"])
-def test_the_two_configs_train_the_same_number_of_parameters(task: str, run_script: Build) -> None:
+def test_the_two_configs_train_the_same_number_of_parameters(
+    task: str, base_for: Build, with_prompt: Build, readable: Build
+) -> None:
     """What Trainer hands to the optimizer is a latent of the prompt's size (and the head), and nothing else."""
-    shapes = []
-    for config in CONFIGS:
-        model = run_script(config, task)["model"]
-        shapes.append(sorted(tuple(p.shape) for p in model.parameters() if p.requires_grad))
-    stock, ours = shapes
+    stock, ours = (
+        sorted(tuple(p.shape) for p in build(base_for(task), task).parameters() if p.requires_grad)
+        for build in (with_prompt, readable)
+    )
     if task == "SEQ_2_SEQ_LM":  # stock trains a second half of the prompt that nothing reads
         stock = [(4, 32)]
     assert ours == stock

@@ -1,0 +1,75 @@
+"""The example scripts run as a user runs them, on the embedded model, with a few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run_script(folder: Path, name: str, *arguments: str) -> str:
+    """Run a script in `folder` and return what it printed."""
+    finished = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
+
+
+def test_quickstart_compares_all_methods(tmp_path: Path) -> None:
+    printed = run_script(tmp_path, "quickstart.py", "--steps", "4", "--weights", "0", "0.3", "--output", "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["method"] for row in rows] == [
+        "no prompt",
+        "hand-written",
+        "soft prompt (stock)",
+        "PEZ",
+        "PEZ + 0.3 perplexity",
+    ]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert rows[1]["text"] in printed
+    assert rows[4]["perplexity"] > 1
+
+
+def test_classification_script_trains_saves_and_resumes(tmp_path: Path) -> None:
+    common = ["--output_dir", "out", "--perplexity_weight", "0.3", "--eval_steps", "2", "--save_steps", "2"]
+    small = ["--max_eval_samples", "20", "--num_virtual_tokens", "4", "--logging_steps", "1"]
+    run_script(tmp_path, "run_classification.py", *common, *small, "--max_steps", "2")
+    printed = run_script(
+        tmp_path, "run_classification.py", *common, *small, "--max_steps", "4", "--resume_from_checkpoint", "True"
+    )
+    text = (tmp_path / "out" / "prompt.txt").read_text().rstrip("\n")
+    assert f"prompt:     {text!r}" in printed
+    assert "accuracy:" in printed
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["peft_type"] == "INTERP_PROMPT"
+    state = json.loads((tmp_path / "out" / "checkpoint-4" / "trainer_state.json").read_text())
+    assert state["global_step"] == 4
+    assert all("prompt_text" in entry for entry in state["log_history"])
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl"])
+def test_classification_script_reads_local_files(tmp_path: Path, kind: str) -> None:
+    rows = [("A warm and funny film.", 1), ("Dull from start to end.", 0)] * 8
+    if kind == "tsv":
+        lines = ["sentence\tlabel"] + [f"{text}\t{label}" for text, label in rows]
+    else:
+        lines = [json.dumps({"sentence": text, "label": label}) for text, label in rows]
+    (tmp_path / f"train.{kind}").write_text("\n".join(lines) + "\n")
+    arguments = ["--output_dir", "out", "--train_file", f"train.{kind}", "--test_file", f"train.{kind}"]
+    words = ["--label_words", "terrible", "great", "--init_text", "The movie review:"]
+    steps = ["--max_steps", "2", "--eval_steps", "2", "--save_strategy", "no"]
+    printed = run_script(tmp_path, "run_classification.py", *arguments, *words, *steps)
+    assert "on 16 test rows" in printed
