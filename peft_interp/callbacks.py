@@ -45,9 +45,9 @@ class PromptCallback(TrainerCallback):
         model = _prompt_model(kwargs.get("model"))
         if model is not None and model.active_peft_config.task_type == "CAUSAL_LM" and args.label_smoothing_factor:
             raise ValueError(
-                f"`label_smoothing_factor={args.label_smoothing_factor}` cannot be used with a prompt: Trainer does not "
-                "recognise a causal LM inside an adapter and would compare each logit with the wrong token. Set it to "
-                "0, or pass a `compute_loss_func` (see `align_logits_with_labels`)."
+                f"`label_smoothing_factor={args.label_smoothing_factor}` cannot be used with a prompt: Trainer does "
+                "not recognise a causal LM inside an adapter and would compare each logit with the wrong token. Set it "
+                "to 0, or pass a `compute_loss_func` (see `align_logits_with_labels`)."
             )
         self._training = True
 

@@ -106,6 +106,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             and not wants_more
             and kwargs.get("return_dict") is not False
             and given is not None
+            and (text["input_ids"] is None or text["inputs_embeds"] is None)
             and given.shape[1] > 0
             and (text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2])
             and can_share_prefix(self.base_model)

@@ -181,9 +181,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return self._terms[1]
 
     def target_probs(self, width: int) -> Tensor:
-        """Soft choice of tokens, softmax of the similarity, (prompt, width), with gradient to the latent."""
+        """Soft choice among the allowed tokens: softmax of the similarity, (prompt, width), gradient to the latent."""
         metric = self.config.projection_metric
         scores = similarity(self.latent, self.table, metric, self._row_terms(metric))[:, :width]
+        scores = scores.masked_fill(~self.allowed[:width].to(scores.device), -torch.inf)
         return (scores / SOFT_TARGET_TEMPERATURE[metric]).softmax(-1)
 
     def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
@@ -204,10 +205,11 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """Move the latent onto these tokens' rows.
 
         Raises:
-            ValueError: wrong number of ids.
+            ValueError: wrong number of ids, or one outside the vocabulary.
         """
         if ids.shape != self.ids.shape:
             raise ValueError(f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}.")
+        self._check_ids(ids, "token ids", "decode them with the tokenizer they came from")
         self.latent.copy_(self._vectors_of(ids))
         self.ids.copy_(ids)
         self._projected = self.latent.detach().clone()
@@ -269,12 +271,11 @@ class InterpPromptEmbedding(BasePromptEncoder):
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
         for name in ("prompt_ids", "best_prompt_ids"):
-            ids = state_dict[name]
-            if not bool(((ids >= 0) & (ids < self.table.shape[0])).all()):
-                raise ValueError(
-                    f"the checkpoint's {name!r} {ids.tolist()} do not fit a vocabulary of {self.table.shape[0]}; load "
-                    "the base model it was trained on."
-                )
+            self._check_ids(state_dict[name], f"checkpoint's {name!r}", "load the base model it was trained on")
+
+    def _check_ids(self, ids: Tensor, what: str, remedy: str) -> None:
+        if not bool(((ids >= 0) & (ids < self.table.shape[0])).all()):
+            raise ValueError(f"the {what} {ids.tolist()} do not fit a vocabulary of {self.table.shape[0]}; {remedy}.")
 
 
 _SAVED_BUFFERS = {

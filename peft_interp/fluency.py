@@ -12,16 +12,19 @@ from peft_interp.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.perplexity import prompt_nll, soft_target_gradient, tied_target_gradient
 from peft_interp.projection import straight_through
 
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+
 
 def task_model_nll(
-    encoder: InterpPromptEmbedding, prompt: Prompt, head: Any, logits: Tensor, hidden: Tensor, sides: str
+    encoder: InterpPromptEmbedding, prompt: Prompt, model: Any, logits: Tensor, hidden: Tensor, sides: str
 ) -> Tensor:
     """NLL of the prompt under the task model itself, from logits that its forward pass computed anyway.
 
     Args:
         encoder: where the prompt comes from.
         prompt: what stood in the model's input.
-        head: the model's language-model head; tied when its weight is the embedding table.
+        model: the causal LM. Where its head is the embedding table and logits are plain products with it, the target
+            side's gradient is that of FluentPrompt; otherwise (untied, scaled or capped) that of a soft target.
         logits: (prompt, vocabulary), row i predicts token i + 1.
         hidden: (prompt, dim) states that entered the head.
         sides: "context", "target" or "both".
@@ -31,12 +34,16 @@ def task_model_nll(
     """
     target = None
     if sides != "context":
-        tied = head.weight.data_ptr() == encoder.table.data_ptr()
-        if tied:
+        if _logits_are_products_with(encoder.table, model):
             target = tied_target_gradient(hidden, prompt.rows)
         else:
             target = soft_target_gradient(logits, encoder.target_probs(logits.shape[-1]))
     return prompt_nll(logits, prompt.ids, sides, target)
+
+
+def _logits_are_products_with(table: Tensor, model: Any) -> bool:
+    changed = (getattr(model.config, name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES)
+    return bool(model.get_output_embeddings().weight.data_ptr() == table.data_ptr()) and not any(changed)
 
 
 def scorer_nll(
@@ -74,7 +81,7 @@ def check_scorer(scorer: Any, table: Tensor) -> None:
     """Refuse a scorer that cannot share the task model's token ids.
 
     Raises:
-        ValueError: no causal language-model head, or a vocabulary of another size (padding rows up to 10% are tolerated).
+        ValueError: no causal language-model head, or another vocabulary size (padding rows up to 10% are tolerated).
     """
     head = scorer.get_output_embeddings() if hasattr(scorer, "get_output_embeddings") else None
     if head is None or scorer.config.is_encoder_decoder or not scorer.can_generate():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PromptTuningInit, get_peft_model
 
 from peft_interp.config import InterpPromptConfig
 
@@ -32,6 +32,10 @@ def continue_training(base_model: Any, adapter: str, adapter_name: str = "defaul
             "`PeftModel.from_pretrained`."
         )
     config.inference_mode = False
+    start = {name: getattr(config, name) for name in ("prompt_tuning_init", "init_words")}
+    config.prompt_tuning_init, config.init_words = PromptTuningInit.RANDOM, None  # the checkpoint has the values
     model = get_peft_model(base_model, config, adapter_name=adapter_name)
+    for name, value in start.items():
+        setattr(config, name, value)
     model.load_adapter(adapter, adapter_name, is_trainable=True, **hub_options)
     return model.train()

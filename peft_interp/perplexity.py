@@ -97,8 +97,10 @@ def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int]
     if len(ids) < 2:
         return float("nan")
     row = torch.cat((ids.new_tensor(list(leading_ids)), ids)).unsqueeze(0)
-    training = model.training
-    model.eval()
-    logits = model(input_ids=row).logits[0, len(leading_ids) :]
-    model.train(training)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        logits = model.eval()(input_ids=row).logits[0, len(leading_ids) :]
+    finally:
+        for module, training in modes.items():
+            module.training = training
     return token_nll(logits, ids).mean().item()

@@ -199,8 +199,7 @@ class PromptModelMixin(Base):
                 "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
         else:
-            head = self.base_model.get_output_embeddings()
-            nll = task_model_nll(encoder, prompt, head, logits, hidden, sides)
+            nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
         encoder.statistics["prompt_nll"] = nll.detach()
         step = int(encoder.step)
         differentiable = nll.requires_grad and encoder.latent.requires_grad

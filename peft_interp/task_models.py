@@ -73,10 +73,10 @@ class TaskModelMixin(PromptModelMixin):
         arranged = self._arrange_labels(composed.layout, kwargs)
         output = self.base_model(**inputs, **{**kwargs, **arranged, "return_dict": True})
         loss = getattr(output, "loss", None)
-        if loss is not None and self.training:
+        if loss is not None:
             if self._wants_term():
                 loss = self._add_term(loss, 1.0, encoder, prompt)
-            output.loss = loss * batch_share(labels, items)
+            output.loss = loss * batch_share(labels, items)  # in evaluation 1 / processes, by which Trainer multiplies
             self._check_loss(output.loss)
         for name in self._per_token_outputs:
             output[name] = composed.layout.text_first(output[name])
@@ -90,7 +90,9 @@ class TaskModelMixin(PromptModelMixin):
         if not counted or "inputs_embeds" not in composed.inputs or "attention_mask" not in composed.inputs:
             return composed.inputs
         inputs = composed.with_positions()
-        return {**inputs, "position_ids": inputs["position_ids"] + int(counted[0].padding_idx) + 1}
+        padding = int(counted[0].padding_idx)
+        real = inputs["attention_mask"].ne(0)
+        return {**inputs, "position_ids": (inputs["position_ids"] + 1) * real + padding}
 
     def _up_to_pooled(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """The mask without what stands behind the token the classifier reads: the last that is no pad token."""

@@ -74,7 +74,14 @@ class Verbalizer:
             raise ValueError(f"label words {list(self.label_words)} share a first token; they cannot be told apart.")
         return ids
 
-    def encode(self, tokenizer: Any, text: str, label: int, max_length: int | None = None) -> dict[str, list[int]]:
+    def encode(
+        self,
+        tokenizer: Any,
+        text: str,
+        label: int,
+        max_length: int | None = None,
+        label_token_ids: Sequence[int] | None = None,
+    ) -> dict[str, list[int]]:
         """One example for a causal LM: template, text and label word; only the label is to be predicted.
 
         Args:
@@ -82,6 +89,7 @@ class Verbalizer:
             text: the example; cut at its end when the whole does not fit, never the template.
             label: index into `label_words`.
             max_length: most tokens, the prompt not counted. None: no limit.
+            label_token_ids: what `label_token_ids(tokenizer)` returned, to save asking again for every row.
 
         Returns:
             `input_ids`, `attention_mask` and `labels` (-100 everywhere but at the label word).
@@ -100,7 +108,7 @@ class Verbalizer:
             if room <= len(head):
                 raise ValueError(f"`max_length={max_length}` leaves no room for text beside the template; allow more.")
             ids = ids[:room] + tail
-        ids = [*bos, *ids, self.label_token_ids(tokenizer)[label]]
+        ids = [*bos, *ids, (label_token_ids or self.label_token_ids(tokenizer))[label]]
         return {
             "input_ids": ids,
             "attention_mask": [1] * len(ids),
@@ -111,8 +119,9 @@ class Verbalizer:
         self, dataset: Any, tokenizer: Any, text: str = "sentence", label: str = "label", max_length: int | None = None
     ) -> Any:
         """A `datasets.Dataset` with columns `text` and `label` as inputs for Trainer (see `encode`)."""
+        known = self.label_token_ids(tokenizer)
         return dataset.map(
-            lambda row: self.encode(tokenizer, row[text], row[label], max_length),
+            lambda row: self.encode(tokenizer, row[text], row[label], max_length, known),
             remove_columns=dataset.column_names,
             desc="Filling the template",
         )

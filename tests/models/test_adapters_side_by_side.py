@@ -102,7 +102,7 @@ def test_disable_adapter(causal: Build, readable: Build, batch: Build, rows: Bui
 
 def test_other_methods_in_one_model(causal: Build, readable: Build) -> None:
     with pytest.raises(ValueError, match="Cannot combine adapters with different peft types"):
-        readable(causal("llama")).add_adapter("lora", peft.LoraConfig(target_modules=["q_proj"]))
+        readable(causal("llama")).add_adapter("another", peft.LoraConfig(target_modules=["q_proj"]))
 
 
 STOCK = """

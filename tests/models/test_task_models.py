@@ -38,7 +38,7 @@ def task_base(gpt2: Build, bert: Build, roberta: Build, causal: Build, t5: Build
             "gpt2 SEQ_CLS": lambda: gpt2(GPT2ForSequenceClassification),
             "bert TOKEN_CLS": lambda: bert(BertForTokenClassification),
             "roberta TOKEN_CLS": lambda: roberta(RobertaForTokenClassification),
-            "gpt2 TOKEN_CLS": lambda: gpt2(GPT2ForTokenClassification),
+            "gpt2 TOKEN_CLS": lambda: gpt2(GPT2ForTokenClassification, classifier_dropout=0.0),
             "bert QUESTION_ANS": lambda: bert(BertForQuestionAnswering),
             "bert FEATURE_EXTRACTION": lambda: bert(BertModel),
             "gpt2 FEATURE_EXTRACTION": lambda: gpt2(GPT2Model),
@@ -65,7 +65,7 @@ def labels_for(task_type: str, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"labels": ids % 2}
     if task_type == "QUESTION_ANS":
         return {"start_positions": torch.tensor([1, 2, 0]), "end_positions": torch.tensor([3, 2, 3])}
-    return {"labels": ids[:, :3]} if task_type == "SEQ_2_SEQ_LM" else {"labels": ids}
+    return {"labels": ids[:, :3].contiguous()} if task_type == "SEQ_2_SEQ_LM" else {"labels": ids}
 
 
 @pytest.mark.parametrize("case", TRAINABLE)
@@ -75,7 +75,7 @@ def test_the_loss_falls(task_base: Build, readable: Build, batch: Build, rows: B
     given = batch(rows("all"), "right")
     labels = labels_for(task_type, given["input_ids"])
     encoder = model.prompt_encoder["default"]
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.3)
     losses, first = [], encoder.latent.detach().clone()
     for _ in range(8):
         loss = model(**given, **labels).loss
@@ -87,7 +87,7 @@ def test_the_loss_falls(task_base: Build, readable: Build, batch: Build, rows: B
         losses.append(loss.item())
     assert min(losses[1:]) < losses[0]
     assert not torch.equal(encoder.latent, first)
-    assert model.prompt_statistics()["step"] == 7
+    assert model.prompt_statistics()["step"] == 8
 
 
 @pytest.mark.parametrize("case", [*TRAINABLE, *FEATURES])
@@ -97,7 +97,7 @@ def test_evaluation_shapes_equal_stock(
     base, task_type = task_base(case)
     ours, stock = readable(base, task_type), with_prompt(task_base(case)[0], task_type).eval()
     given = batch(rows("all"), "right")
-    if task_type != "FEATURE_EXTRACTION":
+    if task_type not in ("FEATURE_EXTRACTION", "TOKEN_CLS"):  # stock fails on labels for tokens
         given |= labels_for(task_type, given["input_ids"])
     with torch.no_grad():
         mine, theirs = ours(**given), stock(**given)
@@ -229,7 +229,7 @@ def test_seq2seq(task_base: Build, readable: Build, batch: Build, rows: Build, c
     untouched = task_base(case)[0]
     given = batch(rows("no"), side)
     text = batch(rows("no"), side, model.prompt_token_ids())
-    labels = given["input_ids"][:, :3]
+    labels = given["input_ids"][:, :3].contiguous()
     with torch.no_grad():
         expected = untouched(**text, labels=labels)
         output = model(**given, labels=labels)

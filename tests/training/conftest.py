@@ -86,9 +86,7 @@ def rows_for(token_ids: Build) -> Build:
 def learner(tmp_path: Path) -> Build:
     """`learner(model, rows, trainer_options=None, **arguments)`: AdamW at 0.1, the whole data in every step."""
 
-    def build(
-        model: PeftModel, rows: Rows, trainer_options: dict[str, Any] | None = None, **arguments: Any
-    ) -> Trainer:
+    def build(model: PeftModel, rows: Rows, trainer_options: dict[str, Any] | None = None, **arguments: Any) -> Trainer:
         quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "output_dir": str(tmp_path / "run")}
         plain = {"learning_rate": 0.1, "lr_scheduler_type": "constant", "max_steps": 5, "logging_steps": 1}
         machine = {"use_cpu": True, "dataloader_pin_memory": False}

@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, DataCollatorForSeq2Seq
 
-from peft_interp import Verbalizer
+from peft_interp import PromptCallback, Verbalizer
 
 Build = Callable[..., Any]
 Rows = list[dict[str, Any]]
@@ -86,11 +86,10 @@ def test_accuracy_is_that_of_the_single_rows(
 
 
 def test_training_improves_the_accuracy(
-    gpt2: Build, readable: Build, learner: Build, tokenizer: Any, verbalizer: Verbalizer, rows: Rows
+    gpt2: Build, readable: Build, learner: Build, tokenizer: Any, verbalizer: Verbalizer
 ) -> None:
     """The whole loop of a user: verbalizer, Trainer, metric, best prompt."""
-    from peft_interp import PromptCallback
-
+    rows = [verbalizer.encode(tokenizer, text, 2) for text in TEXTS]
     options = {
         "data_collator": DataCollatorForSeq2Seq(tokenizer, padding=True),
         "compute_metrics": verbalizer.accuracy(tokenizer),

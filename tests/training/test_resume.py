@@ -31,7 +31,7 @@ def new_run(gpt2: Build, readable: Build, learner: Build, rows_for: Build, tmp_p
     """`new_run(folder, dropout, **arguments)`: model and Trainer as a new process would make them."""
 
     def build(folder: str, dropout: float = 0.0, **arguments: Any) -> Trainer:
-        rates = {name: dropout for name in ("attn_pdrop", "resid_pdrop", "embd_pdrop")}
+        rates = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), dropout)
         rows = rows_for("CAUSAL_LM", 12)
         options = {"callbacks": [PromptCallback()], "eval_dataset": rows[:4]}
         settings = {**ARGUMENTS, "output_dir": str(tmp_path / folder), **arguments}

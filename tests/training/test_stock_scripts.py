@@ -94,7 +94,9 @@ def test_the_two_configs_train_the_same_number_of_parameters(
 def test_every_parameter_that_trains_gets_a_gradient(base_for: Build, rows_for: Build, readable: Build) -> None:
     for task in TASKS:
         model = readable(base_for(task), task.partition("/")[0]).train()
-        batch = {name: torch.stack([torch.as_tensor(row[name]) for row in rows_for(task)]) for name in rows_for(task)[0]}
+        batch = {
+            name: torch.stack([torch.as_tensor(row[name]) for row in rows_for(task)]) for name in rows_for(task)[0]
+        }
         model(**batch).loss.backward()
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, (task, name)
