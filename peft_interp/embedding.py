@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PromptTuningInit
 from peft.tuners.tuners_utils import BasePromptEncoder
-from peft.utils.integrations import gather_params_ctx
 from torch import Tensor, nn
 
 from peft_interp.config import InterpPromptConfig
-from peft_interp.initialization import initial_ids, load_tokenizer
-from peft_interp.projection import nearest_rows, row_terms, similarity, straight_through
-from peft_interp.vocabulary import allowed_tokens, leading_token_ids
-
-SOFT_TARGET_TEMPERATURE = {"cosine": 0.1, "dot": 1.0, "euclidean": 1.0}
+from peft_interp.initialization import initial_ids
+from peft_interp.projection import straight_through
+from peft_interp.token_table import TokenTable
+from peft_interp.vocabulary import leading_token_ids
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,14 @@ class InterpPromptEmbedding(BasePromptEncoder):
     def __init__(self, config: InterpPromptConfig, word_embeddings: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self._word_embeddings = [word_embeddings]  # in a list: a reference, not a submodule
-        self._terms: tuple[Any, Tensor | None] | None = None
-        self._allowed: Tensor | None = None
-        self._projected: Tensor | None = None  # the latent that `ids` belongs to
-        self._unchanged_steps = 0
-        self._warned_stuck = False
+        self.tokens = TokenTable(word_embeddings, config)
         self.placed_by_ours = False  # set by our models, which put the prompt behind BOS and padding
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
-        with gather_params_ctx(word_embeddings.parameters()):
-            latent = self._start(config)
+        self._projected: Tensor | None = None  # the latent that `ids` belongs to
+        self._unchanged_steps = 0
+        self._warned_stuck = False
+        latent = self._start()
         self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
         length = latent.shape[0]
         self.register_buffer("ids", torch.zeros(length, dtype=torch.long))
@@ -79,53 +73,27 @@ class InterpPromptEmbedding(BasePromptEncoder):
     best_score: Tensor
     step: Tensor
 
-    def _start(self, config: InterpPromptConfig) -> Tensor:
-        """Complete the config and make the first latent."""
-        table = self.table
-        config.token_dim = table.shape[1]  # PEFT guesses hidden_size, wrong where the embedding is narrower
-        if config.inference_mode:  # values come from the checkpoint
-            return torch.zeros(config.num_virtual_tokens or 0, table.shape[1])
-        tokenizer = load_tokenizer(config, required=_needs_tokenizer(config))
-        if config.leading_token_ids is None and tokenizer is not None:
-            config.leading_token_ids = leading_token_ids(tokenizer)
-        self._allowed = self._filter(tokenizer)
-        ids = initial_ids(config, self._allowed, tokenizer)
-        if ids is None:
-            return torch.randn(config.num_virtual_tokens or 0, table.shape[1])
-        return self._vectors_of(ids).float()
-
-    @torch.no_grad()
-    def _vectors_of(self, ids: Tensor) -> Tensor:
-        """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
-        ids = ids.to(self.table.device)
-        return (self.table[ids] if self.config.projects else self.word_embeddings.forward(ids)).detach().clone()
-
-    def _filter(self, tokenizer: Any | None) -> Tensor:
-        config = self.config
-        return allowed_tokens(
-            self.table,
-            tokenizer,
-            config.allowed_tokens,
-            [*(config.banned_token_ids or ()), *(config.special_token_ids or ())],
-            config.banned_words or (),
-        )
-
-    @property
-    def word_embeddings(self) -> nn.Module:
-        """The base model's embedding module."""
-        return self._word_embeddings[0]
-
     @property
     def table(self) -> Tensor:
         """The base model's embedding matrix, (vocabulary, dim)."""
-        return self.word_embeddings.weight  # type: ignore[return-value]
+        return self.tokens.weight
 
-    @property
-    def allowed(self) -> Tensor:
-        """(vocabulary,) bool: which tokens the prompt may use."""
-        if self._allowed is None:
-            self._allowed = self._filter(load_tokenizer(self.config, required=_needs_tokenizer(self.config)))
-        return self._allowed
+    def _start(self) -> Tensor:
+        """Complete the config and make the first latent."""
+        config, tokens = self.config, self.tokens
+        config.token_dim = tokens.weight.shape[1]  # PEFT guesses hidden_size, wrong where the embedding is narrower
+        if config.inference_mode:  # values come from the checkpoint
+            return torch.zeros(config.num_virtual_tokens or 0, config.token_dim)
+        if config.leading_token_ids is None and tokens.tokenizer is not None:
+            config.leading_token_ids = leading_token_ids(tokens.tokenizer)
+        ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
+        if ids is None:
+            return torch.randn(config.num_virtual_tokens or 0, config.token_dim)
+        return self._latent_of(ids)
+
+    def _latent_of(self, ids: Tensor) -> Tensor:
+        """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
+        return (self.tokens.rows(ids) if self.config.projects else self.tokens.vectors(ids)).float().clone()
 
     def forward(self, indices: Tensor) -> Tensor:
         """The effective prompt for PEFT: `indices` (batch, prompt) -> (batch, prompt, dim)."""
@@ -140,20 +108,18 @@ class InterpPromptEmbedding(BasePromptEncoder):
         ids = self._project()
         if not self.config.projects:
             return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
-        with torch.no_grad(), gather_params_ctx(self.word_embeddings.parameters()):
-            rows = self.table[ids.to(self.table.device)].to(self.latent.device)
-            vectors = self.word_embeddings.forward(ids.to(self.table.device))  # without hooks: NEFTune's adds noise
-            vectors = vectors.detach().to(self.latent.device)
-        return Prompt(vectors=straight_through(self.latent, vectors), rows=straight_through(self.latent, rows), ids=ids)
+        return Prompt(
+            vectors=straight_through(self.latent, self.tokens.vectors(ids)),
+            rows=straight_through(self.latent, self.tokens.rows(ids)),
+            ids=ids,
+        )
 
     @torch.no_grad()
     def _project(self) -> Tensor:
         latent = self.latent.detach()
         if self._projected is not None and torch.equal(self._projected.to(latent.device), latent):
             return self.ids.clone()
-        metric = self.config.projection_metric if self.config.projects else "cosine"
-        with gather_params_ctx(self.word_embeddings.parameters()):
-            ids = nearest_rows(latent, self.table, metric, self._row_terms(metric), self.allowed)
+        ids = self.tokens.nearest(latent)
         if self._projected is not None and self.latent.requires_grad:  # also when an evaluation sees it first
             self._count_step(ids)
         self.ids.copy_(ids)
@@ -171,21 +137,6 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 "the learning rate (PEZ uses 0.1 to 0.3), start elsewhere, or lower `perplexity_weight`.",
                 stacklevel=2,
             )
-
-    def _row_terms(self, metric: str) -> Tensor | None:
-        """The table's norms, computed again only when the table has changed."""
-        table = self.table
-        key = (metric, table.data_ptr(), table._version, table.device, table.dtype)
-        if self._terms is None or self._terms[0] != key:
-            self._terms = (key, row_terms(table, metric))
-        return self._terms[1]
-
-    def target_probs(self, width: int) -> Tensor:
-        """Soft choice among the allowed tokens: softmax of the similarity, (prompt, width), gradient to the latent."""
-        metric = self.config.projection_metric
-        scores = similarity(self.latent, self.table, metric, self._row_terms(metric))[:, :width]
-        scores = scores.masked_fill(~self.allowed[:width].to(scores.device), -torch.inf)
-        return (scores / SOFT_TARGET_TEMPERATURE[metric]).softmax(-1)
 
     def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
         """Remember the current ids if `score` is at least as good as the best so far (the latest tie wins).
@@ -209,8 +160,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """
         if ids.shape != self.ids.shape:
             raise ValueError(f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}.")
-        self._check_ids(ids, "token ids", "decode them with the tokenizer they came from")
-        self.latent.copy_(self._vectors_of(ids))
+        self.tokens.check_ids(ids, "token ids", "decode them with the tokenizer they came from")
+        self.latent.copy_(self._latent_of(ids))
         self.ids.copy_(ids)
         self._projected = self.latent.detach().clone()
 
@@ -271,11 +222,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
         for name in ("prompt_ids", "best_prompt_ids"):
-            self._check_ids(state_dict[name], f"checkpoint's {name!r}", "load the base model it was trained on")
-
-    def _check_ids(self, ids: Tensor, what: str, remedy: str) -> None:
-        if not bool(((ids >= 0) & (ids < self.table.shape[0])).all()):
-            raise ValueError(f"the {what} {ids.tolist()} do not fit a vocabulary of {self.table.shape[0]}; {remedy}.")
+            self.tokens.check_ids(state_dict[name], f"checkpoint's {name!r}", "load the base model it was trained on")
 
 
 _SAVED_BUFFERS = {
@@ -306,8 +253,3 @@ class _EffectivePrompt(nn.Module):
                 stacklevel=2,
             )
         return encoder.prompt().vectors
-
-
-def _needs_tokenizer(config: InterpPromptConfig) -> bool:
-    named = config.allowed_tokens != "all" or bool(config.banned_words) or bool(config.init_words)
-    return named or config.prompt_tuning_init == PromptTuningInit.TEXT

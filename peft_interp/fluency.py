@@ -37,7 +37,7 @@ def task_model_nll(
         if _logits_are_products_with(encoder.table, model):
             target = tied_target_gradient(hidden, prompt.rows)
         else:
-            target = soft_target_gradient(logits, encoder.target_probs(logits.shape[-1]))
+            target = soft_target_gradient(logits, encoder.tokens.soft_choice(encoder.latent, logits.shape[-1]))
     return prompt_nll(logits, prompt.ids, sides, target)
 
 
@@ -66,7 +66,7 @@ def scorer_nll(
     """
     table = scorer.get_input_embeddings()
     width = min(table.weight.shape[0], encoder.table.shape[0])
-    probs = encoder.target_probs(width).to(table.weight.device)
+    probs = encoder.tokens.soft_choice(encoder.latent, width).to(table.weight.device)
     ids = prompt.ids.to(table.weight.device)
     rows = table(ids).detach()
     if sides != "target":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import PeftConfig, PeftModel, PromptTuningInit, get_peft_model
+from peft import PeftConfig, PeftModel, PromptTuningInit
 
 from peft_interp.config import InterpPromptConfig
+from peft_interp.registration import MODEL_CLASSES
 
 
 def continue_training(base_model: Any, adapter: str, adapter_name: str = "default", **hub_options: Any) -> PeftModel:
@@ -19,8 +20,9 @@ def continue_training(base_model: Any, adapter: str, adapter_name: str = "defaul
         hub_options: `revision`, `token`, `cache_dir`, `subfolder`.
 
     Returns:
-        What `get_peft_model` returns, with latent, ids, best prompt and step count as they were saved. The optimizer's
-        state is Trainer's business: for an exact continuation use `trainer.train(resume_from_checkpoint=...)`.
+        A model as `get_peft_model` makes it, with latent, ids, best prompt and step count as they were saved. The
+        optimizer's state is Trainer's business: for an exact continuation use
+        `trainer.train(resume_from_checkpoint=...)`.
 
     Raises:
         ValueError: the adapter is of another type, or its tensors do not fit.
@@ -34,7 +36,8 @@ def continue_training(base_model: Any, adapter: str, adapter_name: str = "defaul
     config.inference_mode = False
     start = {name: getattr(config, name) for name in ("prompt_tuning_init", "init_words")}
     config.prompt_tuning_init, config.init_words = PromptTuningInit.RANDOM, None  # the checkpoint has the values
-    model = get_peft_model(base_model, config, adapter_name=adapter_name)
+    # not `get_peft_model`, which would write the name of `base_model` over that of the one it was trained on
+    model: PeftModel = MODEL_CLASSES[config.task_type or ""](base_model, config, adapter_name)
     for name, value in start.items():
         setattr(config, name, value)
     model.load_adapter(adapter, adapter_name, is_trainable=True, **hub_options)

@@ -115,9 +115,9 @@ def shared_prefix_step(
     Returns:
         Loss, and the prompt's logits and states.
     """
-    batch, length = labels.shape
     first = text_mask.ne(0).int().argmax(dim=1, keepdim=True)  # (batch, 1) first text column
     from_prefix = labels.gather(1, first).squeeze(1)  # (batch,) labels that the prompt's last position predicts
+    from_prefix = from_prefix[from_prefix != -100]
     shifted = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]  # column j predicts label j + 1
     keep = (shifted != -100) & text_mask.ne(0).cumsum(dim=1).gt(0)  # padding behind the text may carry labels
 
@@ -125,33 +125,34 @@ def shared_prefix_step(
     keep_prefix[:, prompt_start if all_logits else len(prefix) - 1 :] = True
     with tapped_head(model, keep_prefix) as tap:
         first_pass = model(inputs_embeds=prefix.unsqueeze(0), use_cache=True, **kwargs)
-    prefix_logits, prefix_hidden = first_pass.logits[0], tap.hidden
-
-    losses = []
-    rows = from_prefix[from_prefix != -100]
-    if len(rows):
-        log_probs = prefix_logits[-1].float().log_softmax(-1)  # (vocabulary,), the same for every row
-        losses.append(-log_probs.gather(0, rows.to(log_probs.device)).sum())
+    assert tap.hidden is not None
+    log_probs = first_pass.logits[0, -1].float().log_softmax(-1)  # (vocabulary,), the same for every row
+    total = -log_probs.gather(0, from_prefix.to(log_probs.device)).sum()
     if keep.any():
-        mask = torch.cat((text_mask.new_ones(batch, len(prefix)), text_mask), dim=1)
-        with tapped_head(model, keep):
-            output = model(
-                input_ids=text_ids,
-                inputs_embeds=text_embeds,
-                attention_mask=mask,
-                position_ids=positions(mask)[:, -length:],
-                past_key_values=_expand(first_pass.past_key_values, batch),
-                use_cache=True,
-                **kwargs,
-            )
-        logits = output.logits[0].float()  # (kept, vocabulary)
-        losses.append(nn.functional.cross_entropy(logits, shifted[keep].to(logits.device), reduction="sum"))
-    count = num_items_in_batch if num_items_in_batch is not None else len(rows) + int(keep.sum())
-    total = torch.stack([loss.to(losses[0].device) for loss in losses]).sum() if losses else prefix_logits.sum() * 0.0
-    if isinstance(count, Tensor):
-        count = count.to(total.device)
-    assert prefix_hidden is not None
-    return SharedStep(loss=total / count, logits=prefix_logits, hidden=prefix_hidden[0])
+        text = {"input_ids": text_ids, "inputs_embeds": text_embeds, **kwargs}
+        logits = _text_logits(model, first_pass.past_key_values, len(prefix), text_mask, keep, text)
+        targets = shifted[keep].to(logits.device)
+        total = total + nn.functional.cross_entropy(logits, targets, reduction="sum").to(total.device)
+    count = num_items_in_batch if num_items_in_batch is not None else len(from_prefix) + int(keep.sum())
+    count = count.to(total.device) if isinstance(count, Tensor) else count
+    return SharedStep(loss=total / count, logits=first_pass.logits[0], hidden=tap.hidden[0])
+
+
+def _text_logits(
+    model: Any, cache: DynamicCache, prefix_length: int, text_mask: Tensor, keep: Tensor, text: dict[str, Any]
+) -> Tensor:
+    """(kept, vocabulary) fp32 logits of the text behind the cached prefix, where `keep` (batch, length) is true."""
+    batch, length = text_mask.shape
+    mask = torch.cat((text_mask.new_ones(batch, prefix_length), text_mask), dim=1)
+    with tapped_head(model, keep):
+        output = model(
+            attention_mask=mask,
+            position_ids=positions(mask)[:, -length:],
+            past_key_values=_expand(cache, batch),
+            use_cache=True,
+            **text,
+        )
+    return output.logits[0].float()
 
 
 def _expand(cache: DynamicCache, batch: int) -> DynamicCache:

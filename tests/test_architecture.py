@@ -17,11 +17,13 @@ LAYERS = (
     ("layout", "perplexity", "projection", "verbalizer", "vocabulary"),
     ("config", "shared_prefix"),
     ("initialization",),
+    ("token_table",),
     ("embedding",),
     ("fluency", "model_inputs"),
     ("generation", "prompt_model"),
     ("causal_lm", "task_models"),
-    ("callbacks", "loading", "registration"),
+    ("callbacks", "registration"),
+    ("loading",),
     ("__init__", "embedded.__init__"),
 )
 PUBLIC = {"InterpPromptConfig", "PromptCallback", "Verbalizer", "continue_training", "register", "text_nll"}

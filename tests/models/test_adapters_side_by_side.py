@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,10 +106,11 @@ def test_other_methods_in_one_model(causal: Build, readable: Build) -> None:
         readable(causal("llama")).add_adapter("another", peft.LoraConfig(target_modules=["q_proj"]))
 
 
+MODES = ("with", "without")
 STOCK = """
 import sys, torch, warnings
 warnings.simplefilter("ignore")
-if sys.argv[1] == "with": import peft_interp
+assert ("peft_interp" in sys.modules) == (sys.argv[1] == "with")
 from peft import LoraConfig, PromptTuningConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 from peft import get_peft_model_state_dict
@@ -136,25 +138,37 @@ for name, config in {
     out[name + " class"] = [c.__module__ + c.__qualname__ for c in type(loaded).__mro__]
     out[name + " modules"] = [str(type(m)) for m in loaded.modules()]
 torch.save(out, sys.argv[3] + "out")
+if sys.argv[1] == "without":
+    from peft import PeftConfig
+    try:
+        PeftConfig.from_pretrained(sys.argv[4])
+    except KeyError as error:
+        print("KeyError", error)
 """
 
 
-def test_stock_methods_are_unchanged(causal: Build, tmp_path: Path) -> None:
-    """Prompt tuning and LoRA, trained, saved and loaded in a process with the plug-in and in one without."""
+def test_a_process_without_the_plugin(
+    causal: Build, readable: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompt tuning and LoRA, trained, saved and loaded, are the same with and without; our adapter is not known."""
     causal("llama").save_pretrained(tmp_path / "base")
-    results = []
-    for mode in ("with", "without"):
+    readable(causal("llama")).save_pretrained(tmp_path / "ours")
+    script = tmp_path / "stock.py"
+    script.write_text(STOCK)
+    arguments = {mode: [str(tmp_path / "base"), f"{tmp_path / mode}/", str(tmp_path / "ours")] for mode in MODES}
+    for mode in MODES:
         (tmp_path / mode).mkdir()
-        run = [sys.executable, "-c", STOCK, mode, str(tmp_path / "base"), f"{tmp_path / mode}/"]
-        subprocess.run(run, check=True, capture_output=True)
-        results.append(torch.load(tmp_path / mode / "out"))
-    first, second = results
+    monkeypatch.setattr(sys, "argv", [str(script), "with", *arguments["with"]])
+    runpy.run_path(str(script), run_name="__main__")
+    command = [sys.executable, str(script), "without", *arguments["without"]]
+    assert "KeyError 'INTERP_PROMPT'" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    first, second = (torch.load(tmp_path / mode / "out") for mode in MODES)
     assert list(first) == list(second)
     for name, value in first.items():
         same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
         assert same, name
     for name in ("prompt", "lora"):
-        configs = [(tmp_path / mode / name / "adapter_config.json").read_text() for mode in ("with", "without")]
+        configs = [(tmp_path / mode / name / "adapter_config.json").read_text() for mode in MODES]
         assert configs[0] == configs[1]
 
 

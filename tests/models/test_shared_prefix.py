@@ -209,3 +209,14 @@ def test_the_caches_of_the_rows_are_separate(causal: Build, readable: Build, bat
     single = [step(model, True, **batch([row]), labels=torch.tensor([row]))[0] for row in rows]
     both = step(model, True, **batch(rows), labels=torch.tensor(rows))[0]
     torch.testing.assert_close(both, torch.stack(single).mean())
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_row_without_text(causal: Build, readable: Build, batch: Build, side: str) -> None:
+    """BOS alone: nothing is predicted in that row, least of all the BOS."""
+    model = readable(causal("llama"))
+    given = batch([[1], [1, 5, 6]], side)
+    assert_same_step(model, **given, labels=labelled(given, side, "all"))
+    single = batch([[1, 5, 6]])
+    expected = step(model, True, **single, labels=single["input_ids"])[0]
+    torch.testing.assert_close(step(model, True, **given, labels=labelled(given, side, "all"))[0], expected)

@@ -75,7 +75,9 @@ def test_the_loss_falls(task_base: Build, readable: Build, batch: Build, rows: B
     given = batch(rows("all"), "right")
     labels = labels_for(task_type, given["input_ids"])
     encoder = model.prompt_encoder["default"]
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.3)
+    head = [p for p in model.parameters() if p.requires_grad and p is not encoder.latent]
+    groups = [{"params": [encoder.latent], "lr": 0.3}, {"params": head, "lr": 0.01}]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
     losses, first = [], encoder.latent.detach().clone()
     for _ in range(8):
         loss = model(**given, **labels).loss
@@ -160,8 +162,6 @@ def test_token_classification_answers_in_the_order_of_the_input(
     labels = (given["input_ids"] % 2).masked_fill(~mask, -100)
     text = batch(rows("all"), side, model.prompt_token_ids())
     with torch.no_grad():
-        if case.startswith("gpt2") and side == "left":
-            pytest.skip("the base model itself counts padding")
         expected = model.base_model(**text).logits
         as_ids = model(**given, labels=labels)
     as_vectors = model.train()(**given, labels=labels)

@@ -87,8 +87,10 @@ def test_a_trained_head_is_not_parted_from_its_prompt(scored: Build, bert: Build
 
 
 def test_a_soft_prompt_is_not_projected(scored: Build, gpt2: Build, readable: Build, latent_of: Build) -> None:
-    model = readable(gpt2(), projection_metric="none")
-    scored(Recorder("eval_loss", [0.5, 0.1, 0.5, 0.9, 0.5]), model)
+    model = readable(gpt2(), projection_metric="none", prompt_tuning_init="RANDOM")
+    callback = Recorder("eval_loss", [0.1] + [0.5] * 14)
+    scored(callback, model, learning_rate=0.2, max_steps=15)
+    assert callback.prompts[0] != callback.prompts[-1]
     table = gpt2().get_input_embeddings().weight
     assert torch.cdist(latent_of(model), table).min() > 0.1
 
