@@ -33,7 +33,7 @@ from transformers import (
     set_seed,
 )
 
-from peft_interp import InterpPromptConfig, PromptCallback, embedded, text_nll
+from peft_interp import InterpPromptConfig, embedded, text_nll
 
 HAND_WRITTEN = {
     "sentiment": "Is this film review positive or negative?",
@@ -60,7 +60,6 @@ class Task:
     name: str
     tokenizer: Any
     train: Any
-    dev: Any
     test: Any
 
     @classmethod
@@ -71,7 +70,7 @@ class Task:
             split: verbalizer.encode_dataset(rows, tokenizer, max_length=96)
             for split, rows in embedded.load_data(name).items()
         }
-        return cls(name, tokenizer, data["train"], data["validation"], data["test"])
+        return cls(name, tokenizer, data["train"], data["test"])
 
 
 class Bar(TrainerCallback):
@@ -85,7 +84,7 @@ class Bar(TrainerCallback):
         self.progress.update(self.task, completed=state.global_step, total=state.max_steps)
 
 
-def make_trainer(model: Any, task: Task, steps: int, learning_rate: float, callbacks: list[Any]) -> Trainer:
+def make_trainer(model: Any, task: Task, steps: int, callbacks: list[Any]) -> Trainer:
     """A stock Trainer; nothing in it knows about prompts."""
     verbalizer = embedded.TASKS[task.name]
     return Trainer(
@@ -93,22 +92,17 @@ def make_trainer(model: Any, task: Task, steps: int, learning_rate: float, callb
         args=TrainingArguments(
             output_dir="outputs/quickstart",
             max_steps=steps,
-            learning_rate=learning_rate,
+            learning_rate=0.1,
             lr_scheduler_type="constant",
             per_device_train_batch_size=16,
             per_device_eval_batch_size=60,
-            eval_strategy="steps" if steps else "no",
-            eval_steps=max(steps // 5, 1),
             save_strategy="no",
-            metric_for_best_model="accuracy",
-            greater_is_better=True,
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
             logging_strategy="no",
         ),
         train_dataset=task.train,
-        eval_dataset=task.dev,
         data_collator=DataCollatorForSeq2Seq(task.tokenizer),
         compute_metrics=verbalizer.accuracy(task.tokenizer),
         preprocess_logits_for_metrics=verbalizer.label_scores(task.tokenizer),
@@ -116,17 +110,15 @@ def make_trainer(model: Any, task: Task, steps: int, learning_rate: float, callb
     )
 
 
-def run(
-    method: str, config: Any, task: Task, progress: Progress, steps: int = 0, learning_rate: float = 0.1, seed: int = 0
-) -> Row:
-    """Train (unless `steps` is 0) and test one method."""
+def run(method: str, config: Any, task: Task, progress: Progress, steps: int = 0, seed: int = 0) -> Row:
+    """Train (unless `steps` is 0) and test one method, by its last prompt."""
     begun = time.perf_counter()
     set_seed(seed)
     base = embedded.load_model()
     model = base if config is None else get_peft_model(base, config)
     readable = isinstance(config, InterpPromptConfig)
     bar = Bar(progress, method)
-    trainer = make_trainer(model, task, steps, learning_rate, [bar, PromptCallback(task.tokenizer)])
+    trainer = make_trainer(model, task, steps, [bar])
     trainer.remove_callback(PrinterCallback)  # the progress bars take its place
     if steps:
         trainer.train()
@@ -152,11 +144,11 @@ def compare(task: Task, steps: int, weights: list[float], seed: int) -> list[Row
         rows = [
             run("no prompt", None, task, progress),
             run("hand-written", written, task, progress),
-            run("soft prompt (stock)", soft_prompt(), task, progress, steps, 0.02, seed),
+            run("soft prompt (stock)", soft_prompt(), task, progress, steps, seed),
         ]
         for weight in weights:
             name = f"PEZ + {weight:g} perplexity" if weight else "PEZ"
-            rows.append(run(name, pez(task, weight), task, progress, steps, 0.1, seed))
+            rows.append(run(name, pez(task, weight), task, progress, steps, seed))
     return rows
 
 
@@ -209,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=sorted(embedded.TASKS), default="sentiment")
     parser.add_argument("--steps", type=int, default=200, help="optimizer steps for every trained prompt")
-    parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.1, 0.3, 1.0], help="perplexity weights")
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.03, 0.3, 1.0], help="perplexity weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the rows to this JSON file as well")
     arguments = parser.parse_args()
