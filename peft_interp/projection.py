@@ -89,19 +89,26 @@ def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | Non
             "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
             "fp16."
         )
-    scores = similarity(latent, table, metric, terms)
+    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())
     if metric == "cosine" and terms is not None:
-        scores.masked_fill_(terms == 0, -torch.inf)
+        scores.mul_(terms)  # the latent's own norm changes no order
+    if metric == "euclidean" and terms is not None:
+        scores.mul_(2).sub_(terms)
+    blocked = terms == 0 if metric == "cosine" and terms is not None else torch.zeros(1, dtype=torch.bool)
     if allowed is not None:
-        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
-    rounding = 1e-6 * (norms.to(scores.device) if metric == "euclidean" else 1)
-    return _lowest_equal(scores, table, rounding).to(latent.device)
+        blocked = blocked.to(scores.device) | ~allowed.to(scores.device)
+    scores.masked_fill_(blocked.to(scores.device), -torch.inf)
+    scale = (norms if metric == "euclidean" else norms.sqrt()).to(scores.device)
+    return _lowest_equal(scores, table, 1e-6 * scale).to(latent.device)
 
 
-def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor | float) -> Tensor:
+def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor) -> Tensor:
     """The best id, or a lower one with the same row: matrix products of equal rows differ in the last bits."""
     best, ids = scores.max(dim=-1)
-    lowest = (scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)).int().argmax(dim=-1)
+    close = scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)
+    if not (close.sum(-1) > 1).any():
+        return ids
+    lowest = close.int().argmax(dim=-1)
     return torch.where((table[lowest] == table[ids]).all(dim=-1), lowest, ids)
 
 
@@ -115,7 +122,8 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, latent: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(table)
         with torch.autocast(table.device.type, enabled=False):
-            return torch.cat([latent @ rows.T for rows in _fp32_chunks(table)], dim=-1)
+            products = [latent @ rows.T for rows in _fp32_chunks(table)]
+        return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

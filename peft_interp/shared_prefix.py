@@ -121,38 +121,64 @@ def shared_prefix_step(
     shifted = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]  # column j predicts label j + 1
     keep = (shifted != -100) & text_mask.ne(0).cumsum(dim=1).gt(0)  # padding behind the text may carry labels
 
-    keep_prefix = torch.zeros(1, len(prefix), dtype=torch.bool)
+    keep_prefix = torch.zeros(1, len(prefix), dtype=torch.bool, device=keep.device)
     keep_prefix[:, prompt_start if all_logits else len(prefix) - 1 :] = True
-    with tapped_head(model, keep_prefix) as tap:
-        first_pass = model(inputs_embeds=prefix.unsqueeze(0), use_cache=True, **kwargs)
-    assert tap.hidden is not None
-    log_probs = first_pass.logits[0, -1].float().log_softmax(-1)  # (vocabulary,), the same for every row
+    text = {"input_ids": text_ids, "inputs_embeds": text_embeds, **kwargs}
+    run = _in_one_pass if len(labels) == 1 else _in_two_passes
+    prompt_logits, hidden, text_logits = run(model, prefix, keep_prefix, text_mask, keep, text)
+
+    log_probs = prompt_logits[-1].float().log_softmax(-1)  # (vocabulary,), the same for every row
     total = -log_probs.gather(0, from_prefix.to(log_probs.device)).sum()
-    if keep.any():
-        text = {"input_ids": text_ids, "inputs_embeds": text_embeds, **kwargs}
-        logits = _text_logits(model, first_pass.past_key_values, len(prefix), text_mask, keep, text)
-        targets = shifted[keep].to(logits.device)
-        total = total + nn.functional.cross_entropy(logits, targets, reduction="sum").to(total.device)
+    if text_logits is not None:
+        targets = shifted[keep].to(text_logits.device)
+        total = total + nn.functional.cross_entropy(text_logits.float(), targets, reduction="sum").to(total.device)
     count = num_items_in_batch if num_items_in_batch is not None else len(from_prefix) + int(keep.sum())
     count = count.to(total.device) if isinstance(count, Tensor) else count
-    return SharedStep(loss=total / count, logits=first_pass.logits[0], hidden=tap.hidden[0])
+    return SharedStep(loss=total / count, logits=prompt_logits, hidden=hidden)
 
 
-def _text_logits(
-    model: Any, cache: DynamicCache, prefix_length: int, text_mask: Tensor, keep: Tensor, text: dict[str, Any]
-) -> Tensor:
-    """(kept, vocabulary) fp32 logits of the text behind the cached prefix, where `keep` (batch, length) is true."""
+def _in_two_passes(
+    model: Any, prefix: Tensor, keep_prefix: Tensor, text_mask: Tensor, keep: Tensor, text: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The prefix alone, then the text of all rows behind its cache.
+
+    Returns:
+        Logits and head inputs where `keep_prefix` (1, prefix), and logits where `keep` (batch, length) or None.
+    """
+    options = {name: value for name, value in text.items() if name not in ("input_ids", "inputs_embeds")}
+    with tapped_head(model, keep_prefix) as tap:
+        first = model(inputs_embeds=prefix.unsqueeze(0), use_cache=True, **options)
+    assert tap.hidden is not None
+    if not keep.any():
+        return first.logits[0], tap.hidden[0], None
     batch, length = text_mask.shape
-    mask = torch.cat((text_mask.new_ones(batch, prefix_length), text_mask), dim=1)
+    mask = torch.cat((text_mask.new_ones(batch, len(prefix)), text_mask), dim=1)
+    cache = _expand(first.past_key_values, batch)
+    places = positions(mask)[:, -length:]
     with tapped_head(model, keep):
+        output = model(attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, **text)
+    return first.logits[0], tap.hidden[0], output.logits[0]
+
+
+def _in_one_pass(
+    model: Any, prefix: Tensor, keep_prefix: Tensor, text_mask: Tensor, keep: Tensor, text: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `_in_two_passes`, for a single row, where there is nothing to share but the head's work to save."""
+    ids, embeds = text["input_ids"], text["inputs_embeds"]
+    embeds = model.get_input_embeddings()(ids) if embeds is None else embeds
+    embeds = torch.cat((prefix.unsqueeze(0), embeds), dim=1)
+    mask = torch.cat((text_mask.new_ones(1, len(prefix)), text_mask), dim=1)
+    with tapped_head(model, torch.cat((keep_prefix, keep), dim=1)) as tap:
         output = model(
+            **{**text, "input_ids": None, "inputs_embeds": embeds},
             attention_mask=mask,
-            position_ids=positions(mask)[:, -length:],
-            past_key_values=_expand(cache, batch),
-            use_cache=True,
-            **text,
+            position_ids=positions(mask),
+            use_cache=False,
         )
-    return output.logits[0].float()
+    assert tap.hidden is not None
+    split = int(keep_prefix.sum())
+    logits = output.logits[0]
+    return logits[:split], tap.hidden[0, :split], logits[split:] if len(logits) > split else None
 
 
 def _expand(cache: DynamicCache, batch: int) -> DynamicCache:
