@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from peft import get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -111,6 +112,7 @@ class Training(TrainingArguments):
     logging_steps: float = 50
     metric_for_best_model: str | None = "accuracy"
     greater_is_better: bool | None = True
+    dataloader_pin_memory: bool = torch.cuda.is_available()
 
 
 def load_data(arguments: DataArguments) -> datasets.DatasetDict:
@@ -210,7 +212,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         preprocess_logits_for_metrics=verbalizer.label_scores(tokenizer),
         callbacks=[PromptCallback(tokenizer)],
     )
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    resume = training.resume_from_checkpoint  # a folder, or "True" for the last checkpoint in the output folder
+    trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
     trainer.save_model()
     return report(trainer, tokenizer, splits.get("test"))
 
