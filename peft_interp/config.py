@@ -142,6 +142,11 @@ class InterpPromptConfig(PromptTuningConfig):
                 f"`init_text_fit={self.init_text_fit!r}` only applies to `prompt_tuning_init='TEXT'`; "
                 f"got {str(self.prompt_tuning_init)!r}."
             )
+        if self.prompt_tuning_init_text is not None and self.prompt_tuning_init != PromptTuningInit.TEXT:
+            raise ValueError(
+                f"`prompt_tuning_init_text={self.prompt_tuning_init_text!r}` is only used with "
+                "`prompt_tuning_init='TEXT'`; set that too, or leave the text out."
+            )
         if self.projection_metric == "none" and self.perplexity_weight:
             raise ValueError(
                 f"`perplexity_weight={self.perplexity_weight}` needs a projected prompt, but `projection_metric="

@@ -156,11 +156,17 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """Move the latent onto these tokens' rows.
 
         Raises:
-            ValueError: wrong number of ids, or one outside the vocabulary.
+            ValueError: wrong number of ids, or one that is outside the vocabulary or not allowed.
         """
         if ids.shape != self.ids.shape:
             raise ValueError(f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}.")
         self.tokens.check_ids(ids, "token ids", "decode them with the tokenizer they came from")
+        allowed = self.tokens.allowed.to(ids.device)
+        if self.config.projects and not bool(allowed[ids].all()):
+            raise ValueError(
+                f"token ids {ids[~allowed[ids]].tolist()} are special, unused, or forbidden by "
+                f"`allowed_tokens={self.config.allowed_tokens!r}` and the banned words and ids; use others."
+            )
         self.latent.copy_(self._latent_of(ids))
         self.ids.copy_(ids)
         self._projected = self.latent.detach().clone()

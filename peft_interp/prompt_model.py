@@ -47,11 +47,23 @@ class PromptModelMixin(Base):
         return self._encoder(adapter_name).prompt().ids.tolist()
 
     def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
-        """The prompt as text; put it before the input's text, behind the BOS token if there is one."""
+        """The prompt as text; put it before the input's text, behind the BOS token if there is one.
+
+        Of a soft prompt (`projection_metric="none"`) these are the nearest tokens, which need not act like it.
+        """
         return str(tokenizer.decode(self.prompt_token_ids(adapter_name), clean_up_tokenization_spaces=False))
 
     def prompt_survives(self, tokenizer: Any, following_text: str, adapter_name: str | None = None) -> bool:
-        """Whether the text, in front of `following_text`, is tokenised to the prompt's ids again."""
+        """Whether the text, in front of `following_text`, is tokenised to the prompt's ids again.
+
+        Raises:
+            ValueError: a soft prompt, which is no text that could survive.
+        """
+        if not self._encoder(adapter_name).config.projects:
+            raise ValueError(
+                "`projection_metric='none'` trains vectors that are no text; `prompt_text` gives their nearest tokens, "
+                "which need not act like them."
+            )
         return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text)
 
     def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:

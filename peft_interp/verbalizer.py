@@ -41,8 +41,11 @@ class Verbalizer:
                 f"`template={self.template!r}` may hold {{prompt}} only at its beginning, with a blank or a line break "
                 "behind it."
             )
-        if len(self.label_words) < 2:
-            raise ValueError(f"`label_words={list(self.label_words)}` must name at least two labels.")
+        if "{label}" in behind:
+            raise ValueError(f"`template={self.template!r}` ends where the label's word follows; leave {{label}} out.")
+        words = self.label_words
+        if isinstance(words, str) or len(words) < 2 or not all(word.strip() for word in words):
+            raise ValueError(f"`label_words={words!r}` must be a list of at least two words, one for each label.")
 
     def fill(self, text: str, prompt: str = "") -> str:
         """The template as a person would write it, without the label: `fill("Dull.", "Review:")`."""
@@ -118,7 +121,16 @@ class Verbalizer:
     def encode_dataset(
         self, dataset: Any, tokenizer: Any, text: str = "sentence", label: str = "label", max_length: int | None = None
     ) -> Any:
-        """A `datasets.Dataset` with columns `text` and `label` as inputs for Trainer (see `encode`)."""
+        """A `datasets.Dataset` with columns `text` and `label` as inputs for Trainer (see `encode`).
+
+        Raises:
+            ValueError: a column is missing, and what `encode` raises.
+        """
+        if missing := {text, label} - set(dataset.column_names):
+            raise ValueError(
+                f"the data set has no column {sorted(missing)}, only {dataset.column_names}; name its columns with "
+                "`text=` and `label=`."
+            )
         known = self.label_token_ids(tokenizer)
         return dataset.map(
             lambda row: self.encode(tokenizer, row[text], row[label], max_length, known),
