@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peft_interp.fluency import batch_share
 from peft_interp.generation import generate_after_prompt
-from peft_interp.layout import place_prompt, positions
+from peft_interp.layout import first_attended, place_prompt, positions
 from peft_interp.model_inputs import check_positions
 from peft_interp.prompt_model import PromptModelMixin
 from peft_interp.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
@@ -192,7 +192,7 @@ def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
 
 def _common_leading(ids: Tensor | None, mask: Tensor, start: Tensor) -> Tensor | None:
     """The leading token that all rows share, (0 or 1,); None when they differ."""
-    first = mask.ne(0).int().argmax(dim=1)
+    first = first_attended(mask)
     has_leading = start.to(first.device) - first  # (batch,) 0 or 1
     if ids is None or not has_leading.any():
         return torch.zeros(0, dtype=torch.long, device=mask.device)

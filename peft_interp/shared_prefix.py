@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peft_interp.layout import positions
+from peft_interp.layout import first_attended, positions
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def shared_prefix_step(
     Returns:
         Loss, and the prompt's logits and states.
     """
-    first = text_mask.ne(0).int().argmax(dim=1, keepdim=True)  # (batch, 1) first text column
+    first = first_attended(text_mask).unsqueeze(1)  # (batch, 1) first text column
     from_prefix = labels.gather(1, first).squeeze(1)  # (batch,) labels that the prompt's last position predicts
     from_prefix = from_prefix[from_prefix != -100]
     shifted = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]  # column j predicts label j + 1

@@ -1,7 +1,7 @@
 """Measure the embedded model and write `results.json`: language, human ratings, and what prompts do to it.
 
 python examples/embedded_model/evaluate_model.py                      # the shipped model
-python examples/embedded_model/evaluate_model.py --model_dir runs/x --output /tmp/x.json
+python examples/embedded_model/evaluate_model.py --model_dir runs/x --output runs/x/results.json
 """
 
 import argparse
