@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from peft import PeftType
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from peft_interp.config import InterpPromptConfig
+from peft_interp.metrics.reading import read_prompt
+from peft_interp.report.texts import fenced
+from peft_interp.tracking import IDS, history, reading_scores, shortened, tensorboard_writer, write_history
 
 logger = logging.getLogger(__name__)
 
@@ -15,9 +19,13 @@ logger = logging.getLogger(__name__)
 class PromptCallback(TrainerCallback):
     """Adds the prompt and the state of its search to Trainer's logs, and keeps the prompt with the best evaluation.
 
-    Every log entry gains `prompt_text` (with a tokenizer) and what `model.prompt_statistics()` knows, prefixed
-    `prompt/`; they are kept in `trainer.state.log_history`. Given to `Trainer(callbacks=[...])` they are shown as well;
-    added later, or for TensorBoard and its like, which log before any callback of the user, they are only kept.
+    Every entry of `trainer.state.log_history` gains `prompt_text` (with a tokenizer) and what
+    `model.prompt_statistics()` knows, prefixed `prompt/`; with `scores`, also `prompt/nll`, `prompt/perplexity`,
+    `prompt/readability` and `prompt/readable`. The line beside the progress bar shows the text, its perplexity and
+    whether it is readable; a callback added after the Trainer was made comes too late for that. TensorBoard gets texts
+    and figures as a run called `prompt`; other trackers log before any callback of the user.
+
+    `history` has every prompt that was logged, and `prompt_history.jsonl` in the output folder has it after training.
 
     Every evaluation during training offers its `metric_for_best_model` (the loss by default) to
     `model.keep_best_prompt`.
@@ -27,12 +35,29 @@ class PromptCallback(TrainerCallback):
         restore_best: at the end of training, move the adapter to the best prompt recorded, which is PEZ's result
             (arXiv 2302.03668). Without evaluations nothing is recorded and the last prompt stays. It also stays where
             ids are not all that was trained (a soft prompt, a classification head): use `load_best_model_at_end`.
+        scores: score every new prompt; the first time, human-written prompts are measured under the base model as
+            well (two seconds with the embedded one). Of a soft prompt, PEFT's own included, it is read which tokens
+            are nearest and how far they are, `prompt/cosine_distance`.
+
+    Raises:
+        ValueError: scores without a tokenizer.
     """
 
-    def __init__(self, tokenizer: Any | None = None, restore_best: bool = True) -> None:
+    def __init__(self, tokenizer: Any | None = None, restore_best: bool = True, scores: bool = False) -> None:
+        if scores and tokenizer is None:
+            raise ValueError("`scores=True` needs the tokenizer: `PromptCallback(tokenizer, scores=True)`.")
         self.tokenizer = tokenizer
         self.restore_best = restore_best
+        self._scores_too = scores
         self._training = False
+        self._log: list[dict[str, Any]] = []
+        self._scored: dict[tuple[int, ...], dict[str, float]] = {}
+        self._writer: Any | None = None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Every prompt that was logged and differs from the one before, as {step, text, ids, scores}."""
+        return history(self._log)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -50,19 +75,55 @@ class PromptCallback(TrainerCallback):
                 "to 0, or pass a `compute_loss_func` (see `align_logits_with_labels`)."
             )
         self._training = True
+        self._log = state.log_history
+        if state.is_world_process_zero and (model is not None or self._reads(kwargs.get("model"))):
+            self._writer = tensorboard_writer(args)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the prompt to the entry that is about to be shown."""
-        model, logs = _prompt_model(kwargs.get("model")), kwargs.get("logs")
-        if model is None or logs is None:
+        model, logs = _unwrapped(kwargs.get("model")), kwargs.get("logs")
+        extra = self._extra(model)
+        if not extra or logs is None:
             return
-        statistics = model.prompt_statistics(clear=True)  # so that a run resumed in between logs the same
-        extra: dict[str, Any] = {f"prompt/{name}": value for name, value in statistics.items()}
-        if self.tokenizer is not None:
-            extra["prompt_text"] = model.prompt_text(self.tokenizer)
-        logs.update(extra)
-        if state.log_history:
-            state.log_history[-1].update(extra)
+        self._log = state.log_history
+        ids = extra.pop(IDS, None)
+        changed = next((entry[IDS] for entry in reversed(self._log) if IDS in entry), None) != ids
+        logs.update(_short(extra))
+        if self._log:
+            self._log[-1].update(extra, **({IDS: ids} if ids is not None and changed else {}))
+        if self._writer is not None:
+            _write(self._writer, extra, state.global_step, changed)
+
+    def _extra(self, model: Any) -> dict[str, Any]:
+        """What is known of the prompt now; empty for models that are none of ours."""
+        extra: dict[str, Any] = {}
+        if _prompt_model(model) is not None:
+            statistics = model.prompt_statistics(clear=True)  # so that a run resumed in between logs the same
+            extra = {f"prompt/{name}": value for name, value in statistics.items()}
+            extra[IDS] = model.prompt_token_ids()
+            if self.tokenizer is not None:
+                extra["prompt_text"] = model.prompt_text(self.tokenizer)
+        if self._reads(model):
+            extra |= self._score(model, extra)
+        return extra
+
+    def _score(self, model: Any, extra: dict[str, Any]) -> dict[str, Any]:
+        """Scores of the current prompt; those of tokens are looked up if the prompt was scored before."""
+        known = self._scored.get(tuple(extra.get(IDS, ())))
+        if known is None:
+            reading, known = reading_scores(model, self.tokenizer)
+            if reading.discrete:
+                self._scored[tuple(reading.ids)] = known
+            extra = {IDS: reading.ids, "prompt_text": reading.text, **extra}
+        return {**extra, **{f"prompt/{name}": value for name, value in known.items()}}
+
+    def _reads(self, model: Any) -> bool:
+        """Whether this model's prompt is to be scored: any with vectors among the inputs."""
+        model = _unwrapped(model)
+        config = getattr(model, "active_peft_config", None)
+        if not self._scores_too or config is None or not config.is_prompt_learning:
+            return False
+        return config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.CPT)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Offer the evaluated prompt as the best; evaluations outside training (a test set, say) do not count."""
@@ -77,9 +138,22 @@ class PromptCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the adapter to the best prompt."""
+        """Move the adapter to the best prompt, and write the history."""
         self._training = False
-        model = _prompt_model(kwargs.get("model"))
+        self._restore(_prompt_model(kwargs.get("model")))
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if state.is_world_process_zero:
+            write_history(self.history, self._ids_now(kwargs.get("model")), args.output_dir)
+
+    def _ids_now(self, model: Any) -> list[int]:
+        """The prompt's ids, or those nearest to its vectors; none for models that are not read."""
+        if (ours := _prompt_model(model)) is not None:
+            return list(ours.prompt_token_ids())
+        return read_prompt(_unwrapped(model), self.tokenizer, neighbours=1).ids if self._reads(model) else []
+
+    def _restore(self, model: Any | None) -> None:
         best = model.best_prompt() if model is not None and self.restore_best else None
         if model is None or best is None or best[0] == model.prompt_token_ids():
             return
@@ -90,7 +164,36 @@ class PromptCallback(TrainerCallback):
             logger.info("the last prompt stays: its ids are not all that was trained; use `load_best_model_at_end`.")
 
 
+def _unwrapped(model: Any) -> Any:
+    """The model inside DDP."""
+    return getattr(model, "module", model)
+
+
 def _prompt_model(model: Any) -> Any | None:
     """The model, unwrapped from DDP, if its active adapter is a readable prompt."""
-    model = getattr(model, "module", model)
+    model = _unwrapped(model)
     return model if isinstance(getattr(model, "active_peft_config", None), InterpPromptConfig) else None
+
+
+def _short(extra: dict[str, Any]) -> dict[str, Any]:
+    """The part that fits a line."""
+    shown: dict[str, Any] = {}
+    if "prompt_text" in extra:
+        shown["prompt_text"] = shortened(extra["prompt_text"])
+    if "prompt/perplexity" in extra:
+        shown["perplexity"] = extra["prompt/perplexity"]
+    if "prompt/readable" in extra:
+        shown["readable"] = "yes" if extra["prompt/readable"] else "no"
+    if "prompt/cosine_distance" in extra:
+        shown["distance"] = extra["prompt/cosine_distance"]
+    return shown
+
+
+def _write(writer: Any, extra: dict[str, Any], step: int, changed: bool) -> None:
+    """Figures at every log, the text whenever it changed."""
+    for name, value in extra.items():
+        if isinstance(value, (int, float)):
+            writer.add_scalar(name, value, step)
+    if changed and "prompt_text" in extra:
+        writer.add_text("prompt/text", fenced(extra["prompt_text"]), step)
+    writer.flush()

@@ -31,7 +31,7 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
     from transformers import AutoTokenizer
 
     name = config.tokenizer_name_or_path or config.base_model_name_or_path
-    kwargs = {key: v for key, v in (config.tokenizer_kwargs or {}).items() if key != "trust_remote_code"}
+    kwargs = {**(config.tokenizer_kwargs or {}), "trust_remote_code": False}  # unset, it would ask on standard input
     problem: Exception | None = None
     if name:
         try:

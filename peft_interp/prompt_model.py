@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.config import InterpPromptConfig
 from peft_interp.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
+from peft_interp.hub.model_mixin import PromptFilesMixin
 from peft_interp.model_inputs import Composed, compose_inputs
 from peft_interp.shared_prefix import recomputes_activations
 from peft_interp.vocabulary import named_token_ids, same_table, survives, table_fingerprint
@@ -23,13 +23,8 @@ from peft_interp.vocabulary import named_token_ids, same_table, survives, table_
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
 _GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
 
-if TYPE_CHECKING:
-    Base = PeftModel
-else:
-    Base = object
 
-
-class PromptModelMixin(Base):
+class PromptModelMixin(PromptFilesMixin):
     """Stands before a PEFT model class and gives it a readable prompt.
 
     Adapters of other configs in the same model behave as PEFT makes them.

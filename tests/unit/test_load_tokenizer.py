@@ -63,6 +63,6 @@ def test_no_code_from_a_repository_is_run(tokenizer_dir: Path, monkeypatch: pyte
     loaded = load_tokenizer(
         config(tokenizer_name_or_path=str(tokenizer_dir), tokenizer_kwargs=options, **text), required=True
     )
-    assert received == {"padding_side": "left"}
+    assert received == {"padding_side": "left", "trust_remote_code": False}
     assert loaded is not None
     assert loaded.padding_side == "left"

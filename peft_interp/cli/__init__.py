@@ -1,0 +1,67 @@
+"""The command line: `peft-interp read | evaluate | export | push`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from huggingface_hub.errors import HTTPError
+
+from peft_interp.cli.arguments import make_parser
+from peft_interp.cli.commands import evaluate, export, push, read
+
+_COMMANDS: dict[str, Callable[[Any], None]] = {"read": read, "evaluate": evaluate, "export": export, "push": push}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        0, or 2 for a mistake that the user can mend, which is told in one line on standard error.
+    """
+    arguments = make_parser().parse_args(argv)
+    _be_quiet()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _say  # type: ignore[assignment]
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            _COMMANDS[arguments.command](arguments)
+    except BrokenPipeError:  # the reader of our output has closed it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except (ValueError, OSError, ImportError, FloatingPointError, HTTPError) as error:
+        if arguments.debug:
+            raise
+        unreachable = isinstance(error, HTTPError) and not isinstance(error, OSError)
+        print_error(f"the Hub cannot be reached: {error}" if unreachable else error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def print_error(error: Exception | str) -> None:
+    """In one line, whatever the library that raised it wrote."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f"peft-interp: error: {words}\n")
+
+
+def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+    sys.stderr.write(f"peft-interp: note: {' '.join(str(message).split())}\n")
+
+
+def _be_quiet() -> None:
+    """No chatter of libraries; their progress bars go to standard error anyway."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()

@@ -1,0 +1,142 @@
+"""From the name of an adapter to its files, tokenizer and model; nothing of a repository is run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from peft_interp.hub.adapter_files import CONFIG_FILE, check_weights, read_config, read_tensors
+from peft_interp.hub.names import EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
+from peft_interp.hub.saving import saved_tokenizer
+from peft_interp.hub.usage import AUTO_CLASSES
+
+_WANTED = ("adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "prompt_report.json")
+_NOT_PROMPTS = "which has no prompt to read; this works for prompt tuning and its relatives"
+
+
+def adapter_folder(name: str) -> Path:
+    """The adapter's files on this machine: the folder, or a download of JSON, text and safetensors files only.
+
+    Raises:
+        ValueError: neither a folder nor a hub name, or nothing of that name can be reached.
+    """
+    path = Path(name)
+    if path.exists() or name.startswith(("/", ".", "~")):
+        folder = path.expanduser()
+        if not (folder / CONFIG_FILE).is_file():
+            raise ValueError(f"{name!r} is no adapter folder (there is no {CONFIG_FILE} in it).")
+        return folder
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*_WANTED, "README.md"]))
+    except HFValidationError:
+        raise ValueError(f"{name!r} is neither a folder here nor a hub name; check the path.") from None
+    except LocalEntryNotFoundError:
+        raise ValueError(
+            f"{name!r} is no folder here, and the Hub cannot be reached; check path and network."
+        ) from None
+    except HfHubHTTPError as error:
+        raise ValueError(f"{name!r} is no folder here, and not on the Hub for you: {error}") from None
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"the repository {name!r} holds no adapter (there is no {CONFIG_FILE} in it).")
+    return folder
+
+
+def base_of(folder: Path, wanted: str | None) -> str:
+    """What to load as the base model.
+
+    Args:
+        folder: of the adapter.
+        wanted: the user's choice.
+
+    Raises:
+        ValueError: nothing is known, or the recorded folder does not exist here.
+    """
+    if wanted:
+        return str(EMBEDDED_FOLDER) if wanted == EMBEDDED else wanted
+    name = loadable_name(read_config(folder).get("base_model_name_or_path"))
+    if not name:
+        raise ValueError("the adapter does not say which base model it belongs to; name it with --base-model.")
+    if public_name(name).kind == "local" and not Path(name).expanduser().exists():
+        raise ValueError(f"the base model was the folder {name!r}, which is not here; name it with --base-model.")
+    return name
+
+
+def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> Any:
+    """The user's choice, else the one the adapter names, the base model's, or one saved in the folder.
+
+    Raises:
+        ValueError: none can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    named = loadable_name(read_config(folder).get("tokenizer_name_or_path"))
+    names = [loadable_name(wanted)] if wanted else [named, base]
+    problem: Exception | None = None
+    for name in dict.fromkeys(filter(None, names)):
+        try:
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            problem = error
+    tokenizer = None if wanted else saved_tokenizer(folder)
+    if tokenizer is None:
+        raise ValueError(f"no tokenizer can be loaded ({problem}); name one with --tokenizer.")
+    return tokenizer
+
+
+def load_adapter(folder: Path, base: str) -> Any:
+    """Base model with the prompt, ready to be read.
+
+    Args:
+        folder: of the adapter.
+        base: folder or hub name of the base model.
+
+    Raises:
+        ValueError: no prompt adapter, weights that are missing or a pickle, or a base model that does not fit.
+    """
+    import transformers
+    from peft import PeftConfig, PeftModel
+
+    plain = read_config(folder)
+    check_weights(folder)
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"PEFT does not know the adapter's type {plain.get('peft_type')!r} ({error}).") from None
+    if not config.is_prompt_learning:
+        raise ValueError(f"{str(folder)!r} is a {plain.get('peft_type')} adapter, {_NOT_PROMPTS}.")
+    auto = getattr(transformers, AUTO_CLASSES.get(str(plain.get("task_type")), "AutoModelForCausalLM"))
+    cuda = torch.cuda.is_available()
+    options: dict[str, Any] = {
+        "dtype": "auto" if cuda else torch.float32,
+        "trust_remote_code": False,
+        **_labels(folder),
+    }
+    try:
+        model = auto.from_pretrained(base, **options)
+    except OSError as error:
+        raise ValueError(f"the base model {base!r} cannot be loaded ({error}); name it with --base-model.") from None
+    try:
+        return PeftModel.from_pretrained(model.to("cuda" if cuda else "cpu"), str(folder)).eval()
+    except RuntimeError as error:
+        raise ValueError(f"the adapter does not fit the base model {base!r}: {error}") from None
+
+
+def _labels(folder: Path) -> dict[str, int]:
+    """How many labels a classifier has that was trained with the prompt."""
+    for name, tensor in read_tensors(folder).items():
+        if re.search(r"(classifier|score|out_proj)\.weight$", name):
+            return {"num_labels": tensor.shape[0]}
+    return {}
+
+
+def local_base_note(folder: Path) -> str | None:
+    """A word about a path of this machine that stands in the adapter's config, which PEFT wrote; None without one."""
+    name = read_config(folder).get("base_model_name_or_path")
+    if public_name(name).kind == "local" or (name and name.startswith("/")):
+        return f"adapter_config.json names the base model by a path ({name}), which everybody sees once it is pushed."
+    return None

@@ -1,0 +1,124 @@
+"""What the command line takes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from peft_interp.embedded import TASKS
+from peft_interp.hub.export import ROLES
+
+DEFAULT_TEMPLATE = "{prompt} {text} It was"
+_ADAPTER = "folder or hub name of a saved PEFT prompt adapter"
+_READ = """\
+What does this prompt say, and may I believe it?
+
+Without data the prompt is read and its text judged. With data (--task or --data) the prompt is also compared with its
+own text and with no prompt at all. Works for every PEFT prompt adapter whose prompt stands among the input embeddings.
+"""
+_EVALUATE = "The same measures as JSON on standard output, for scripts."
+_EXPORT = """\
+Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "portable" a stock
+PROMPT_TUNING adapter that plain PEFT loads without this package.
+"""
+_PUSH = """\
+Push a saved adapter with its text, its portable copy and a model card. Nothing else in the folder leaves it, and the
+base model is not needed. Log in with `hf auth login`, or set HF_TOKEN.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="peft-interp", description="Read, measure, export and share prompts trained with PEFT."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text, text in (
+        ("read", "say what a prompt says and whether to believe it", _READ),
+        ("evaluate", "the measures as JSON", _EVALUATE),
+        ("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT),
+        ("push", "push to the Hub with a model card", _PUSH),
+    ):
+        command = commands.add_parser(
+            name, help=help_text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
+        {"read": _add_read, "evaluate": _add_measuring, "export": _add_export, "push": _add_push}[name](command)
+        command.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def _add_models(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--base-model",
+        metavar="NAME",
+        help="hub name or folder of the base model, or 'embedded' for the one in this package; default: the adapter's",
+    )
+    _add_tokenizer(command)
+
+
+def _add_tokenizer(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tokenizer", metavar="NAME", help="its tokenizer, if that is stored elsewhere")
+
+
+def _add_measuring(command: argparse.ArgumentParser) -> None:
+    _add_models(command)
+    data = command.add_argument_group("data, held out from training")
+    source = data.add_mutually_exclusive_group()
+    source.add_argument("--task", choices=sorted(TASKS), help="a task of this package, with its template and words")
+    source.add_argument("--data", metavar="DATA", help="a jsonl, json, csv or tsv file, or a data set of the Hub")
+    data.add_argument("--config", metavar="NAME", help="configuration of a data set of the Hub")
+    data.add_argument("--split", default="test", help="split of a data set (default: %(default)s)")
+    data.add_argument("--text-column", metavar="NAME", help="default: 'sentence', else 'text'")
+    data.add_argument("--label-column", metavar="NAME", default="label", help="0, 1, ... (default: %(default)s)")
+    data.add_argument("--template", help=f"as in training (default: '{DEFAULT_TEMPLATE}')")
+    data.add_argument("--label-words", nargs="+", metavar="WORD", help="the word for label 0, 1, ...")
+    data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
+    more = command.add_argument_group("more measures")
+    more.add_argument("--judge", metavar="MODEL", help="another causal LM that judges the text as well")
+    more.add_argument(
+        "--wayward",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="TEXT",
+        help="also train a prompt towards an unrelated text, to see what nearest tokens can hide; slow",
+    )
+
+
+def _add_read(command: argparse.ArgumentParser) -> None:
+    _add_measuring(command)
+    output = command.add_argument_group("output besides the terminal")
+    output.add_argument("--html", metavar="FILE", help="one page that needs nothing else")
+    output.add_argument("--markdown", metavar="FILE", help="for a README")
+    output.add_argument("--json", metavar="FILE", help="everything, for programs")
+    output.add_argument(
+        "--attach", action="store_true", help="store the report beside the adapter (a folder), for its model card"
+    )
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--to", required=True, choices=("text", "chat", "portable"), help="what to make")
+    command.add_argument("--output", metavar="PATH", help="file, or folder for 'portable'; default: standard output")
+    command.add_argument("--role", choices=ROLES, default="user", help="of the chat message (default: %(default)s)")
+    command.add_argument("--template", help="of the input in chat messages; default: that of an attached report")
+    _add_models(command)
+
+
+def _add_push(command: argparse.ArgumentParser) -> None:
+    command.add_argument("repo", metavar="REPO", help="'user/name' on the Hub; made where it is missing")
+    command.add_argument("--private", action="store_true", default=None, help="if it is made, make it private")
+    command.add_argument("--revision", metavar="BRANCH", help="default: the main branch")
+    command.add_argument("--message", metavar="WORDS", help="of the commit")
+    _add_tokenizer(command)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number >= 1")
+    return int(text)
+
+
+def _version() -> str:
+    return f"peft-interp {getattr(sys.modules.get('peft_interp'), '__version__', 'unknown')}"

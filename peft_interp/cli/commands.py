@@ -1,0 +1,182 @@
+"""What the four commands do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from peft_interp.cli.adapters import adapter_folder, base_of, load_adapter, load_tokenizer, local_base_note
+from peft_interp.cli.data import load_data
+from peft_interp.hub.adapter_files import is_ours
+from peft_interp.hub.export import chat_json
+from peft_interp.hub.facts import read_facts
+from peft_interp.hub.portable import write_portable
+from peft_interp.hub.pushing import push_adapter_folder
+from peft_interp.hub.saving import folder_report, write_beside, write_card
+from peft_interp.hub.scores import plain_report
+from peft_interp.metrics.reading import read_prompt
+from peft_interp.report.building import report_prompt
+
+
+def read(arguments: Any) -> None:
+    """Show the report in the terminal, and write it to the files that were named.
+
+    Raises:
+        ValueError: a mistake of the user's.
+    """
+    targets = {kind: Path(path) for kind in ("html", "markdown", "json") if (path := getattr(arguments, kind))}
+    for path in targets.values():
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into.")
+    folder = adapter_folder(arguments.adapter)
+    if arguments.attach and (not is_ours(folder) or not Path(arguments.adapter).is_dir()):
+        raise ValueError("`--attach` needs a folder with an InterpPrompt adapter; write a file with `--json` instead.")
+    report = _report(folder, arguments)
+    report.show()
+    written = {"html": report.to_html, "markdown": report.to_markdown, "json": lambda: json_text(report.to_dict())}
+    for kind, path in targets.items():
+        path.write_text(written[kind](), encoding="utf-8")
+    if arguments.attach:
+        _attach(folder, report, arguments)
+    if note := local_base_note(folder):
+        _note(note)
+
+
+def evaluate(arguments: Any) -> None:
+    """Print the measures as JSON."""
+    report = _report(adapter_folder(arguments.adapter), arguments)
+    plain = report.to_dict()
+    reading = plain["reading"]
+    scores = {
+        "text": reading["text"],
+        "ids": [token["id"] for token in reading["tokens"]],
+        "method": reading["method"],
+        "discrete": reading["discrete"],
+        "verdicts": {verdict["question"]: verdict["answer"] for verdict in plain["verdicts"]},
+        **{name: plain[name] for name in ("faithfulness", "scrutability", "waywardness", "context")},
+    }
+    sys.stdout.write(json_text(scores))
+
+
+def export(arguments: Any) -> None:
+    """Write the prompt as text, as chat messages, or as an adapter for plain PEFT.
+
+    Raises:
+        ValueError: vectors asked for as text, or no output folder.
+    """
+    folder = adapter_folder(arguments.adapter)
+    if arguments.to == "portable":
+        if not arguments.output:
+            raise ValueError("`--to portable` needs `--output FOLDER`.")
+        write_portable(folder, Path(arguments.output))
+        return
+    text = _text(folder, arguments)
+    if arguments.to == "chat":
+        attached = (folder_report(folder) or {}).get("context") or {}
+        text = chat_json(text, arguments.role, arguments.template or attached.get("template")) + "\n"
+    if arguments.output:
+        Path(arguments.output).write_bytes(text.encode("utf-8"))
+        return
+    sys.stdout.write(text)
+    if arguments.to == "text" and sys.stdout.isatty():
+        sys.stdout.write("\n")
+
+
+def push(arguments: Any) -> None:
+    """Push a saved adapter and say where it is."""
+    folder = adapter_folder(arguments.adapter)
+    try:
+        tokenizer = load_tokenizer(folder, _base_or_none(folder), arguments.tokenizer)
+    except ValueError:
+        if arguments.tokenizer:
+            raise
+        tokenizer = None  # the card says so, or the text of the last save is used
+    commit = push_adapter_folder(
+        folder,
+        arguments.repo,
+        tokenizer,
+        private=arguments.private,
+        revision=arguments.revision,
+        commit_message=arguments.message,
+    )
+    sys.stdout.write(f"{commit.repo_url}\n")
+    if note := local_base_note(folder):
+        _note(note)
+
+
+def json_text(content: Any) -> str:
+    """For files and pipes."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _report(folder: Path, arguments: Any) -> Any:
+    base = base_of(folder, arguments.base_model)
+    tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
+    data = load_data(arguments, tokenizer)
+    model = load_adapter(folder, base)
+    judge, judge_tokenizer = _judge(arguments.judge)
+    return report_prompt(
+        model,
+        tokenizer,
+        data.rows if data else None,
+        data.verbalizer if data else None,
+        judge=judge,
+        judge_tokenizer=judge_tokenizer,
+        waywardness=arguments.wayward,
+        context={"adapter": arguments.adapter, **({"data": data.name} if data else {})},
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _judge(name: str | None) -> tuple[Any, Any]:
+    if name is None:
+        return None, None
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from peft_interp.hub.names import loadable_name
+
+    place = loadable_name(name) or name
+    model = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=False)
+    return model.eval(), AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
+def _attach(folder: Path, report: Any, arguments: Any) -> None:
+    """Beside the adapter, and into its card."""
+    tokenizer = load_tokenizer(folder, base_of(folder, arguments.base_model), arguments.tokenizer)
+    write_beside(folder, tokenizer, plain_report(report))
+    write_card(folder, [""])
+
+
+def _text(folder: Path, arguments: Any) -> str:
+    """The prompt's text.
+
+    Raises:
+        ValueError: the prompt is vectors.
+    """
+    base = _base_or_none(folder, arguments.base_model)
+    tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
+    if is_ours(folder):
+        facts = read_facts(folder, tokenizer)
+        text, is_text = facts.text or "", facts.is_text
+    else:
+        reading = read_prompt(load_adapter(folder, base_of(folder, arguments.base_model)), tokenizer)
+        text, is_text = reading.text, reading.discrete
+    if not is_text:
+        raise ValueError(
+            f"this prompt is vectors, which no text says exactly; its nearest tokens are {text!r}. See `peft-interp "
+            "read` for whether they may stand for it."
+        )
+    return text
+
+
+def _base_or_none(folder: Path, wanted: str | None = None) -> str | None:
+    try:
+        return base_of(folder, wanted)
+    except ValueError:
+        return None
+
+
+def _note(words: str) -> None:
+    sys.stderr.write(f"peft-interp: note: {words}\n")

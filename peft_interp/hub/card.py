@@ -1,0 +1,147 @@
+"""The model card: our part between two markers, everybody else's text and metadata kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard
+
+from peft_interp.hub.adapter_files import CARD_FILE
+from peft_interp.hub.facts import PromptFacts
+from peft_interp.hub.names import public_name
+from peft_interp.hub.scores import OUR_METRICS, eval_results, report_markdown
+from peft_interp.hub.section import section, shown_text
+
+BEGIN = "<!-- peft-interp: begin; rewritten at every save, so write your own text above or below -->"
+END = "<!-- peft-interp: end -->"
+TAGS = ("peft", "prompt-tuning", "interpretable-prompt")
+_BASE_TAG = "base_model:adapter:"
+_PIPELINES = {
+    "SEQ_CLS": "text-classification",
+    "TOKEN_CLS": "token-classification",
+    "QUESTION_ANS": "question-answering",
+    "FEATURE_EXTRACTION": "feature-extraction",
+}
+_SCRATCH = re.compile(r"This model was trained from scratch on ")
+_EMPTY_SECTION = re.compile(r"^## [^\n]+\n+More information needed\n+", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class CardEntry:
+    """One readable prompt of the repository.
+
+    Attributes:
+        folder: its folder within the repository, "" for the top.
+        facts: of the prompt.
+        report: a `PromptReport` as a dictionary, or None.
+        portable: whether there is a copy for plain PEFT.
+    """
+
+    folder: str
+    facts: PromptFacts
+    report: dict[str, Any] | None
+    portable: bool
+
+
+def update_card(
+    folder: Path,
+    entries: Sequence[CardEntry],
+    peft_update: Callable[[], None] | None = None,
+    location: str | None = None,
+    tags: Sequence[str] = (),
+) -> None:
+    """Write `README.md`, or bring an existing one up to date.
+
+    Text outside our markers stays as it is, Trainer's table included, but for its empty "More information needed"
+    sections; so do metadata that others set: licence, language, data sets, tags, results.
+
+    Args:
+        folder: of the repository.
+        entries: its readable prompts, the main one first; with none, our part is taken out.
+        peft_update: PEFT's own update of the card, run in between.
+        location: hub name of the repository where it is known.
+        tags: more tags.
+    """
+    path = folder / CARD_FILE
+    if not path.exists():  # so that PEFT does not fill it with its template of empty sections
+        path.write_text("---\nlibrary_name: peft\n---\n", encoding="utf-8")
+    tags = [*tags, *(ModelCard.load(path).data.tags or [])]  # Trainer's among them, which PEFT overwrites
+    if peft_update is not None:
+        peft_update()
+    card = ModelCard.load(path)
+    foreign = _tidy(without_our_part(card.text), entries[0].facts if entries else None)
+    card.text = _joined(foreign, _our_part(entries, location)) if entries else foreign
+    _update_metadata(card.data, tags, entries)
+    card.save(path)
+
+
+def without_our_part(text: str) -> str:
+    """The card's body as others wrote it. The last end marker counts, so that no prompt can end our part early."""
+    start, end = text.find(BEGIN), text.rfind(END)
+    if start == -1 or end < start:
+        return text
+    return text[:start].rstrip() + "\n\n" + text[end + len(END) :].lstrip()
+
+
+def _tidy(text: str, facts: PromptFacts | None) -> str:
+    """Trainer's sentences put right: nothing was trained from scratch, and empty sections say nothing."""
+    if facts is not None:
+        text = _SCRATCH.sub(lambda _: f"This prompt was trained for the base model {facts.base_model} on ", text)
+    return _EMPTY_SECTION.sub("", text)
+
+
+def _joined(foreign: str, ours: str) -> str:
+    """Our part behind the first title, or in front of everything."""
+    lines, fence = foreign.strip().splitlines(keepends=True), ""
+    for number, line in enumerate(lines):
+        if mark := re.match(r"\s*(```+|~~~+)", line):
+            fence = "" if fence and line.strip().startswith(fence) else fence or mark.group(1)
+        elif not fence and line.startswith("# "):
+            head, tail = "".join(lines[: number + 1]), "".join(lines[number + 1 :])
+            break
+    else:
+        head, tail = "# A readable prompt", foreign.strip()
+    return f"\n{head.strip()}\n\n{ours}\n\n{tail.strip()}".rstrip() + "\n"
+
+
+def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
+    main, *others = entries
+    template = ((main.report or {}).get("context") or {}).get("template")
+    text = section(main.facts, report_markdown(main.report), main.folder, location, main.portable, template)
+    if others:
+        listed = [f"In `{other.folder}`:\n\n{shown_text(other.facts.text or str(other.facts.ids))}" for other in others]
+        text += "\n## Other prompts in this repository\n\n" + "\n\n".join(listed) + "\n"
+    return f"{BEGIN}\n\n{text}\n{END}"
+
+
+def _update_metadata(data: Any, tags: Sequence[str], entries: Sequence[CardEntry]) -> None:
+    wanted = [*tags, *(data.tags or []), *(TAGS if entries else ())]
+    data.tags = sorted({tag for tag in wanted if not _names_a_path(tag)})
+    data.library_name = "peft"
+    if not entries:
+        return
+    facts = entries[0].facts
+    hub = facts.base_model_kind == "hub"
+    data.base_model = facts.base_model if hub else None  # the Hub refuses a card that names a path here
+    if not data.pipeline_tag:
+        data.pipeline_tag = _PIPELINES.get(facts.task_type)
+    results = [result for result in data.eval_results or [] if not _is_ours(result)]
+    for entry in entries:
+        results += eval_results(entry.report, facts.task_type, entry.folder)
+    had_any = data.eval_results is not None
+    data.eval_results = results if results or had_any else None
+    if data.eval_results is not None and not data.model_name:
+        data.model_name = "prompt"
+
+
+def _names_a_path(tag: str) -> bool:
+    name = tag.removeprefix(_BASE_TAG)
+    return name != tag and public_name(name).kind != "hub"
+
+
+def _is_ours(result: EvalResult) -> bool:
+    return (result.metric_name or "").partition(" (in ")[0] in OUR_METRICS

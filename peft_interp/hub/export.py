@@ -1,0 +1,49 @@
+"""A prompt as something to paste elsewhere: plain text, or a chat message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+ROLES = ("system", "user")
+
+
+def fill_template(template: str, prompt: str) -> str:
+    """A template with the prompt in its place; `{text}` stays for the reader to fill.
+
+    Args:
+        template: "{prompt} {text} It was", as `Verbalizer` has it; `{prompt}` is put in front where it is missing.
+        prompt: the prompt's text.
+    """
+    template = template if "{prompt}" in template else "{prompt} " + template.lstrip()
+    before, after = template.split("{prompt}", 1)
+    return f"{before}{prompt}{after}"
+
+
+def chat_messages(text: str, role: str = "user", template: str | None = None) -> list[dict[str, Any]]:
+    """The prompt as chat messages, in the form that chat models and services take.
+
+    A chat template puts other tokens around the prompt than training did, so how well it works there is open: measure.
+
+    Args:
+        text: the prompt.
+        role: "user": one message with prompt and input. "system": the prompt alone, the input as a user's message.
+        template: of the input, if known; `{text}` in it is what the reader fills in.
+
+    Returns:
+        Messages with `role` and `content`.
+
+    Raises:
+        ValueError: an unknown role.
+    """
+    if role not in ROLES:
+        raise ValueError(f"`role={role!r}` is unknown; use one of {', '.join(ROLES)}.")
+    if role == "user":
+        return [{"role": "user", "content": fill_template(template, text) if template else f"{text} {{text}}"}]
+    behind = fill_template(template, "").strip() if template else "{text}"
+    return [{"role": "system", "content": text}, {"role": "user", "content": behind}]
+
+
+def chat_json(text: str, role: str = "user", template: str | None = None) -> str:
+    """`chat_messages` as JSON."""
+    return json.dumps(chat_messages(text, role, template), indent=2, ensure_ascii=False)

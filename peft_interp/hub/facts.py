@@ -1,0 +1,159 @@
+"""`PromptFacts`: what there is to say about a saved prompt without running a model; the content of `prompt.json`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from peft_interp.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.hub.adapter_files import (
+    FACTS_FILE,
+    TEXT_FILE,
+    digest_of,
+    read_config,
+    read_json,
+    read_tensors,
+    write_json,
+)
+from peft_interp.hub.names import public_name
+
+_PATHS = ("perplexity_model_name_or_path",)
+_SETTINGS = (
+    *("projection_metric", "perplexity_weight", "perplexity_gradient", "perplexity_combination"),
+    *("perplexity_start_step", "perplexity_warmup_steps", *_PATHS, "allowed_tokens", "banned_words"),
+    *("prompt_tuning_init", "prompt_tuning_init_text", "init_words", "init_text_fit"),
+)
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """A saved prompt.
+
+    Attributes:
+        text: exactly as the tokenizer writes it; None when no tokenizer was known. Of a soft prompt, the nearest
+            tokens' text.
+        is_text: the tokens are the prompt; False for vectors, of which `ids` are the nearest tokens.
+        ids: token ids, in order.
+        tokens: each token's text; None without a tokenizer.
+        position: where it stands, "start" of the input.
+        leading_ids: ids (BOS, CLS) that stay in front of it where a row begins with them.
+        leading_text: what they look like.
+        task_type: PEFT's name of the task.
+        base_model: the base model's name for people, without a path.
+        base_model_kind: "hub", "embedded", "local" or "unknown".
+        trained_modules: parts of the base model (a classifier) that were trained with the prompt.
+        settings: of the method, as far as they are not the defaults.
+        steps: optimizer steps of the search.
+        table_fingerprint: recognises the embedding table the ids belong to.
+        digest: recognises the prompt.
+        versions: of the libraries.
+    """
+
+    text: str | None
+    is_text: bool
+    ids: list[int]
+    tokens: list[str] | None
+    position: str
+    leading_ids: list[int]
+    leading_text: str | None
+    task_type: str
+    base_model: str
+    base_model_kind: str
+    trained_modules: list[str]
+    settings: dict[str, Any]
+    steps: int
+    table_fingerprint: list[float] | None
+    digest: str
+    versions: dict[str, str]
+
+
+def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
+    """The facts of a saved InterpPrompt adapter, from its config and tensors.
+
+    Args:
+        folder: of the adapter.
+        tokenizer: writes the ids as text; without one, a text that an earlier save of the same ids left here is kept.
+
+    Raises:
+        ValueError: another adapter, missing weights, or broken files.
+    """
+    config = read_config(folder)
+    if config.get("peft_type") != PEFT_TYPE_NAME:
+        raise ValueError(f"{str(folder)!r} holds a {config.get('peft_type')} adapter, not an {PEFT_TYPE_NAME} one.")
+    tensors = read_tensors(folder)
+    ids, is_text = tensors["prompt_ids"].tolist(), config.get("projection_metric") != "none"
+    base, leading = public_name(config.get("base_model_name_or_path")), config.get("leading_token_ids") or []
+    text, tokens, leading_text = _texts(folder, tokenizer, ids, leading)
+    return PromptFacts(
+        text=text,
+        is_text=is_text,
+        ids=ids,
+        tokens=tokens,
+        position="start",
+        leading_ids=leading,
+        leading_text=leading_text,
+        task_type=str(config.get("task_type")),
+        base_model=base.name if base.kind == "hub" else base.shown,
+        base_model_kind=base.kind,
+        trained_modules=sorted({name.split(".")[-2] for name in tensors if "." in name}),
+        settings=_settings(config),
+        steps=int(tensors["prompt_step"]) if "prompt_step" in tensors else 0,
+        table_fingerprint=config.get("table_fingerprint"),
+        digest=digest_of(ids, None if is_text else tensors["prompt_embeddings"]),
+        versions=_versions(),
+    )
+
+
+def _texts(
+    folder: Path, tokenizer: Any | None, ids: list[int], leading: list[int]
+) -> tuple[str | None, list[str] | None, str | None]:
+    if tokenizer is not None:
+        tokens = [decoded(tokenizer, [i]) for i in ids]
+        return decoded(tokenizer, ids), tokens, decoded(tokenizer, leading) if leading else None
+    earlier = earlier_facts(folder)
+    if earlier.get("ids") != ids:
+        return None, None, None
+    return earlier.get("text"), earlier.get("tokens"), earlier.get("leading_text")
+
+
+def decoded(tokenizer: Any, ids: list[int]) -> str:
+    """The ids' text, nothing tidied up."""
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
+def earlier_facts(folder: Path) -> dict[str, Any]:
+    """`prompt.json` of an earlier save, or nothing where it is missing or broken."""
+    try:
+        return read_json(folder / FACTS_FILE)
+    except (OSError, ValueError):
+        return {}
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(InterpPromptConfig)}
+    chosen = {name: config[name] for name in _SETTINGS if name in config and config[name] != defaults[name]}
+    return {name: public_name(value).shown if name in _PATHS else value for name, value in chosen.items()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    own = getattr(sys.modules.get("peft_interp"), "__version__", "unknown")  # importing the root would be upward
+    others = {name: version(name) for name in ("peft", "transformers", "torch")}
+    return {"peft_interp": own, **others, "python": platform.python_version()}
+
+
+def write_facts(folder: Path, facts: PromptFacts) -> None:
+    """`prompt.json`, and `prompt.txt` with exactly the prompt's text and nothing else.
+
+    A soft prompt, or one whose tokenizer is not known, has no `prompt.txt`; an outdated one is removed.
+    """
+    write_json(folder / FACTS_FILE, asdict(facts))
+    if facts.is_text and facts.text is not None:
+        (folder / TEXT_FILE).write_bytes(facts.text.encode("utf-8"))
+    else:
+        (folder / TEXT_FILE).unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""An attached report in the card: as Markdown for people, as `model-index` results for the Hub."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+from peft_interp.hub.names import public_name
+
+logger = logging.getLogger(__name__)
+
+# name in the card -> (the Hub's metric type, where the number stands in the report)
+_METRICS = {
+    "accuracy with the prompt": ("accuracy", ("faithfulness", "as_prompt", "accuracy")),
+    "accuracy with its text in its place": ("accuracy", ("faithfulness", "as_text", "accuracy")),
+    "accuracy without a prompt": ("accuracy", ("faithfulness", "without", "accuracy")),
+    "loss with the prompt, nats": ("loss", ("faithfulness", "as_prompt", "loss")),
+    "KL(prompt || text), nats": ("kl", ("faithfulness", "kl")),
+    "perplexity of the prompt's text": ("perplexity", ("scrutability", "measures", "perplexity", "value")),
+    "readability, 0 to 1": ("readability", ("scrutability", "score")),
+}
+OUR_METRICS = frozenset(_METRICS)
+_TASKS = {"SEQ_CLS": "text-classification", "TOKEN_CLS": "token-classification", "QUESTION_ANS": "question-answering"}
+_TEXTS = ("template", "label_words", "prompt", "text")
+_PATH = re.compile(r"(/|~|[A-Za-z]:[\\/]|\\\\)[^\s{}]*")
+
+
+def plain_report(report: Any) -> dict[str, Any]:
+    """A `PromptReport`, or its dictionary, without paths of this machine in its context.
+
+    Raises:
+        TypeError: neither of both.
+    """
+    plain = report.to_dict() if hasattr(report, "to_dict") else report
+    if not isinstance(plain, dict) or "reading" not in plain:
+        raise TypeError(f"{type(report).__name__} is no prompt report; give a PromptReport or what its to_dict() made.")
+    context = plain.get("context") or {}
+    return {
+        **plain,
+        "context": {key: _public(value) for key, value in context.items() if key not in _TEXTS}
+        | {key: value for key, value in context.items() if key in _TEXTS},
+    }
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_public(item) for item in value]
+    if not isinstance(value, str) or not _PATH.fullmatch(value):
+        return value
+    name = public_name(value)
+    return name.shown if name.kind == "embedded" else f"{name.name} (local)"
+
+
+def report_markdown(report: dict[str, Any] | None) -> str:
+    """Verdicts, scores with their reference levels, and tokens, without the prompt itself; "" where nothing is known.
+
+    A report that cannot be read (of a later version, say) is left out of the card and named in the log.
+    """
+    if report is None:
+        return ""
+    from peft_interp.report.prompt_report import PromptReport  # here, since it brings the libraries that draw
+
+    try:
+        made = PromptReport.from_dict(report)
+        text = made.to_markdown(heading_level=2)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning("the attached report is left out of the card: %s", error)
+        return ""
+    return _without_prompt(text, made.reading.text)
+
+
+def _without_prompt(markdown: str, prompt: str) -> str:
+    """From the verdict on; the report's first heading and code block say what the card has said above them."""
+    opening = re.match(r"## [^\n]*\n\n(`{3,})[^\n]*\n", markdown)
+    if opening is None:
+        return markdown
+    closing = markdown.find(f"\n{opening.group(1)}\n", opening.end() - 1 + len(prompt))
+    verdict = markdown.find("\n### ", closing)
+    return markdown if -1 in (closing, verdict) else markdown[verdict + 1 :]
+
+
+def eval_results(report: dict[str, Any] | None, task_type: str, folder: str = "") -> list[EvalResult]:
+    """The report's main numbers for the card's `model-index`.
+
+    Args:
+        report: as a dictionary; None gives no results.
+        task_type: PEFT's.
+        folder: the adapter's, where a repository holds several.
+    """
+    if report is None:
+        return []
+    data = str((report.get("context") or {}).get("data") or "data not named")
+    results = []
+    for name, (kind, path) in _METRICS.items():
+        value = _at(report, path)
+        if isinstance(value, (int, float)):
+            results.append(
+                EvalResult(
+                    task_type=_TASKS.get(task_type, "text-generation"),
+                    dataset_type=data,
+                    dataset_name=data,
+                    metric_type=kind,
+                    metric_name=f"{name} (in {folder})" if folder else name,
+                    metric_value=round(float(value), 6),
+                )
+            )
+    return results
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

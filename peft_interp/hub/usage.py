@@ -1,0 +1,119 @@
+"""The card's code: the prompt with this package, with plain PEFT, and as plain text."""
+
+from __future__ import annotations
+
+import re
+
+from peft_interp.hub.adapter_files import PORTABLE_FOLDER
+from peft_interp.hub.export import fill_template
+from peft_interp.hub.facts import PromptFacts
+
+AUTO_CLASSES = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
+
+
+def usage(facts: PromptFacts, place: str, folder: str, portable: bool, template: str | None = None) -> str:
+    """Three ways to use a prompt, each with code that can be copied.
+
+    Args:
+        facts: of the prompt.
+        place: hub name or a stand-in for it.
+        folder: the adapter's folder within the repository, "" for its top.
+        portable: whether there is a copy for plain PEFT.
+        template: of the input, where it is known.
+    """
+    parts = ["### With peft_interp", fenced(_with_plugin(facts, place, folder), "python")]
+    parts += ["### With plain PEFT, without this package", _portable(facts, place, folder, portable)]
+    parts += ["### As plain text", _plain_text(facts, template)]
+    return "\n\n".join(parts)
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """A code block that no backticks inside can end."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _base(facts: PromptFacts) -> tuple[str, str]:
+    """Import line and the line that makes `base`."""
+    auto = AUTO_CLASSES.get(facts.task_type, "AutoModel")
+    load = f"from transformers import {auto}"
+    if facts.base_model_kind == "hub":
+        return load, f'base = {auto}.from_pretrained("{facts.base_model}")'
+    if facts.base_model_kind == "embedded":
+        return "from peft_interp import embedded", "base = embedded.load_model()"
+    return load, f'base = {auto}.from_pretrained("FOLDER_OF_THE_BASE_MODEL")'
+
+
+def _options(*subfolders: str) -> str:
+    inside = "/".join(part for part in subfolders if part)
+    return f', subfolder="{inside}"' if inside else ""
+
+
+def _with_plugin(facts: PromptFacts, place: str, folder: str) -> str:
+    load, base = _base(facts)
+    return (
+        f"import peft_interp  # pip install peft-interp; makes PEFT know the method\nfrom peft import PeftModel\n"
+        f'{load}\n\n{base}\nmodel = PeftModel.from_pretrained(base, "{place}"{_options(folder)})'
+    )
+
+
+def _portable(facts: PromptFacts, place: str, folder: str, portable: bool) -> str:
+    if not portable:
+        return f"There is no copy for it here; `peft-interp export {place} --to portable` makes one."
+    load, base = _base(facts)
+    if facts.base_model_kind == "embedded":  # its weights are files of this package
+        load = "from transformers import AutoModelForCausalLM"
+        base = 'base = AutoModelForCausalLM.from_pretrained("peft_interp/embedded/model")  # within the package'
+    code = (
+        f"from peft import PeftModel\n{load}\n\n{base}\n"
+        f'model = PeftModel.from_pretrained(base, "{place}"{_options(folder, PORTABLE_FOLDER)})'
+    )
+    where = "padded on the left, whose padding then stands between prompt and text"
+    if "score" in facts.trained_modules:  # a causal model with a classifier
+        where = "that are padded, where it reads the classifier's answer at the padding"
+    if facts.leading_ids:
+        where += ", and for rows that begin with a BOS or CLS token, which then stands behind the prompt"
+    same = f"The logits are the same, except for rows {where}: that is where plain PEFT puts a prompt."
+    return f"{fenced(code, 'python')}\n\n{same}"
+
+
+def _plain_text(facts: PromptFacts, template: str | None) -> str:
+    if not facts.is_text:
+        return "Not possible: the prompt is vectors, and the text of their nearest tokens need not act like them."
+    if facts.trained_modules:
+        names = ", ".join(f"`{name}`" for name in facts.trained_modules)
+        return f"Not on its own: {names} of the base model was changed with the prompt and is stored in the adapter."
+    if facts.text is None:
+        return "Decode the ids with the base model's tokenizer and put the text in front of the input."
+    before = "The adapter does exactly this, with any library or service that runs the base model:"
+    after = "Put behind it what stood behind the prompt in training, blank or line break included."
+    if template:
+        after = "The words around the input are those it was measured with."
+    return f"{before}\n\n{fenced(_text_code(facts, facts.text, template), 'python')}\n\n{after}"
+
+
+def _text_code(facts: PromptFacts, prompt: str, template: str | None) -> str:
+    load, base = _base(facts)
+    text = f'text = {prompt!r} + " " + "Your input."'
+    if template and "{text}" not in prompt:
+        text = f'text = {fill_template(template, prompt)!r}.replace("{{text}}", "Your input.")'
+    if facts.base_model_kind == "embedded":
+        tokenizer = "tokenizer = embedded.load_tokenizer()"
+    else:
+        load += ", AutoTokenizer"
+        name = facts.base_model if facts.base_model_kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"
+        tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
+    run = 'inputs = tokenizer(text, return_tensors="pt")\n'
+    if facts.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
+        run += "print(tokenizer.decode(base.generate(**inputs, max_new_tokens=20)[0]))"
+    else:
+        run += "print(base(**inputs))"
+    return f"{load}\n\n{base}\n{tokenizer}\n{text}\n{run}"

@@ -1,0 +1,128 @@
+"""How far two behaviours are apart: pure functions on vectors, logits and token ids.
+
+The three differentials of "Towards Interpretable Soft Prompts" (arXiv 2504.02144) are the distance between vectors and
+their tokens' rows, the distance between two outputs, and the difference of two losses (a subtraction, done where the
+losses are). All are 0 for equal behaviour and lower is more faithful; top-1 agreement is 1 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def vector_distances(vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of each prompt vector to its token's row; the mean over the prompt is the distance differential.
+
+    Delta_D = (1/L) sum_i D(f(P_i), vector_i) (arXiv 2504.02144). Where two are equal bit for bit, both are exactly 0.
+
+    Args:
+        vectors: (prompt, dim).
+        rows: (prompt, dim).
+
+    Returns:
+        Cosine distance (prompt,), 0 (same direction) to 2, 1 where a norm is zero; euclidean distance (prompt,), in
+        the table's units. Both in fp32.
+    """
+    vectors, rows = vectors.float(), rows.float()
+    norms = vectors.norm(dim=-1) * rows.norm(dim=-1)
+    cosine = (vectors * rows).sum(-1) / norms.clamp_min(1e-12)
+    equal = (vectors == rows).all(dim=-1)
+    cosine_distance = (1 - cosine).clamp(0, 2).masked_fill(equal, 0)
+    return cosine_distance, (vectors - rows).norm(dim=-1)
+
+
+def logit_mse(logits: Tensor, others: Tensor) -> Tensor:
+    """Output differential of each position: (1/|X|) sum_j (l_j - l'_j)^2 (arXiv 2504.02144).
+
+    It also sees a constant added to all logits, which changes no probability; KL does not.
+
+    Args:
+        logits: (positions, vocabulary).
+        others: (positions, vocabulary).
+
+    Returns:
+        (positions,) in fp32, squared logits, >= 0; lower is more faithful.
+    """
+    return (logits.float() - others.float()).square().mean(-1)
+
+
+def kl_divergence(log_probs: Tensor, others: Tensor) -> Tensor:
+    """KL(p || q) = sum_j p_j (log p_j - log q_j) of each position: what is lost by believing q.
+
+    Args:
+        log_probs: (positions, vocabulary), log p.
+        others: (positions, vocabulary), log q.
+
+    Returns:
+        (positions,) in nats, >= 0; lower is more faithful.
+    """
+    terms = log_probs.exp() * (log_probs - others)
+    return terms.masked_fill(log_probs == -torch.inf, 0).sum(-1).clamp_min(0)
+
+
+def js_divergence(log_probs: Tensor, others: Tensor) -> Tensor:
+    """Jensen-Shannon divergence (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2, of each position.
+
+    Args:
+        log_probs: (positions, vocabulary), log p.
+        others: (positions, vocabulary), log q.
+
+    Returns:
+        (positions,) in nats, 0 to ln 2, symmetric; lower is more faithful.
+    """
+    middle = torch.logaddexp(log_probs, others) - torch.log(log_probs.new_tensor(2.0))
+    return (kl_divergence(log_probs, middle) + kl_divergence(others, middle)) / 2
+
+
+def top1_agreement(logits: Tensor, others: Tensor) -> Tensor:
+    """Whether both sides find the same token likeliest.
+
+    Args:
+        logits: (positions, vocabulary).
+        others: (positions, vocabulary).
+
+    Returns:
+        (positions,) bool; the share of true ones is 0 to 1, higher is more faithful.
+    """
+    return logits.argmax(-1) == others.argmax(-1)
+
+
+def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
+    """Least number of insertions, deletions and substitutions that turn one list of ids into the other."""
+    above = list(range(len(second) + 1))
+    for i, one in enumerate(first, start=1):
+        current = [i]
+        for j, other in enumerate(second, start=1):
+            current.append(min(above[j] + 1, current[j - 1] + 1, above[j - 1] + (one != other)))
+        above = current
+    return above[-1]
+
+
+def token_error_rate(ids: Sequence[int], again: Sequence[int], length: int | None = None) -> float:
+    """Edit distance between ids and the re-tokenised ones, for each token.
+
+    Args:
+        ids: the ids before decoding.
+        again: the ids after decode -> encode.
+        length: number of tokens to divide by; None for `len(ids)`.
+
+    Returns:
+        0 where the text survives; lower is better; may pass 1 where the text becomes more tokens.
+    """
+    return edit_distance(ids, again) / max(1, len(ids) if length is None else length)
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of equal ids at the beginning."""
+    for i, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return i
+    return min(len(first), len(second))
+
+
+def common_suffix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of equal ids at the end."""
+    return common_prefix(first[::-1], second[::-1])

@@ -1,0 +1,186 @@
+"""Whether a prompt's text does what the prompt does: measured on the user's data, for any PEFT prompt adapter.
+
+The three differentials of "Towards Interpretable Soft Prompts" (arXiv 2504.02144): distance of the vectors to their
+tokens, difference of the outputs, difference of the task losses. Two sides answer the same rows: the adapter exactly
+as PEFT runs it, and the base model on the text, pasted into each row and tokenised again. A discrete prompt whose text
+survives tokenising has 0 in all three. None implies another, and small ones do not make the text an explanation: see
+`measure_waywardness` (arXiv 2112.08348).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from peft_interp.metrics.answers import evaluating
+from peft_interp.metrics.leave_one_out import measure_token_effects
+from peft_interp.metrics.progress import progress_bar
+from peft_interp.metrics.reading import read_prompt
+from peft_interp.metrics.results import Faithfulness, Performance, PromptReading
+from peft_interp.metrics.sides import Bench, count_task, make_bench
+from peft_interp.metrics.text_rows import PlacedRow, Row
+from peft_interp.metrics.totals import OutputTotals, TaskTotals
+
+
+def measure_faithfulness(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    label_token_ids: Sequence[int] | None = None,
+    positions: str = "answers",
+    batch_size: int = 32,
+    padding_side: str = "right",
+    token_effects: bool = True,
+    without: bool = True,
+    text: str | None = None,
+    adapter_name: str | None = None,
+    progress: bool = True,
+    effect_rows: int = 200,
+) -> Faithfulness:
+    """Compare a prompt with its text, row by row.
+
+    Args:
+        model: a `PeftModel` with a prompt adapter, ours or stock, for CAUSAL_LM, SEQ_2_SEQ_LM or SEQ_CLS.
+        tokenizer: the base model's.
+        rows: tokenised examples without a prompt: a `datasets.Dataset` or list of dicts with `input_ids`, `labels` and,
+            where padded, `attention_mask`. Padding is removed; the measure pads by itself.
+        label_token_ids: the label words' ids (`verbalizer.label_token_ids(tokenizer)`), for accuracies; None for none.
+        positions: "answers" compares where a label is to be predicted, "all" at every token of the row.
+        batch_size: rows at a time; it changes no result.
+        padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
+        token_effects: leave out each token of the text in turn.
+        without: measure the task with no prompt as well; a prompt that the model ignores is no better.
+        text: judge this text in place of the nearest tokens'; distances remain those of the nearest tokens.
+        adapter_name: None for the active one.
+        progress: show a bar, unless `datasets` or `transformers` are told not to.
+        effect_rows: rows that the token effects are measured on, evenly spread.
+
+    Returns:
+        The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
+        are those of the compared rows. The base model, its modes and the active adapter are left as they were.
+
+    Raises:
+        ValueError: unknown options, unusable rows, a method without input vectors (prefix tuning), a task type that
+            cannot be compared, an answer that is no label word, or no comparable row.
+    """
+    _check_choice("positions", positions, ("answers", "all"))
+    _check_choice("padding_side", padding_side, ("right", "left"))
+    with torch.no_grad(), evaluating(model, adapter_name):
+        reading = read_prompt(model, tokenizer)
+        bench = make_bench(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
+        effect_rows = max(1, effect_rows) if token_effects else 0
+        return _measure(reading, bench, text, positions, effect_rows, without, progress)
+
+
+def _measure(
+    reading: PromptReading,
+    bench: Bench,
+    text: str | None,
+    positions: str,
+    effect_rows: int,
+    without: bool,
+    progress: bool,
+) -> Faithfulness:
+    text, ids = _judged(reading, bench, text)
+    acts, says = bench.with_prompt(bench.rows), bench.with_text(bench.rows, text, ids)
+    targets = [_comparable(bench, *row, positions) for row in zip(bench.rows, acts, says, strict=True)]
+    chosen = [i for i, found in enumerate(targets) if found]
+    if not chosen:
+        raise ValueError(
+            f"the answer of every row is tokenised differently behind the text {text!r}, so nothing can be compared; "
+            "begin the label's word with a blank, or end the template before it."
+        )
+    kept, wanted = [bench.rows[i] for i in chosen], [targets[i] for i in chosen]
+    acts_kept, says_kept = [acts[i] for i in chosen], [says[i] for i in chosen]
+    probes = kept[:: -(-len(kept) // effect_rows)] if effect_rows else []
+    total = (2 + without) * len(kept) + (len(ids) + 1) * len(probes)
+    with progress_bar(total, "Comparing the prompt with its text", progress) as bar:
+        output, as_prompt, as_text = _compare(bench, kept, acts_kept, says_kept, wanted, bar)
+        nothing = _measure_without(bench, kept, wanted, bar) if without else None
+        effects = measure_token_effects(bench, probes, ids, bar) if probes else ()
+    mse, kl, js, agreement = output.means()
+    return Faithfulness(
+        rows=len(chosen),
+        skipped_rows=len(bench.rows) - len(chosen),
+        positions=positions,
+        cosine_distance=_mean([token.cosine_distance for token in reading.tokens]),
+        euclidean_distance=_mean([token.euclidean_distance for token in reading.tokens]),
+        logit_mse=mse,
+        kl=kl,
+        js=js,
+        top1_agreement=agreement,
+        as_prompt=as_prompt,
+        as_text=as_text,
+        without=nothing,
+        token_error_rate=_mean([row.error_rate for row in says]),
+        token_effects=effects,
+    )
+
+
+def _judged(reading: PromptReading, bench: Bench, text: str | None) -> tuple[str, list[int]]:
+    """The text to judge and its ids."""
+    if text is not None:
+        return text, bench.tokenizer.encode(text, add_special_tokens=False)
+    return reading.text, reading.ids
+
+
+def _comparable(bench: Bench, row: Row, acts: PlacedRow, says: PlacedRow, positions: str) -> list[int]:
+    """Labels that both sides predict from the same token; none where the row's answer is not among them."""
+    both = set(bench.predicted(row, acts)) & set(bench.predicted(row, says))
+    wanted = bench.wanted(row, positions)
+    labelled = [j for j in wanted if row.labels[j] != -100]
+    found = [j for j in wanted if j in both]
+    if bench.label_token_ids is not None and labelled and labelled[0] not in both:
+        return []
+    return found if any(j in both for j in labelled) or not labelled else []
+
+
+def _compare(
+    bench: Bench,
+    rows: list[Row],
+    acts: list[PlacedRow],
+    says: list[PlacedRow],
+    targets: list[list[int]],
+    bar: tqdm,
+) -> tuple[OutputTotals, Performance, Performance]:
+    """Both sides on all rows."""
+    output, as_prompt, as_text = OutputTotals(), TaskTotals(bench.label_token_ids), TaskTotals(bench.label_token_ids)
+    for batch in bench.batches(says, targets):
+        here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
+        first = bench.prompt.logits([bench.question(rows[i], acts[i], targets[i], acts=True) for i in batch])
+        second = bench.text.logits([bench.question(rows[i], says[i], targets[i]) for i in batch])
+        output.add(first, second)
+        count_task(as_prompt, first, here, wanted)
+        count_task(as_text, second, here, wanted)
+        bar.update(2 * len(batch))
+    return output, as_prompt.performance(), as_text.performance()
+
+
+def _measure_without(bench: Bench, rows: list[Row], targets: list[list[int]], bar: tqdm) -> Performance:
+    """The task with no prompt; labels that nothing stands in front of are not counted."""
+    totals = TaskTotals(bench.label_token_ids)
+    placed = bench.with_text(rows, "", [])
+    known = [bench.predicted(row, bare) for row, bare in zip(rows, placed, strict=True)]
+    chosen = [
+        [j for j in found if row.labels[j] != -100 and j in there]
+        for row, found, there in zip(rows, targets, known, strict=True)
+    ]
+    for batch in bench.batches(placed, chosen):
+        asked = [i for i in batch if chosen[i]]
+        if asked:
+            logits = bench.text.logits([bench.question(rows[i], placed[i], chosen[i]) for i in asked])
+            count_task(totals, logits, [rows[i] for i in asked], [chosen[i] for i in asked])
+        bar.update(len(batch))
+    return totals.performance()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"`{name}={value!r}` is unknown; use one of {', '.join(allowed)}.")

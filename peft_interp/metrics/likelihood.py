@@ -1,0 +1,127 @@
+"""NLL of many prompts at once under a causal language model, and stock perplexities of texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+DEFAULT_WINDOW = 1024
+
+
+def language_model(model: Any) -> Any:
+    """The plain causal LM behind an adapter: a prompt's text is judged without a prompt in front.
+
+    Raises:
+        ValueError: the model has no next-token head.
+    """
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
+        raise ValueError(
+            f"`model` is a {type(base).__name__}, which does not predict a next token; pass a causal language model "
+            "(AutoModelForCausalLM) with its own tokenizer."
+        )
+    return base
+
+
+def leading_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts in front of every text (BOS, say); empty for most."""
+    plain, full = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
+    for start in range(len(full)):
+        if full[start : start + len(plain)] == plain:
+            return list(full[:start])
+    return []
+
+
+def window(model: Any) -> int:
+    """How many tokens are scored at most; longer texts are cut."""
+    size = getattr(model.config, "max_position_embeddings", None)
+    return min(size, DEFAULT_WINDOW) if isinstance(size, int) and size > 0 else DEFAULT_WINDOW
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[Any]:
+    """The model in evaluation mode without gradients; every module's mode is put back."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            yield model.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def token_nlls(
+    model: Any, sequences: Sequence[Sequence[int]], leading: Sequence[int] = (), batch_size: int = 64
+) -> list[Tensor]:
+    """NLL of every token that has a token in front of it, for many sequences at once.
+
+    Args:
+        model: a causal LM.
+        sequences: token ids, any lengths; cut to the model's window.
+        leading: ids in front of each that give context and are not scored (BOS). The first token behind them is not
+            scored either, so that models with and without BOS are measured alike.
+        batch_size: sequences in one pass; those of like length go together.
+
+    Returns:
+        One tensor on the CPU for each sequence, (length - 1,), nats, fp32; empty for fewer than two tokens.
+    """
+    room = window(model) - len(leading)
+    rows = [[*leading, *list(ids)[:room]] for ids in sequences]
+    found: list[Tensor] = [torch.zeros(0)] * len(rows)
+    order = sorted((i for i in range(len(rows)) if len(rows[i]) > len(leading) + 1), key=lambda i: len(rows[i]))
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            nll = _padded_nll(model, [rows[i] for i in part])
+            for i, values in zip(part, nll, strict=True):
+                found[i] = values[len(leading) : len(rows[i]) - 1].clone()
+    return found
+
+
+def _padded_nll(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]  # (batch, longest - 1, vocabulary)
+    targets = ids[:, 1:].to(logits.device)
+    return nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").cpu()
+
+
+def mean_nll(nlls: Tensor) -> float:
+    """Nats per token, lower is more fluent; NaN for fewer than two tokens."""
+    return nlls.mean().item() if len(nlls) else math.nan
+
+
+def perplexities(
+    texts: Sequence[str], model: Any, tokenizer: Any, batch_size: int = 16, add_start_token: bool = False
+) -> list[float]:
+    """Perplexity of each text, as the `perplexity` measurement of `evaluate` defines it.
+
+    Unlike the stock module it takes a live model, needs no padding token, and runs with any tokenizer. Its mean over
+    texts is a mean of perplexities, not the exponential of the mean NLL.
+
+    Args:
+        texts: what to score.
+        model: a causal LM, or an adapter on one (then its base model is asked).
+        tokenizer: its tokenizer; no special tokens are added.
+        batch_size: texts in one pass.
+        add_start_token: put BOS in front, so that the first token is scored too.
+
+    Returns:
+        One number for each text, >= 1, lower is more fluent; NaN where there is nothing to score.
+
+    Raises:
+        ValueError: `add_start_token` without a BOS token.
+    """
+    if add_start_token and tokenizer.bos_token_id is None:
+        raise ValueError("`add_start_token=True` needs a BOS token and this tokenizer has none; use False.")
+    start = [tokenizer.bos_token_id] if add_start_token else []
+    sequences = [[*start, *tokenizer.encode(text, add_special_tokens=False)] for text in texts]
+    nlls = token_nlls(language_model(model), sequences, batch_size=batch_size)
+    return [math.exp(mean_nll(values)) for values in nlls]

@@ -1,0 +1,111 @@
+"""The measures as modules of the `evaluate` library: thin classes over the plain functions.
+
+    scrutability = peft_interp.metrics.load("scrutability")
+    scrutability.compute(data=["Is this review positive?"], model=model, tokenizer=tokenizer)
+
+Both are measurements with a column `data` of prompts' texts, and take the same keywords, so that
+`evaluate.combine([...]).compute(data=texts, model=..., tokenizer=..., rows=..., label_token_ids=...)` works: each uses
+what concerns it. `label_words` are words for scrutability, `label_token_ids` ids for faithfulness.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import datasets
+import evaluate
+
+from peft_interp.metrics.faithfulness import measure_faithfulness
+from peft_interp.metrics.results import as_plain
+from peft_interp.metrics.scrutability import measure_scrutability
+
+_PAPER = "Towards Interpretable Soft Prompts, arXiv 2504.02144"
+_COMMON = """
+Args:
+    data: texts of prompts.
+    model: for scrutability a causal LM or an adapter on one; for faithfulness the adapter with the prompt.
+    tokenizer: its tokenizer.
+"""
+
+
+class Scrutability(evaluate.Measurement):
+    """Whether a person can read prompts; see `peft_interp.metrics.scrutability`."""
+
+    def _info(self) -> evaluate.MeasurementInfo:
+        return _info(
+            "Readability of prompts: likelihood beside reference levels, degenerate patterns, a calibrated score.",
+            _COMMON + "    any other keyword of `measure_scrutability`.\n"
+            "Returns: means over the texts of `score` and of every measure, `readable` as the share of readable texts, "
+            "and `scrutability`, one record for each text.",
+        )
+
+    def _compute(self, data: Sequence[str], model: Any, tokenizer: Any, **options: Any) -> dict[str, Any]:
+        kept = _options(options, measure_scrutability)
+        results = [measure_scrutability(text, model, tokenizer, **kept) for text in data]
+        names = list(dict.fromkeys(name for result in results for name in result.measures))
+        means = {
+            name: _mean([found.measures[name].value for found in results if name in found.measures]) for name in names
+        }
+        return {
+            "score": _mean([result.score for result in results]),
+            "readable": mean(result.readable for result in results),
+            **means,
+            "scrutability": [as_plain(result) for result in results],
+        }
+
+
+class Faithfulness(evaluate.Measurement):
+    """Whether texts do what a prompt does; see `peft_interp.metrics.faithfulness`."""
+
+    def _info(self) -> evaluate.MeasurementInfo:
+        return _info(
+            "Differences between a prompt as it acts and a text in its place, on the rows of a task.",
+            _COMMON + "    rows: tokenised rows of the task (`input_ids`, `labels`).\n"
+            "    label_token_ids: ids of the label words; any other keyword of `measure_faithfulness`.\n"
+            "Returns: means over the texts of the differentials, and `faithfulness`, one record for each text.",
+        )
+
+    def _compute(
+        self, data: Sequence[str], model: Any, tokenizer: Any, rows: Any = None, **options: Any
+    ) -> dict[str, Any]:
+        if rows is None:
+            raise ValueError("`rows=None` leaves nothing to compare on; pass the task's tokenised rows.")
+        kept = _options(options, measure_faithfulness)
+        results = [as_plain(measure_faithfulness(model, tokenizer, rows, text=text, **kept)) for text in data]
+        means = {name: _mean([result[name] for result in results]) for name in _numbers(results[0])}
+        return {**means, "faithfulness": results}
+
+
+def _info(description: str, inputs: str) -> evaluate.MeasurementInfo:
+    return evaluate.MeasurementInfo(
+        description=description,
+        citation=_PAPER,
+        inputs_description=inputs,
+        features=datasets.Features({"data": datasets.Value("string")}),
+    )
+
+
+def _options(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """The keywords that a function takes; those of the other measure are left out.
+
+    Raises:
+        ValueError: a keyword that neither takes.
+    """
+    functions = (measure_scrutability, measure_faithfulness)
+    known = {name for each in functions for name in inspect.signature(each).parameters}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"`{unknown[0]}` is no keyword of either measure; use one of {', '.join(sorted(known))}.")
+    return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
+
+
+def _numbers(record: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in record.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    numbers = [value for value in values if value is not None and not math.isnan(value)]
+    return mean(numbers) if numbers else math.nan

@@ -1,0 +1,154 @@
+"""What a readability measure is for prompts that people wrote, for the same tokens shuffled, and for random tokens.
+
+The levels belong to one model: 4 nats per token are good for a small model and poor for a large one. They are measured
+once for each model and kept in memory as long as the model lives; nothing is stored on the model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from peft_interp.metrics.likelihood import language_model, leading_ids, token_nlls
+from peft_interp.metrics.measuring import BETTER, measure_tokens
+from peft_interp.metrics.results import Measure
+from peft_interp.vocabulary import allowed_tokens
+
+HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
+KINDS = ("human", "shuffled", "random")
+SEED = 0
+LONGEST = 48  # tokens; few human prompts are longer
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Every measure over the three kinds of prompts, for one model and length.
+
+    Attributes:
+        human: by measure, one value for each human-written prompt.
+        shuffled: the same prompts with their tokens in random order.
+        random: as many random allowed tokens.
+    """
+
+    human: dict[str, tuple[float, ...]]
+    shuffled: dict[str, tuple[float, ...]]
+    random: dict[str, tuple[float, ...]]
+
+    def medians(self, name: str) -> dict[str, float | None]:
+        """Median of a measure for each kind; None where it was never a number."""
+        return {kind: _median(getattr(self, kind).get(name, ())) for kind in KINDS}
+
+    def percentile(self, name: str, value: float) -> float | None:
+        """Share of human-written prompts, 0 to 100, that are no better; None without values to compare."""
+        others = [other for other in self.human.get(name, ()) if not math.isnan(other)]
+        if not others or math.isnan(value):
+            return None
+        sign = 1 if BETTER[name] == "higher" else -1
+        return 100 * sum(sign * other <= sign * value for other in others) / len(others)
+
+    def measure(self, name: str, value: float) -> Measure:
+        """A value beside its reference levels."""
+        percentile = self.percentile(name, value)
+        levels = self.medians(name)
+        return Measure(value, levels["human"], levels["shuffled"], levels["random"], percentile, BETTER[name])
+
+    def nll_position(self, nll: float) -> float:
+        """Where an NLL lies between human-written prompts (0) and the same prompts shuffled (1); lower is more fluent.
+
+        In this unit models are comparable, and the composite was fitted in it. NaN for an unknown NLL, or under a
+        model to which shuffled prompts are no less likely.
+        """
+        human, shuffled = self.medians("nll")["human"], self.medians("nll")["shuffled"]
+        if human is None or shuffled is None or shuffled <= human:
+            return math.nan
+        return (nll - human) / (shuffled - human)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    numbers = [value for value in values if not math.isnan(value)]
+    return median(numbers) if numbers else None
+
+
+class _Sampled(NamedTuple):
+    """What is kept for one model: the prompts with their token NLLs, and the levels measured so far, by length."""
+
+    prompts: dict[str, list[tuple[list[int], Tensor]]]
+    levels: dict[int | None, Levels]
+
+
+_levels: WeakKeyDictionary[Any, dict[Any, _Sampled]] = WeakKeyDictionary()
+
+
+@cache
+def human_prompts() -> tuple[str, ...]:
+    """The human-written prompts that ship with the package; sources and licences stand in `metrics/data/README.md`."""
+    lines = HUMAN_PROMPTS.read_text(encoding="utf-8").splitlines()
+    return tuple(json.loads(line)["text"] for line in lines)
+
+
+def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> Levels:
+    """Measure human-written, shuffled and random prompts under a model, or return what was measured before.
+
+    Args:
+        model: a causal LM, or an adapter on one (then its base model is asked).
+        tokenizer: its tokenizer.
+        length: cut the prompts to this many tokens, since NLL depends on the length: the first tokens have little
+            context. None leaves them whole, about 16 tokens.
+
+    Returns:
+        The levels. The first call for a model runs it over 600 short prompts (two seconds of computing with the
+        embedded model), a new length then takes a tenth of a second. They are measured anew when the model's weights
+        have been updated in place.
+
+    Raises:
+        ValueError: no causal LM, or `length` below 2, where there is nothing to predict.
+    """
+    if length is not None and length < 2:
+        raise ValueError(f"`length={length}` must be >= 2: the first token's likelihood is not measured.")
+    base = language_model(model)
+    known = _levels.setdefault(base, {})
+    updates = sum(parameter._version for parameter in base.parameters())
+    key = (tokenizer.name_or_path, len(tokenizer), updates)
+    if key not in known:
+        for stale in [other for other in known if other[-1] != updates]:
+            del known[stale]
+        known[key] = _Sampled(_sample(base, tokenizer), {})
+    sampled = known[key]
+    length = None if length is None or length >= LONGEST else length
+    if length not in sampled.levels:
+        sampled.levels[length] = _measure(tokenizer, sampled.prompts, length)
+    return sampled.levels[length]
+
+
+def _sample(base: Any, tokenizer: Any) -> dict[str, list[tuple[list[int], Tensor]]]:
+    """By kind, ids and token NLLs of whole prompts; a prompt cut short keeps the NLLs of its tokens."""
+    human = [ids for ids in tokenizer(list(human_prompts()), add_special_tokens=False)["input_ids"] if len(ids) >= 2]
+    rng = random.Random(SEED)
+    allowed = allowed_tokens(base.get_input_embeddings().weight, tokenizer).nonzero().flatten().tolist()
+    sequences = {
+        "human": human,
+        "shuffled": [rng.sample(ids, len(ids)) for ids in human],
+        "random": [rng.choices(allowed, k=len(ids)) for ids in human],
+    }
+    nlls = token_nlls(base, [ids for kind in KINDS for ids in sequences[kind]], leading_ids(tokenizer))
+    found = iter(nlls)
+    return {kind: [(ids, next(found)) for ids in sequences[kind]] for kind in KINDS}
+
+
+def _measure(tokenizer: Any, prompts: dict[str, list[tuple[list[int], Tensor]]], length: int | None) -> Levels:
+    values = {}
+    for kind, pairs in prompts.items():
+        cut = [(ids, nlls) if length is None else (ids[:length], nlls[: length - 1]) for ids, nlls in pairs]
+        rows = [measure_tokens(tokenizer, ids, nlls) for ids, nlls in cut]
+        values[kind] = {name: tuple(row[name] for row in rows) for name in rows[0]}
+    return Levels(**values)

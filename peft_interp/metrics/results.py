@@ -1,0 +1,235 @@
+"""What the measures return: plain records, without models or tensors, that reports, cards and callbacks show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A vocabulary token near a prompt vector.
+
+    Attributes:
+        id: token id.
+        text: its text, with a leading blank where it has one.
+        cosine_distance: 1 - cosine, 0 (same direction) to 2.
+    """
+
+    id: int
+    text: str
+    cosine_distance: float
+
+
+@dataclass(frozen=True)
+class TokenReading:
+    """One place of a prompt, read as a token.
+
+    Attributes:
+        id: the token itself for a prompt of tokens, the nearest one for vectors.
+        text: its text.
+        cosine_distance: from the vector to that token's row, 0 to 2; 0 for a prompt of tokens.
+        euclidean_distance: the same, in the table's units.
+        neighbours: the nearest tokens, nearest first; of a prompt of tokens, the token itself comes first.
+    """
+
+    id: int
+    text: str
+    cosine_distance: float
+    euclidean_distance: float
+    neighbours: tuple[Neighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptReading:
+    """Any prompt adapter, read as text.
+
+    Attributes:
+        method: PEFT's name of the method: "INTERP_PROMPT", "PROMPT_TUNING", "P_TUNING", ...
+        text: the tokens' text.
+        tokens: one entry for each place.
+        discrete: every vector is exactly the row of its token, so the text is all there is.
+        position: where the prompt stands, "start" or "end" of the input.
+        typical_cosine_distance: mean distance of a token of this table to the nearest other one: what "near" means.
+        typical_euclidean_distance: the same for euclidean distance.
+    """
+
+    method: str
+    text: str
+    tokens: tuple[TokenReading, ...]
+    discrete: bool
+    position: str
+    typical_cosine_distance: float
+    typical_euclidean_distance: float
+
+    @property
+    def ids(self) -> list[int]:
+        """Token ids, in order."""
+        return [token.id for token in self.tokens]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How well the task goes.
+
+    Attributes:
+        loss: mean cross-entropy of the labelled tokens, nats.
+        accuracy: share of rows, 0 to 1, whose label token scores highest among the label words; None without label
+            words.
+    """
+
+    loss: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenEffect:
+    """What happens when one token of the prompt's text is left out.
+
+    Attributes:
+        kl: mean KL(with || without) of the answer distributions, nats; 0 means the token does nothing.
+        loss_increase: how much the task loss rises; below 0 the token does harm.
+    """
+
+    kl: float
+    loss_increase: float
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Whether a prompt's text does what its vectors do (arXiv 2504.02144's three differentials, and more).
+
+    All differences compare the prompt as it acts with its text, tokenised again in front of (or behind) each input.
+
+    Attributes:
+        rows: rows compared.
+        skipped_rows: rows whose answer is tokenised differently behind the text, so that nothing can be compared.
+        positions: "answers" (labelled positions only) or "all".
+        cosine_distance: distance differential, mean over the prompt's tokens, 0 to 2; None where the method has no
+            input vectors (prefix tuning).
+        euclidean_distance: the same, in the table's units.
+        logit_mse: output differential, mean squared difference of the logits.
+        kl: mean KL(prompt || text) of the next-token distributions, nats, >= 0.
+        js: mean Jensen-Shannon divergence, nats, 0 to ln 2.
+        top1_agreement: share of positions, 0 to 1, with the same likeliest token.
+        as_prompt: the task with the prompt as it acts.
+        as_text: the task with the text in its place.
+        without: the task with no prompt at all; None where not measured.
+        token_error_rate: edit distance between the prompt's ids and the re-tokenised ones, per token, mean over rows;
+            0 where the text survives.
+        token_effects: one entry for each token, by leaving it out of the text; empty where not measured.
+    """
+
+    rows: int
+    skipped_rows: int
+    positions: str
+    cosine_distance: float | None
+    euclidean_distance: float | None
+    logit_mse: float
+    kl: float
+    js: float
+    top1_agreement: float
+    as_prompt: Performance
+    as_text: Performance
+    without: Performance | None
+    token_error_rate: float
+    token_effects: tuple[TokenEffect, ...] = ()
+
+    @property
+    def loss_difference(self) -> float:
+        """Performance differential |loss as prompt - loss as text|, nats."""
+        return abs(self.as_prompt.loss - self.as_text.loss)
+
+    @property
+    def accuracy_difference(self) -> float | None:
+        """Accuracy as prompt minus accuracy as text; None without label words."""
+        if self.as_prompt.accuracy is None or self.as_text.accuracy is None:
+            return None
+        return self.as_prompt.accuracy - self.as_text.accuracy
+
+
+@dataclass(frozen=True)
+class Waywardness:
+    """How far a soft prompt can solve the task while its nearest tokens say something unrelated (arXiv 2112.08348).
+
+    Attributes:
+        target_text: the text the prompt was trained to project to.
+        projected_share: share of its tokens, 0 to 1, that do project to it.
+        wayward: the task with the prompt so trained.
+        target: the task with the target text itself.
+    """
+
+    target_text: str
+    projected_share: float
+    wayward: Performance
+    target: Performance
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One readability measure beside what it is for prompts that people wrote.
+
+    Attributes:
+        value: the measure.
+        human: its median over human-written prompts; None where no reference was measured.
+        shuffled: its median over the same prompts with their tokens shuffled.
+        random: its median over random tokens.
+        percentile: share of human-written prompts, 0 to 100, that are no better; 50 is an average human prompt.
+        better: "lower" or "higher".
+    """
+
+    value: float
+    human: float | None = None
+    shuffled: float | None = None
+    random: float | None = None
+    percentile: float | None = None
+    better: str = "lower"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A pattern that makes a text unreadable or its perplexity misleading.
+
+    Attributes:
+        name: "repetition", "special_tokens", "blank", "punctuation", "no_words", "label_leak", "copied", ...
+        words: what was found: "3 of 8 tokens repeat 'magazine'".
+        unreadable: whether it alone makes the text unreadable (a leaked label word does not).
+    """
+
+    name: str
+    words: str
+    unreadable: bool = True
+
+
+@dataclass(frozen=True)
+class Scrutability:
+    """Whether a person can read a prompt's text.
+
+    Attributes:
+        text: what was judged.
+        measures: by name; see `peft_interp.metrics.scrutability`.
+        flags: degenerate patterns found.
+        score: composite calibrated on human ratings, 0 (unreadable) to 1; what the numbers mean stands in
+            `peft_interp.metrics.calibration`.
+        readable: the score passes its threshold and no flag makes the text unreadable.
+    """
+
+    text: str
+    measures: dict[str, Measure]
+    flags: tuple[Flag, ...]
+    score: float
+    readable: bool
+
+
+def as_plain(record: Any) -> Any:
+    """A record as dictionaries, lists and numbers that JSON can hold; NaN and infinity become None."""
+    return _finite(asdict(record))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,183 @@
+"""Whether a person can read a prompt's text: every measure beside its reference levels, patterns that fool them, a score.
+
+Names and directions in `Scrutability.measures` (a share runs from 0 to 1; those in brackets appear when asked for):
+
+| name | what | better |
+|---|---|---|
+| `nll` | mean NLL of tokens 2..L under the task model, nats per token (log-perplexity of arXiv 2504.02144) | lower |
+| `perplexity` | exp(`nll`) | lower |
+| `nll_position` | `nll` between human-written prompts (0) and the same shuffled (1) at this length | lower |
+| `nll_per_character` | NLL in nats per character: comparable between tokenizers | lower |
+| `worst_nll` | NLL of the least likely token, nats | lower |
+| (`nll_in_template`) | NLL per token of the prompt in its place: given what stands in front of it there | lower |
+| (`following_nll`) | NLL per token of the template's text behind the prompt, given the prompt | lower |
+| (`judge_nll`) | as `nll`, under the judge and its tokenizer | lower |
+| (`judge_gap`) | task model's nats per character less the judge's, each less its own human median; far below 0: only the task model finds the text likely, a sign of gaming | higher |
+| `repetition` | share of tokens that repeat an earlier one | lower |
+| `repetition_penalty` | sum of (count - 1)^1.5 by length (FLRT) | lower |
+| `distinct_1`, `distinct_2` | different tokens, and pairs of tokens, by all | higher |
+| `special_share`, `blank_share`, `punctuation_share` | share of tokens that are special, show nothing, are marks only | lower |
+| `dictionary_share` | share of words in an English dictionary with a frequency that is not negligible | higher |
+| `whole_word_share` | share of letter tokens that are whole words | higher |
+| `ascii_share` | share of ASCII characters; says which alphabet, not how readable | higher |
+| (`longest_copied`, `copied_share`) | longest run of words from the training texts; share of words in runs of five and more | lower |
+| (`label_leak`) | how many label words stand in the text | lower |
+| (`grammar`, `task_similarity`, `rating`) | a grammar judge's, an encoder's (cosine with the task's description), people's or LLMs' verdict | higher |
+
+Perplexity is a proxy: repeats, special tokens, blanks and boilerplate score well on it, so each is looked for by itself
+(`peft_interp.metrics.flags`).
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+import torch
+
+import peft_interp.metrics.text_measures as text_measures
+from peft_interp.metrics.calibration import calibration, faults_of
+from peft_interp.metrics.flags import find_flags
+from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
+from peft_interp.metrics.measuring import BETTER, measure_tokens, special_ids
+from peft_interp.metrics.references import Levels, reference_levels
+from peft_interp.metrics.results import Measure, Scrutability
+
+
+def measure_scrutability(
+    text: str | None,
+    model: Any,
+    tokenizer: Any,
+    ids: Sequence[int] | None = None,
+    judge: Any = None,
+    judge_tokenizer: Any = None,
+    template_text: str | None = None,
+    label_words: Sequence[str] = (),
+    training_texts: Sequence[str] = (),
+    task_description: str | None = None,
+    encoder: Any = None,
+    grammar_judge: Callable[[str], float] | None = None,
+    raters: Sequence[Callable[[str], float]] = (),
+    references: bool = True,
+) -> Scrutability:
+    """Judge a prompt's text.
+
+    After the first call for a model and a length, which measures the reference levels, this costs one pass of the
+    model over the prompt.
+
+    Args:
+        text: the prompt; may be None where `ids` are given.
+        model: the task's causal LM, or an adapter on it (then its base model judges, without the prompt in front).
+        tokenizer: its tokenizer.
+        ids: the prompt's own token ids, judged as they are, with their own text; the text is tokenised otherwise.
+        judge: another causal LM, for `judge_nll` and `judge_gap`.
+        judge_tokenizer: its tokenizer; the same as the model's by default.
+        template_text: an example of the text around the prompt, "{prompt} The film was long. It was"; without
+            "{prompt}" it stands behind the prompt.
+        label_words: words that the task answers with.
+        training_texts: texts that the prompt should not be copied from.
+        task_description: what the prompt is for, in words; compared by the `encoder`.
+        encoder: a callable, or an object with `encode`, from a list of texts to one vector for each.
+        grammar_judge: from a text to a number, higher is better.
+        raters: people's or LLMs' ratings, each from a text to a number, higher is better; their mean is kept.
+        references: measure reference levels. Without them there are no percentiles, the score is NaN, and no text is
+            called readable.
+
+    Returns:
+        Measures by name, flags, the score and the verdict. A prompt of fewer than two tokens has NaN for its NLL and
+        score.
+
+    Raises:
+        ValueError: neither text nor ids, no causal LM, a task description without an encoder or the reverse, or a
+            text tokenizer missing for the judge.
+    """
+    if text is None and ids is None:
+        raise ValueError("`text=None` leaves nothing to judge; pass the prompt's text or its `ids`.")
+    if (encoder is None) != (task_description is None):
+        raise ValueError("`encoder` and `task_description` belong together: pass both or neither.")
+    base = language_model(model)
+    if ids is None:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+    ids = [int(i) for i in ids]
+    if text is None or ids != tokenizer.encode(text, add_special_tokens=False):
+        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    nlls = token_nlls(base, [ids], leading_ids(tokenizer))[0]
+    values = measure_tokens(tokenizer, ids, nlls, text)
+    levels = reference_levels(base, tokenizer, len(ids)) if references and len(ids) > 1 else None
+    values["nll_position"] = levels.nll_position(values["nll"]) if levels else math.nan
+    measures = {name: levels.measure(name, value) if levels else plain(name, value) for name, value in values.items()}
+    if judge is not None:
+        measures |= _judged(text, judge, judge_tokenizer or tokenizer, measures["nll_per_character"], levels)
+    if template_text is not None:
+        measures |= _in_template(base, tokenizer, ids, template_text)
+    measures |= _of_text(text, label_words, training_texts)
+    measures |= _by_others(text, task_description, encoder, grammar_judge, raters)
+    special = sum(i in special_ids(tokenizer) for i in ids)
+    flags = find_flags(text, text_measures.piece_texts(tokenizer, ids), special, label_words, training_texts)
+    english = all(flag.name != "language" for flag in flags)
+    score = calibration().score(faults_of(values, english))
+    readable = score >= calibration().threshold and not any(flag.unreadable for flag in flags)
+    return Scrutability(text=text, measures=measures, flags=flags, score=score, readable=readable)
+
+
+def plain(name: str, value: float) -> Measure:
+    """A measure without reference levels."""
+    return Measure(value=value, better=BETTER[name])
+
+
+def _judged(text: str, judge: Any, tokenizer: Any, task: Measure, levels: Levels | None) -> dict[str, Measure]:
+    base, ids = language_model(judge), tokenizer.encode(text, add_special_tokens=False)
+    values = measure_tokens(tokenizer, ids, token_nlls(base, [ids], leading_ids(tokenizer))[0], text)
+    gap = task.value - values["nll_per_character"]
+    if levels is None or len(ids) < 2:
+        return {"judge_nll": plain("judge_nll", values["nll"]), "judge_gap": plain("judge_gap", gap)}
+    known = reference_levels(base, tokenizer, len(ids))
+    usual, nll = known.medians("nll_per_character")["human"], known.measure("nll", values["nll"])
+    if usual is None or task.human is None:
+        return {"judge_nll": nll, "judge_gap": plain("judge_gap", gap)}
+    return {"judge_nll": nll, "judge_gap": Measure(gap - (task.human - usual), human=0.0, better=BETTER["judge_gap"])}
+
+
+def _in_template(model: Any, tokenizer: Any, ids: list[int], template_text: str) -> dict[str, Measure]:
+    before, _, after = template_text.rpartition("{prompt}") if "{prompt}" in template_text else ("", "", template_text)
+    front = tokenizer.encode(before, add_special_tokens=False) if before else []
+    behind = tokenizer.encode(after, add_special_tokens=False) if after else []
+    nlls = token_nlls(model, [[*front, *ids, *behind]], leading_ids(tokenizer))[0]  # token i + 1's at i
+    start, end = max(len(front) - 1, 0), len(front) + len(ids) - 1
+    found = {"nll_in_template": mean_nll(nlls[start:end])}
+    if behind:
+        found["following_nll"] = mean_nll(nlls[max(end, 0) :])
+    return {name: plain(name, value) for name, value in found.items()}
+
+
+def _of_text(text: str, label_words: Sequence[str], training_texts: Sequence[str]) -> dict[str, Measure]:
+    found: dict[str, float] = {}
+    if label_words:
+        found["label_leak"] = len(text_measures.leaked_labels(text, label_words))
+    if training_texts:
+        found["longest_copied"] = text_measures.longest_copied(text, training_texts)
+        found["copied_share"] = text_measures.copied_share(text, training_texts)
+    return {name: plain(name, float(value)) for name, value in found.items()}
+
+
+def _by_others(
+    text: str,
+    task_description: str | None,
+    encoder: Any,
+    grammar_judge: Callable[[str], float] | None,
+    raters: Sequence[Callable[[str], float]],
+) -> dict[str, Measure]:
+    found: dict[str, float] = {}
+    if encoder is not None and task_description is not None:
+        encode = getattr(encoder, "encode", encoder)
+        vectors = torch.stack(
+            [torch.as_tensor(vector).float().flatten() for vector in encode([text, task_description])]
+        )
+        found["task_similarity"] = torch.cosine_similarity(vectors[0], vectors[1], dim=0).item()
+    if grammar_judge is not None:
+        found["grammar"] = float(grammar_judge(text))
+    if raters:
+        found["rating"] = mean(float(rater(text)) for rater in raters)
+    return {name: plain(name, value) for name, value in found.items()}

@@ -1,0 +1,205 @@
+"""How far a task can be solved by vectors whose nearest tokens say something else.
+
+"Prompt waywardness" (arXiv 2112.08348): a continuous prompt can be found that solves a task while it projects to an
+arbitrary, even contradictory text. Measured for a model and task, it bounds how much a nearest-token reading of a soft
+prompt may be believed: if a prompt that reads "cooking pasta" does as well as any, what a prompt reads as says nothing
+about why it works. A hinge on the cosine keeps every vector nearest to its target token and leaves it free otherwise.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peft_interp.embedding import Prompt
+from peft_interp.metrics.answers import Side, evaluating
+from peft_interp.metrics.progress import progress_bar
+from peft_interp.metrics.results import Performance, Waywardness
+from peft_interp.metrics.rows import read_rows
+from peft_interp.metrics.sides import Bench, count_task, leading_ids
+from peft_interp.metrics.text_rows import PlacedRow, Row
+from peft_interp.metrics.totals import TaskTotals
+from peft_interp.model_inputs import compose_inputs
+from peft_interp.projection import row_terms, similarity
+from peft_interp.vocabulary import allowed_tokens
+
+_MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
+
+
+def measure_waywardness(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    target_text: str,
+    label_token_ids: Sequence[int] | None = None,
+    steps: int = 150,
+    eval_rows: Any | None = None,
+    learning_rate: float = 0.1,
+    weight: float = 10.0,
+    batch_size: int = 16,
+    seed: int = 0,
+    progress: bool = True,
+) -> Waywardness:
+    """Train a fresh soft prompt that projects to `target_text` to solve the task all the same.
+
+    loss = task + weight * mean over vectors of max(0, margin + best other cosine - cosine to the target).
+
+    Args:
+        model: a causal LM, or a `PeftModel` with a prompt adapter on one; adapters are neither used nor changed.
+        tokenizer: the base model's.
+        rows: tokenised examples to train on, as for `measure_faithfulness`.
+        target_text: what the prompt is to read as, something that does not describe the task or contradicts it.
+        label_token_ids: the label words' ids, for accuracies.
+        steps: optimizer steps (Adam).
+        eval_rows: examples to report on; None for `rows`. Held-out ones are better.
+        learning_rate: Adam's.
+        weight: of the hinge.
+        batch_size: rows in a step.
+        seed: of the order of rows; the caller's random state is not touched.
+        progress: show a bar.
+
+    Returns:
+        The share of vectors nearest to their target token, the task with them, and with the target text itself. The
+        vectors start at the target and only steps that keep the share count, so it is below 1 only where the table
+        holds equal rows. The wider the gap between the two performances, the less a nearest-token reading explains.
+
+    Raises:
+        ValueError: not a causal LM, a target text without tokens or with special ones, or unusable rows.
+    """
+    with evaluating(model):
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        ids = _target_ids(base, tokenizer, target_text)
+        train, test = (
+            _bench(base, tokenizer, x, label_token_ids, batch_size, len(ids))
+            for x in (rows, rows if eval_rows is None else eval_rows)
+        )
+        order = _order(len(train.rows), batch_size, steps, seed)
+        with progress_bar(steps, "Training towards another text", progress) as bar:
+            vectors = _train(train, ids, order, learning_rate, weight, bar)
+        with torch.no_grad():
+            return _judge(test, target_text, ids, vectors)
+
+
+def _target_ids(base: Any, tokenizer: Any, target_text: str) -> Tensor:
+    """(prompt,) ids of the target text."""
+    if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
+        raise ValueError(f"{type(base).__name__} is no causal language model; waywardness is measured on those only.")
+    ids = torch.tensor(tokenizer.encode(target_text, add_special_tokens=False), device=base.device)
+    if not len(ids) or not bool(_allowed(base, tokenizer)[ids].all()):
+        raise ValueError(f"`target_text={target_text!r}` has no tokens, or special ones; give plain words.")
+    return ids
+
+
+def _allowed(base: Any, tokenizer: Any) -> Tensor:
+    return allowed_tokens(base.get_input_embeddings().weight, tokenizer).to(base.device)
+
+
+def _judge(bench: Bench, target_text: str, ids: Tensor, vectors: Tensor) -> Waywardness:
+    """What the vectors project to, and how well they and the target text do."""
+    table, allowed = bench.text.base.get_input_embeddings().weight, _allowed(bench.text.base, bench.tokenizer)
+    share = _margins(vectors, table, allowed, ids).gt(0).float().mean().item()
+    text = str(bench.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+    wayward = _performance(bench, _side(bench, vectors, ids), bench.with_prompt(bench.rows))
+    as_text = _performance(bench, bench.text, bench.with_text(bench.rows, text, ids.tolist()))
+    return Waywardness(target_text, share, wayward, as_text)
+
+
+def _bench(base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int) -> Bench:
+    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
+    counts = "position_ids" in inspect.signature(base.forward).parameters
+    side = Side(call=base, base=base, pad_id=pad or 0, states_positions=counts)
+    read = read_rows(rows, "CAUSAL_LM", base, leading_ids(tokenizer, base))
+    return Bench("CAUSAL_LM", read, side, side, tokenizer, length, "start", label_ids, size)
+
+
+def _side(bench: Bench, vectors: Tensor, ids: Tensor) -> Side:
+    """The base model behind these vectors."""
+    base, leading = bench.text.base, leading_ids(bench.tokenizer, bench.text.base)
+
+    def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool) -> Any:
+        prompt = Prompt(vectors, vectors, ids)
+        embeddings = base.get_input_embeddings()
+        composed = compose_inputs(prompt, embeddings, leading, input_ids, None, attention_mask, as_ids=False)
+        inputs = composed.with_positions() if bench.text.states_positions else composed.inputs
+        return base(**inputs, return_dict=return_dict)
+
+    return Side(call=call, base=base, extra=len(ids), pad_id=bench.text.pad_id)
+
+
+def _train(
+    bench: Bench,
+    ids: Tensor,
+    order: Sequence[Sequence[int]],
+    learning_rate: float,
+    weight: float,
+    bar: Any,
+) -> Tensor:
+    """(prompt, dim) trained vectors: of the steps at which most project to the target, the one of the least loss."""
+    table, allowed = bench.text.base.get_input_embeddings(), _allowed(bench.text.base, bench.tokenizer)
+    start = table.forward(ids).detach().float()
+    vectors = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([vectors], lr=learning_rate)
+    placed = bench.with_prompt(bench.rows)
+    targets = [_targets(bench, row, p) for row, p in zip(bench.rows, placed, strict=True)]
+    best, best_key = start, (-1.0, 0.0)
+    smooth: float | None = None
+    for batch in order:
+        batch = [i for i in batch if targets[i]]
+        if not batch:
+            continue
+        with torch.enable_grad():
+            logits = _side(bench, vectors, ids).logits(
+                [bench.question(bench.rows[i], placed[i], targets[i]) for i in batch]
+            )
+            gold = torch.tensor([bench.rows[i].labels[j] for i in batch for j in targets[i]], device=logits.device)
+            task = nn.functional.cross_entropy(logits.float(), gold)
+            margins = _margins(vectors, table.weight, allowed, ids)
+            loss = task + weight * (_MARGIN - margins).clamp_min(0).mean()
+            (vectors.grad,) = torch.autograd.grad(loss, vectors)  # the base model's parameters get none
+        smooth = task.item() if smooth is None else 0.9 * smooth + 0.1 * task.item()
+        key = (margins.gt(0).float().mean().item(), -smooth)
+        if key > best_key:
+            best, best_key = vectors.detach().clone(), key
+        optimizer.step()
+        bar.update(1)
+    return best
+
+
+def _margins(vectors: Tensor, table: Tensor, allowed: Tensor, ids: Tensor) -> Tensor:
+    """(prompt,) cosine to the target token minus that to the nearest other allowed token."""
+    cosines = similarity(vectors, table, "cosine", row_terms(table, "cosine"))
+    target = cosines.gather(1, ids.unsqueeze(1)).squeeze(1)
+    others = cosines.masked_fill(~allowed, -torch.inf).scatter(1, ids.unsqueeze(1), -torch.inf)
+    return target - others.amax(dim=1)
+
+
+def _targets(bench: Bench, row: Row, placed: PlacedRow) -> list[int]:
+    known = bench.predicted(row, placed)
+    return [j for j in bench.wanted(row, "answers") if j in known]
+
+
+def _performance(bench: Bench, side: Side, placed: Sequence[PlacedRow]) -> Performance:
+    totals = TaskTotals(bench.label_token_ids)
+    targets = [_targets(bench, row, p) for row, p in zip(bench.rows, placed, strict=True)]
+    for batch in bench.batches(placed, targets):
+        asked = [i for i in batch if targets[i]]
+        if asked:
+            logits = side.logits([bench.question(bench.rows[i], placed[i], targets[i]) for i in asked])
+            count_task(totals, logits, [bench.rows[i] for i in asked], [targets[i] for i in asked])
+    return totals.performance()
+
+
+def _order(count: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
+    """Indices of the rows of each step: shuffled passes over the data."""
+    shuffler = random.Random(seed)
+    drawn: list[int] = []
+    while len(drawn) < steps * batch_size:
+        one = list(range(count))
+        shuffler.shuffle(one)
+        drawn += one
+    return [drawn[i * batch_size : (i + 1) * batch_size] for i in range(steps)]

@@ -1,0 +1,190 @@
+"""Pictures for the page, as inline SVG that takes its colours from the page's style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from peft_interp.report.texts import in_html, perplexity
+
+_MARKS = {
+    "yes": '<circle cx="10" cy="10" r="9" fill="var(--accent)"/><path d="M5.6 10.4l3 3 5.8-6.4" fill="none" '
+    'stroke="var(--paper)" stroke-width="2.2"/>',
+    "partly": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--accent)" stroke-width="2"/>'
+    '<path d="M10 2a8 8 0 0 0 0 16z" fill="var(--accent)"/>',
+    "no": '<rect x="1" y="1" width="18" height="18" rx="3" fill="var(--ink)"/><path d="M6 6l8 8M14 6l-8 8" '
+    'stroke="var(--paper)" stroke-width="2.2"/>',
+    "unknown": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--soft)" stroke-width="2" '
+    'stroke-dasharray="3.2 3"/>',
+}
+_WIDTH, _MARGIN = 440, 34
+_LABEL_HEIGHT, _LETTER = 15, 7.0  # of 12 px text
+_LONGEST_NAME = 26
+_SHIFTS = (0, -14, 14, -22, 22, -36, 36, -50, 50)  # heights to try for a label, from its dot
+
+
+def mark(answer: str) -> str:
+    """The sign of an answer: a shape for each, so that it can be told without colour."""
+    return f'<svg viewBox="0 0 20 20" aria-hidden="true">{_MARKS[answer]}</svg>'
+
+
+def bar(share: float, tick: float | None = None, noise: float = 0.0) -> str:
+    """A horizontal bar, 0 to 1, with a tick to hold it against and a range of noise around its end."""
+    end = 100 * min(max(share, 0.0), 1.0)
+    parts = [
+        '<rect width="100" height="10" fill="var(--line)" opacity=".55"/>',
+        f'<rect width="{end:.2f}" height="10" fill="var(--accent)"/>',
+    ]
+    if noise:
+        low, high = max(0.0, end - 100 * noise), min(100.0, end + 100 * noise)
+        parts.append(f'<rect x="{low:.2f}" y="3" width="{high - low:.2f}" height="4" fill="var(--ink)" opacity=".5"/>')
+    if tick is not None:
+        parts.append(_line(100 * tick, 0, 100 * tick, 10, "var(--ink)", 2))
+    return f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def signed_bar(value: float, limit: float) -> str:
+    """A bar from the middle: to the right where the value is positive; `limit` fills one half."""
+    reach = 50 * min(abs(value) / limit, 1.0) if limit else 0.0
+    start = 50 - reach if value < 0 else 50.0
+    fill = "var(--soft)" if value < 0 else "var(--accent)"
+    return (
+        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="100" height="10" fill="var(--line)" opacity=".55"/>'
+        f'<rect x="{start:.2f}" width="{reach:.2f}" height="10" fill="{fill}"/>'
+        f"{_line(50, 0, 50, 10, 'var(--ink)', 1.5)}</svg>"
+    )
+
+
+def perplexity_strip(value: float, levels: Sequence[tuple[str, float]]) -> str:
+    """A perplexity on a logarithmic line beside reference levels.
+
+    Args:
+        value: the prompt's perplexity, above 0.
+        levels: (name, perplexity) of what it is held against.
+    """
+    every = [value, *(level for _, level in levels)]
+    low, high = math.log10(min(every)) - 0.15, math.log10(max(every)) + 0.15
+
+    def x(at: float) -> float:
+        return _MARGIN + (math.log10(at) - low) / (high - low) * (_WIDTH - 2 * _MARGIN)
+
+    line = 44
+    parts = [_line(_MARGIN, line, _WIDTH - _MARGIN, line, "var(--line)", 2)]
+    rows: list[float] = []  # where the last label of each row ends
+    for name, level in sorted(levels, key=lambda item: item[1]):
+        label = f"{name} {perplexity(level)}"
+        half = _LETTER * len(label) / 2
+        middle = min(max(x(level), half + 2), _WIDTH - half - 2)
+        row = next((i for i, end in enumerate(rows) if end + 8 < middle - half), len(rows))
+        rows[row : row + 1] = [middle + half]
+        below = line + 26 + row * _LABEL_HEIGHT
+        parts.append(_line(x(level), line - 7, x(level), below - 12, "var(--soft)", 1.5))
+        parts.append(_text(middle, below, label, "quiet", "middle"))
+    label = f"this prompt {perplexity(value)}"
+    half = _LETTER * len(label) / 2 + 4
+    place = min(max(x(value), half), _WIDTH - half)
+    parts.append(f'<path d="M{x(value):.1f} {line}l-6 -11h12z" fill="var(--accent)"/>')
+    parts.append(_text(place, line - 18, label, "strong", "middle"))
+    described = ", ".join(f"{name} {perplexity(level)}" for name, level in levels)
+    return _picture(line + 34 + len(rows) * _LABEL_HEIGHT, f"{label}; {described}", parts)
+
+
+def position(
+    here: tuple[float, float],
+    rivals: Sequence[tuple[str, float, float]],
+    human_nll: float | None,
+    without: float | None,
+) -> str:
+    """Accuracy against log-perplexity: this prompt among others.
+
+    Args:
+        here: (log-perplexity, accuracy) of this prompt.
+        rivals: (name, log-perplexity, accuracy) of others.
+        human_nll: the median of prompts that people wrote.
+        without: accuracy with no prompt.
+    """
+    across = [here[0], *(nll for _, nll, _ in rivals), *([human_nll] if human_nll is not None else [])]
+    upward = [here[1], *(accuracy for *_, accuracy in rivals), *([without] if without is not None else [])]
+    x_low, x_high = _nice(min(across), max(across), 1.0, 0.0)
+    y_low, y_high = _nice(min(upward), max(upward), 0.1, 0.0)
+    y_high = min(y_high, 1.0)
+    left, right, top, bottom = 40.0, _WIDTH - 12.0, 24.0, 250.0
+
+    def x(nll: float) -> float:
+        return left + (nll - x_low) / (x_high - x_low) * (right - left)
+
+    def y(accuracy: float) -> float:
+        return bottom - (accuracy - y_low) / (y_high - y_low) * (bottom - top)
+
+    parts = []
+    for step in range(round((y_high - y_low) / 0.1) + 1):
+        level = y_low + 0.1 * step
+        parts += [_line(left, y(level), right, y(level), "var(--line)", 1)]
+        parts += [_text(left - 8, y(level) + 4, f"{level:.1f}", "quiet", "end")]
+    for tick in range(math.ceil(x_low), math.floor(x_high) + 1, max(1, round((x_high - x_low) / 6))):
+        parts.append(_text(x(tick), bottom + 18, str(tick), "quiet", "middle"))
+    if human_nll is not None:
+        parts.append(_line(x(human_nll), top - 6, x(human_nll), bottom, "var(--soft)", 1.5, "4 4"))
+        anchor = "start" if x(human_nll) < _WIDTH / 2 else "end"
+        parts.append(_text(x(human_nll), top - 11, "prompts people wrote", "quiet", anchor))
+    if without is not None:
+        parts.append(_line(left, y(without), right, y(without), "var(--soft)", 1.5, "1 4"))
+        parts.append(_text(right, y(without) - 5, "no prompt", "quiet", "end"))
+    points = [(x(nll), y(accuracy), name, False) for name, nll, accuracy in rivals]
+    points.append((x(here[0]), y(here[1]), "this prompt", True))
+    parts += _points(points, right)
+    parts.append(
+        _text((left + right) / 2, bottom + 38, "log-perplexity, nats per token; left reads better", "quiet", "middle")
+    )
+    said = "; ".join(f"{name}: accuracy {accuracy:.2f}, log-perplexity {nll:.1f}" for name, nll, accuracy in rivals)
+    return _picture(bottom + 46, f"this prompt: accuracy {here[1]:.2f}, log-perplexity {here[0]:.1f}; {said}", parts)
+
+
+def _points(points: Sequence[tuple[float, float, str, bool]], right: float) -> list[str]:
+    """Dots, this prompt's last and on top, with labels that lie on no dot and no other label."""
+    parts: list[str] = []
+    taken = [(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy, *_ in points]
+    for cx, cy, name, own in sorted(points, key=lambda point: not point[3]):
+        label = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        width = _LETTER * len(label) * (1.15 if own else 1)
+        places = [(start, cy + 4 + shift) for shift in _SHIFTS for start in (cx + 11, cx - 11 - width, cx - width / 2)]
+        boxes = [(start, base - 11, start + width, base + 3) for start, base in places]
+        free = [box for box in boxes if box[0] >= 0 and box[2] <= right and not any(_cross(box, o) for o in taken)]
+        box = free[0] if free else boxes[0]
+        taken.append(box)
+        fill, size = ("var(--accent)", 7) if own else ("var(--paper)", 5)
+        dot = f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="{size}" fill="{fill}"'
+        parts.insert(0, f'{dot} stroke="var(--accent)" stroke-width="2"/>')
+        anchor, at = ("end", box[2]) if box[2] < cx else ("start", box[0])
+        parts.append(_text(at, box[3] - 3, label, "strong" if own else "", anchor))
+    return parts
+
+
+def _cross(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes (left, top, right, bottom) overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _nice(low: float, high: float, step: float, room: float) -> tuple[float, float]:
+    """Limits at whole steps around a range, at least two steps apart."""
+    first, last = math.floor(low / step - room - 1e-9), math.ceil(high / step + room + 1e-9)
+    return first * step, max(last, first + 2) * step
+
+
+def _picture(height: float, described: str, parts: Sequence[str]) -> str:
+    inner = "".join(parts)
+    return f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{in_html(described)}">{inner}</svg>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dashes: str = "") -> str:
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"'
+        f'{dashed} vector-effect="non-scaling-stroke"/>'
+    )
+
+
+def _text(x: float, y: float, words: str, style: str, anchor: str) -> str:
+    named = f' class="{style}"' if style else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{in_html(words)}</text>'

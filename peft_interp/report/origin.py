@@ -1,0 +1,68 @@
+"""Where a report comes from: model, adapter, data, versions and date, as far as the objects know it themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from peft_interp.config import InterpPromptConfig
+from peft_interp.metrics.reading import prompt_config
+from peft_interp.verbalizer import Verbalizer
+
+_PACKAGES = {"peft_interp": "peft-interp", "peft": "peft", "transformers": "transformers", "torch": "torch"}
+_SETTINGS = (
+    "prompt_tuning_init",
+    "perplexity_weight",
+    "perplexity_gradient",
+    "projection_metric",
+    "allowed_tokens",
+)
+
+
+def describe(
+    model: Any,
+    adapter_name: str | None = None,
+    rows: Any | None = None,
+    verbalizer: Verbalizer | None = None,
+    judge: Any | None = None,
+) -> dict[str, Any]:
+    """A report's context.
+
+    Args:
+        model: the adapter.
+        adapter_name: None for the active one.
+        rows: the data it was measured on.
+        verbalizer: template and label words.
+        judge: the second language model.
+
+    Returns:
+        base_model, method settings, rows, template, label_words, judge, versions and date; what is not known is
+        missing.
+    """
+    config = prompt_config(model, adapter_name)
+    known: dict[str, Any] = {
+        "base_model": config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None),
+        "rows": len(rows) if rows is not None else None,
+        "template": verbalizer.template if verbalizer is not None else None,
+        "label_words": list(verbalizer.label_words) if verbalizer is not None else None,
+        "judge": getattr(judge, "name_or_path", None),
+        "settings": _settings(config),
+        "versions": {name: found for name, package in _PACKAGES.items() if (found := _version(package))},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return {name: value for name, value in known.items() if value not in (None, "", {})}
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """What sets our method apart; of other methods, how they begin."""
+    names = _SETTINGS if isinstance(config, InterpPromptConfig) else _SETTINGS[:1]
+    found = {name: getattr(config, name, None) for name in names}
+    return {name: getattr(value, "value", value) for name, value in found.items() if value is not None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

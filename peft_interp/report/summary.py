@@ -1,0 +1,75 @@
+"""The lines that every form of a report shares: what kind of prompt it is, where it comes from, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from peft_interp.metrics.results import Neighbour, TokenReading
+
+if TYPE_CHECKING:
+    from peft_interp.report.prompt_report import PromptReport
+
+_NAMES = {
+    "base_model": "base model",
+    "adapter": "adapter",
+    "data": "data",
+    "rows": "rows",
+    "label_words": "label words",
+    "template": "template",
+    "judge": "judge model",
+    "training": "training",
+    "versions": "versions",
+    "date": "date",
+}
+
+
+def headline(report: PromptReport) -> str:
+    """What kind of prompt it is, in a few words."""
+    count = len(report.reading.tokens)
+    if not count:
+        return f"{report.reading.method}: no vectors in the place of tokens, so no text"
+    places = f"{count} token{'s' if count != 1 else ''}"
+    if report.reading.discrete:
+        return f"prompt of {places}"
+    return f"nearest tokens of a soft prompt of {places.replace('token', 'vector')}"
+
+
+def others(token: TokenReading) -> list[Neighbour]:
+    """The tokens near a vector besides the one it is read as, nearest first."""
+    return [neighbour for neighbour in token.neighbours if neighbour.id != token.id]
+
+
+def provenance(report: PromptReport) -> list[tuple[str, str]]:
+    """Where the report comes from, as (name, value) in a fixed order; what is not known is left out."""
+    known = {"method": report.reading.method, **report.context}
+    order = ["method", *_NAMES, *(name for name in report.context if name not in _NAMES)]
+    return [(_NAMES.get(name, name), _written(known[name])) for name in order if known.get(name) not in (None, "")]
+
+
+def usage(report: PromptReport) -> list[tuple[str, str]]:
+    """How to use the prompt, as (when, code); only what the verdicts allow."""
+    base = str(report.context.get("base_model") or "BASE_MODEL")
+    load = "\n".join(
+        (
+            "import peft_interp",
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM",
+            "",
+            f"base = AutoModelForCausalLM.from_pretrained({base!r})",
+            "model = PeftModel.from_pretrained(base, ADAPTER)",
+        )
+    )
+    ways = [("As an adapter", load)]
+    if report.reading.discrete and report.reading.text:
+        where = "in front of the input" if report.reading.position == "start" else "behind the input"
+        ways.append((f"As text, {where}", f"prompt = {report.reading.text!r}"))
+    return ways
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_written(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_written(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,93 @@
+"""Where one verdict ends and the next begins: every limit with its reason, and what counts as a change."""
+
+from __future__ import annotations
+
+import math
+
+from peft_interp.metrics.results import Performance
+
+# Mean KL, nats, up to which two sides are the same; rounding in fp16 stays below it.
+EXACT_KL = 1e-4
+
+# Mean KL, nats, up to which two sides behave alike. KL is about p(1-p)/2 times the squared change in log-odds: for an
+# even choice 0.02 is a change of 0.4, from 50% to 60%, so nothing larger passes unseen.
+ALIKE_KL = 0.02
+
+# Share of positions with the same likeliest token from which on two sides behave alike: 1 in 20 may be a near tie.
+ALIKE_TOP1 = 0.95
+
+# Mean KL, nats, from which on two sides do not behave alike whatever the accuracy: an even choice becomes 70%.
+UNLIKE_KL = 0.1
+
+# Share of positions with the same likeliest token below which the same holds: one answer in four is another.
+UNLIKE_TOP1 = 0.75
+
+# A token whose removal moves the answers by less than this KL, nats (an even choice to 57%), does nothing that a reader
+# should explain.
+IDLE_KL = 0.01
+
+# The fewest tokens that hold this share of all leave-one-out KL "carry the effect": most of it, without the tail.
+CARRYING_SHARE = 0.8
+
+# Losses closer than this, nats, are called the same: the gold answer's probability differs by 5%.
+LOSS_TOLERANCE = 0.05
+
+# Accuracies closer than this many standard errors are not told apart: about 95% confidence.
+NOISE_ERRORS = 2.0
+
+# A readable text that at most one in ten human-written prompts does not surpass in fluency is only "partly" readable.
+FEW_ARE_WORSE = 10.0
+
+# Nats per character by which a second language model may find the text less likely than the task model does, beyond the
+# same on human-written prompts: a factor of e in perplexity for every four characters, about a token. More is a sign
+# that the text was fitted to one model.
+JUDGE_GAP = 0.25
+
+# Share of its tokens from which on a prompt says the text it was trained to say: most of them.
+SAID_SHARE = 0.75
+
+
+def accuracy_noise(first: float, second: float, rows: int) -> float:
+    """How far two accuracies on `rows` rows may lie apart by chance.
+
+    Two standard errors of a difference of binomials. The rows are the same on both sides, which makes the real noise
+    smaller, so this errs towards "not told apart". One success and one failure are added to each side, so that 0 and 1
+    have an error too (Agresti and Caffo 2000).
+
+    Args:
+        first: accuracy, 0 to 1.
+        second: accuracy, 0 to 1.
+        rows: number of rows.
+
+    Returns:
+        A difference of accuracies, 0 to 1.
+    """
+    shares = [(accuracy * rows + 1) / (rows + 2) for accuracy in (first, second)]
+    return NOISE_ERRORS * math.sqrt(sum(share * (1 - share) for share in shares) / (rows + 2))
+
+
+def differ(first: float, second: float, rows: int) -> bool:
+    """Whether two accuracies on `rows` rows differ by more than `accuracy_noise`."""
+    return abs(first - second) > accuracy_noise(first, second, rows)
+
+
+def below_chance(accuracy: float, chance: float, rows: int) -> bool:
+    """Whether an accuracy on `rows` rows is below that of guessing by more than the noise; guessing itself has none."""
+    share = (accuracy * rows + 1) / (rows + 2)
+    return chance - accuracy > NOISE_ERRORS * math.sqrt(share * (1 - share) / (rows + 2))
+
+
+def change(before: Performance, after: Performance, rows: int) -> str:
+    """What changes from one side to the other, in words; "" if nothing does beyond the noise.
+
+    Accuracies decide where both sides have them, else losses.
+    """
+    if before.accuracy is not None and after.accuracy is not None:
+        if not differ(before.accuracy, after.accuracy, rows):
+            return ""
+        verb = "falls" if after.accuracy < before.accuracy else "rises"
+        return f"accuracy {verb} from {before.accuracy:.2f} to {after.accuracy:.2f}"
+    if abs(before.loss - after.loss) <= LOSS_TOLERANCE:
+        return ""
+    verb = "rises" if after.loss > before.loss else "falls"
+    return f"the loss {verb} from {before.loss:.2f} to {after.loss:.2f} nats"

@@ -1,0 +1,59 @@
+"""`peft-interp export`: exactly the prompt, in three forms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, PromptTuningConfig
+
+from peft_interp import embedded
+
+Build = Callable[..., Any]
+TEXT = " Is this film review positive or negative?"
+
+
+def test_text_is_exact_on_standard_output_and_in_a_file(run: Build, adapters: Path, tmp_path: Path) -> None:
+    assert run("export", adapters / "ours", "--to", "text") == (0, TEXT, "")
+    assert run("export", adapters / "ours", "--to", "text", "--output", "prompt.txt") == (0, "", "")
+    assert (tmp_path / "prompt.txt").read_bytes() == TEXT.encode()
+
+
+def test_chat_messages_are_json(run: Build, adapters: Path) -> None:
+    out = run("export", adapters / "ours", "--to", "chat").out
+    assert json.loads(out) == [{"role": "user", "content": f"{TEXT} {{text}}"}]
+    told = run("export", adapters / "ours", "--to", "chat", "--role", "system", "--template", "{prompt} {text} It was")
+    assert json.loads(told.out) == [
+        {"role": "system", "content": TEXT},
+        {"role": "user", "content": "{text} It was"},
+    ]
+
+
+def test_portable_copy_is_stock_and_acts_alike(run: Build, adapters: Path, tmp_path: Path) -> None:
+    assert run("export", adapters / "ours", "--to", "portable", "--output", "plain") == (0, "", "")
+    stock = PeftModel.from_pretrained(embedded.load_model(), tmp_path / "plain").eval()
+    ours = PeftModel.from_pretrained(embedded.load_model(), adapters / "ours").eval()
+    assert type(stock.peft_config["default"]) is PromptTuningConfig
+    ids = torch.tensor([[50, 60, 70]])
+    with torch.no_grad():
+        torch.testing.assert_close(stock(input_ids=ids).logits, ours(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+    assert run("export", adapters / "ours", "--to", "portable").err == (
+        "peft-interp: error: `--to portable` needs `--output FOLDER`.\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["soft", "stock"])
+def test_vectors_are_not_passed_off_as_text(run: Build, adapters: Path, name: str) -> None:
+    ran = run("export", adapters / name, "--to", "text")
+    assert (ran.code, ran.out) == (2, "")
+    assert "this prompt is vectors, which no text says exactly; its nearest tokens are" in ran.err
+
+
+def test_a_portable_copy_of_a_stock_adapter_is_refused(run: Build, adapters: Path) -> None:
+    ran = run("export", adapters / "stock", "--to", "portable", "--output", "x")
+    assert ran.code == 2
+    assert "holds a PROMPT_TUNING adapter, which plain PEFT loads as it is" in ran.err

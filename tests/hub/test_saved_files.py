@@ -1,0 +1,161 @@
+"""What lies beside a saved prompt, for every kind of model, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from transformers import AutoTokenizer, BertForSequenceClassification, GPT2ForSequenceClassification
+
+from peft_interp import InterpPromptConfig
+
+Build = Callable[..., Any]
+BESIDE = {"prompt.json", "portable/adapter_config.json", "portable/adapter_model.safetensors"}
+
+
+@pytest.fixture
+def readable(tokenizer_dir: Path) -> Build:
+    """`readable(model, task_type="CAUSAL_LM", **config)`: our adapter of 4 tokens, which knows its tokenizer."""
+
+    def build(model: Any, task_type: str = "CAUSAL_LM", **config: Any) -> PeftModel:
+        settings = {"task_type": task_type, "num_virtual_tokens": 4, "tokenizer_name_or_path": str(tokenizer_dir)}
+        return get_peft_model(model, InterpPromptConfig(**{**settings, **config})).eval()
+
+    return build
+
+
+def test_text_and_facts_are_exact(
+    gpt2: Build, readable: Build, tokenizer_dir: Path, tmp_path: Path, files_below: Build
+) -> None:
+    model = readable(gpt2(), perplexity_weight=0.25)
+    model.save_pretrained(tmp_path / "saved")
+    text = model.prompt_text(AutoTokenizer.from_pretrained(tokenizer_dir))
+    assert (tmp_path / "saved" / "prompt.txt").read_bytes() == text.encode()
+    facts = json.loads((tmp_path / "saved" / "prompt.json").read_text())
+    assert facts["ids"] == model.prompt_token_ids()
+    assert facts["text"] == text
+    assert facts["tokens"] == [f"w{i}" for i in facts["ids"]]
+    assert facts["leading_ids"] == [1]
+    assert facts["leading_text"] == "<s>"
+    assert facts["settings"] == {"perplexity_weight": 0.25}
+    assert facts["table_fingerprint"] == model.peft_config["default"].table_fingerprint
+    assert files_below(tmp_path / "saved") >= BESIDE | {"prompt.txt", "README.md"}
+
+
+def test_a_text_that_is_no_longer_the_prompt_does_not_stay(
+    gpt2: Build, readable: Build, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    readable(gpt2()).save_pretrained(tmp_path)
+    assert (tmp_path / "prompt.txt").exists()
+    unnamed = readable(gpt2(), tokenizer_name_or_path=None)
+    unnamed.use_prompt([9, 8, 7, 6])
+    unnamed.save_pretrained(tmp_path)
+    assert not (tmp_path / "prompt.txt").exists()
+    assert json.loads((tmp_path / "prompt.json").read_text())["text"] is None
+    assert "`[9, 8, 7, 6]`" in (tmp_path / "README.md").read_text()
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(tmp_path)  # as Trainer does, behind the model
+    unnamed.create_or_update_model_card(str(tmp_path))
+    assert (tmp_path / "prompt.txt").read_text() == "w9 w8 w7 w6"
+    assert "```text\nw9 w8 w7 w6\n```" in (tmp_path / "README.md").read_text()
+
+
+def test_vectors_are_not_written_as_text(gpt2: Build, readable: Build, tmp_path: Path) -> None:
+    model = readable(gpt2(), projection_metric="none", prompt_tuning_init="RANDOM")
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "prompt.txt").exists()
+    assert not json.loads((tmp_path / "prompt.json").read_text())["is_text"]
+    assert "need not act like them" in (tmp_path / "README.md").read_text()
+
+
+BASES = {
+    "CAUSAL_LM": lambda gpt2, t5, bert: gpt2(),
+    "SEQ_2_SEQ_LM": lambda gpt2, t5, bert: t5(),
+    "SEQ_CLS": lambda gpt2, t5, bert: bert(BertForSequenceClassification, num_labels=3),
+    "SEQ_CLS/gpt2": lambda gpt2, t5, bert: gpt2(GPT2ForSequenceClassification, num_labels=3),
+}
+
+
+@pytest.mark.parametrize("case", BASES)
+@pytest.mark.parametrize("soft", [False, True])
+def test_stock_peft_gives_the_same_logits_from_the_portable_copy(
+    case: str, soft: bool, gpt2: Build, t5: Build, bert: Build, readable: Build, token_ids: Build, tmp_path: Path
+) -> None:
+    """Of projected and soft prompts, trained heads included; no warning, since those are errors here.
+
+    Behind a causal model with a classifier plain PEFT reads padded rows at their padding, so there without padding.
+    """
+    task, make = case.partition("/")[0], lambda: BASES[case](gpt2, t5, bert)
+    model = readable(make(), task, projection_metric="none" if soft else "cosine")
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.5 * torch.randn_like(parameter)
+    model.save_pretrained(tmp_path)
+    stock = PeftModel.from_pretrained(make(), str(tmp_path), subfolder="portable").eval()
+    assert type(stock.peft_config["default"]) is PromptTuningConfig
+    rows = torch.tensor([[1] * 6, [1] * 6 if case == "SEQ_CLS/gpt2" else [1] * 4 + [0] * 2])
+    batch = {"input_ids": token_ids(2, 6), "attention_mask": rows}
+    if task == "SEQ_2_SEQ_LM":
+        batch["decoder_input_ids"] = token_ids(2, 3)
+    with torch.no_grad():
+        ours, theirs = model(**batch).logits, stock(**batch).logits
+    seen = torch.ones(ours.shape[:1], dtype=torch.bool) if task != "CAUSAL_LM" else rows.bool()
+    last = ours.shape[1] if task != "CAUSAL_LM" else rows.shape[1]
+    torch.testing.assert_close(theirs[:, -last:][seen], ours[:, -last:][seen], atol=1e-5, rtol=1e-5)
+
+
+def test_adapters_of_other_methods_are_saved_as_peft_saves_them(
+    gpt2: Build, readable: Build, tmp_path: Path, files_below: Build
+) -> None:
+    stock = {"adapter_config.json", "adapter_model.safetensors"}
+    model = readable(gpt2())
+    model.add_adapter("plain", PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    model.save_pretrained(tmp_path / "both")
+    assert {p for p in files_below(tmp_path / "both") if p.startswith("plain/")} == {f"plain/{name}" for name in stock}
+    model.save_pretrained(tmp_path / "one", selected_adapters=["plain"])
+    assert files_below(tmp_path / "one") == {f"plain/{name}" for name in stock} | {"README.md"}
+    lora = get_peft_model(gpt2(), LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], fan_in_fan_out=True))
+    lora.save_pretrained(tmp_path / "lora")
+    assert files_below(tmp_path / "lora") == stock | {"README.md"}
+    assert "interpretable-prompt" not in (tmp_path / "lora" / "README.md").read_text()
+
+
+def test_two_prompts_in_one_folder_are_both_told(gpt2: Build, readable: Build, tmp_path: Path) -> None:
+    model = readable(gpt2())
+    settings = dict(model.peft_config["default"].to_dict(), num_virtual_tokens=3, peft_type=None)
+    model.add_adapter("second", InterpPromptConfig(**{k: v for k, v in settings.items() if k != "peft_type"}))
+    model.save_pretrained(tmp_path)
+    first, second = ((folder / "prompt.txt").read_text() for folder in (tmp_path, tmp_path / "second"))
+    card = (tmp_path / "README.md").read_text()
+    assert card.index(first) < card.index("## Other prompts in this repository") < card.index(second)
+    model.save_pretrained(tmp_path / "only", selected_adapters=["second"])
+    card = (tmp_path / "only" / "README.md").read_text()
+    assert second in card
+    assert first not in card
+    assert 'subfolder="second/portable"' in card
+
+
+def test_nothing_is_written_by_another_process_than_the_first(gpt2: Build, readable: Build, tmp_path: Path) -> None:
+    readable(gpt2()).save_pretrained(tmp_path / "x", is_main_process=False)
+    assert not (tmp_path / "x").exists() or list((tmp_path / "x").iterdir()) == []
+
+
+def test_prompts_are_never_saved_as_pickles(gpt2: Build, readable: Build, tmp_path: Path, files_below: Build) -> None:
+    readable(gpt2()).save_pretrained(tmp_path, safe_serialization=False)
+    assert {p for p in files_below(tmp_path) if p.endswith((".bin", ".pt"))} == set()
+    assert (tmp_path / "adapter_model.safetensors").exists()
+
+
+def test_checkpoints_hold_no_second_adapter_that_trainer_would_resume(
+    gpt2: Build, readable: Build, tmp_path: Path, files_below: Build
+) -> None:
+    """Trainer loads every subfolder with adapter weights as one more adapter of the model."""
+    readable(gpt2()).save_pretrained(tmp_path / "checkpoint-10")
+    files = files_below(tmp_path / "checkpoint-10")
+    assert "prompt.txt" in files
+    assert not [name for name in files if name.startswith("portable")]
+    assert "`peft-interp export" in (tmp_path / "checkpoint-10" / "README.md").read_text()

@@ -1,0 +1,90 @@
+"""Batched NLL equals one prompt at a time, and perplexities equal the stock definition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from peft_interp import text_nll
+from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, perplexities, token_nlls
+from peft_interp.metrics.references import human_prompts
+
+Build = Callable[..., Any]
+TEXTS = human_prompts()[:9]
+
+
+def stock_perplexities(model: Any, tokenizer: Any, texts: list[str], start: list[int]) -> list[float]:
+    """What evaluate's `perplexity` measurement computes: right padding, mask, exponential of the masked mean.
+
+    Its script is fetched from the Hub, so the formula is written out here.
+    """
+    encoded = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+    front = torch.tensor([start] * len(texts), dtype=torch.long).reshape(len(texts), len(start))
+    ids = torch.cat([front, encoded["input_ids"]], 1)
+    mask = torch.cat([torch.ones_like(front), encoded["attention_mask"]], 1)
+    with torch.no_grad():
+        logits = model(ids, attention_mask=mask).logits[:, :-1]
+    loss = torch.nn.CrossEntropyLoss(reduction="none")(logits.transpose(1, 2), ids[:, 1:]) * mask[:, 1:]
+    return torch.exp(loss.sum(1) / mask[:, 1:].sum(1)).tolist()
+
+
+def test_perplexities_equal_the_stock_measurement(model: Any, tokenizer: Any) -> None:
+    expected = stock_perplexities(model, tokenizer, list(TEXTS), [])
+    assert perplexities(TEXTS, model, tokenizer, batch_size=4) == pytest.approx(expected, rel=1e-4)
+
+
+def test_perplexities_with_a_start_token_equal_the_stock_measurement(llama: Build, tokenizer_dir: Any) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tokenizer_dir), llama()
+    texts = ["w5 w6 w7", "w9", "w10 w11 w12 w13 w14"]
+    expected = stock_perplexities(model, tokenizer, texts, [tokenizer.bos_token_id])
+    assert perplexities(texts, model, tokenizer, add_start_token=True) == pytest.approx(expected, rel=1e-4)
+    assert math.isnan(perplexities(texts, model, tokenizer)[1])
+
+
+def test_a_start_token_has_to_exist(model: Any, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="use False"):
+        perplexities(TEXTS, model, tokenizer, add_start_token=True)
+
+
+def test_a_batch_gives_what_single_prompts_give(llama: Build, token_ids: Build) -> None:
+    model = llama()
+    sequences = [row[:length].tolist() for row, length in zip(token_ids(4, 9), (9, 2, 5, 1), strict=True)]
+    for leading in ([], [1]):
+        found = [mean_nll(nlls) for nlls in token_nlls(model, sequences, leading, batch_size=3)]
+        assert found == pytest.approx([text_nll(model, ids, leading) for ids in sequences], rel=1e-5, nan_ok=True)
+
+
+def test_long_texts_are_cut_to_the_window(gpt2: Build, token_ids: Build) -> None:
+    assert len(token_nlls(gpt2(n_positions=8), token_ids(1, 30).tolist())[0]) == 7
+
+
+def test_leading_ids_are_what_the_tokenizer_puts_in_front(tokenizer: Any, tokenizer_dir: Any) -> None:
+    from transformers import AutoTokenizer
+
+    assert leading_ids(tokenizer) == []
+    assert leading_ids(AutoTokenizer.from_pretrained(tokenizer_dir)) == [1]
+
+
+def test_training_modes_are_put_back(gpt2: Build, token_ids: Build) -> None:
+    model = gpt2().train()
+    model.transformer.drop.eval()
+    token_nlls(model, token_ids(1, 4).tolist())
+    assert model.training
+    assert not model.transformer.drop.training
+
+
+def test_an_adapter_is_judged_without_its_prompt(gpt2: Build, with_prompt: Build) -> None:
+    base = gpt2()
+    assert language_model(with_prompt(base)) is base
+
+
+def test_other_models_are_refused(bert: Build, t5: Build) -> None:
+    for model in (bert(), t5()):
+        with pytest.raises(ValueError, match="causal language model"):
+            language_model(model)

@@ -1,0 +1,170 @@
+"""Hand-made records: a good prompt of tokens, a soft prompt that its text does not explain, and a hostile one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import pytest
+
+from peft_interp.metrics.results import (
+    Faithfulness,
+    Flag,
+    Measure,
+    Neighbour,
+    Performance,
+    PromptReading,
+    Scrutability,
+    TokenEffect,
+    TokenReading,
+    Waywardness,
+)
+from peft_interp.report import PromptReport, Rival
+from peft_interp.report.verdicts import decide
+
+Build: TypeAlias = Callable[..., Any]
+HOSTILE = [
+    "<script>alert('x')</script>",
+    " | ",
+    "`",
+    "```\n# Title",
+    "\u202e",
+    "[a](http://x.org)",
+    "]]>",
+    " &amp;",
+    "[red]",
+]
+
+
+@pytest.fixture
+def reading() -> Build:
+    """`reading(texts=..., distance=0.0)`: a prompt of tokens, or of vectors `distance` away from them."""
+
+    def build(texts: Sequence[str] = (" Is", " this", " film", " good", "?"), distance: float = 0.0) -> PromptReading:
+        tokens = tuple(
+            TokenReading(
+                id=10 + place,
+                text=text,
+                cosine_distance=distance,
+                euclidean_distance=2 * distance,
+                neighbours=(
+                    Neighbour(10 + place, text, distance),
+                    Neighbour(40 + place, f" near{place}", min(distance + 0.1, 2.0)),
+                    Neighbour(70 + place, f"wide{place}", min(distance + 0.2, 2.0)),
+                ),
+            )
+            for place, text in enumerate(texts)
+        )
+        method = "PROMPT_TUNING" if distance else "INTERP_PROMPT"
+        return PromptReading(method, "".join(texts), tokens, not distance, "start", 0.55, 1.2)
+
+    return build
+
+
+@pytest.fixture
+def measured() -> Build:
+    """`measured(prompt=0.8, text=0.8, without=0.5, rows=200, **fields)`: behaviour, by accuracies."""
+
+    def build(
+        prompt: float | None = 0.8,
+        text: float | None = 0.8,
+        without: float | None = 0.5,
+        rows: int = 200,
+        losses: tuple[float, float, float] = (0.5, 0.5, 0.9),
+        **fields: Any,
+    ) -> Faithfulness:
+        sides = [Performance(loss, value) for loss, value in zip(losses, (prompt, text, without), strict=True)]
+        same = {"cosine_distance": 0.0, "euclidean_distance": 0.0, "logit_mse": 0.0, "kl": 0.0, "js": 0.0}
+        settings = {**same, "top1_agreement": 1.0, "token_error_rate": 0.0, "skipped_rows": 0, **fields}
+        return Faithfulness(
+            rows=rows, positions="answers", as_prompt=sides[0], as_text=sides[1], without=sides[2], **settings
+        )
+
+    return build
+
+
+@pytest.fixture
+def judged() -> Build:
+    """`judged(readable=True, score=0.7, percentile=62.0, flags=(), **measures)`: readability."""
+
+    def build(
+        readable: bool = True,
+        score: float = 0.7,
+        percentile: float | None = 62.0,
+        flags: Sequence[Flag] = (),
+        text: str = " Is this film good?",
+        **measures: Measure,
+    ) -> Scrutability:
+        known = {
+            "nll": Measure(3.1, 3.4, 5.9, 8.2, percentile, "lower"),
+            "perplexity": Measure(22.2, 30.0, 365.0, 3641.0, percentile, "lower"),
+            "repetition": Measure(0.0, 0.1, 0.1, 0.0, 60.0, "lower"),
+        }
+        return Scrutability(text, {**known, **measures}, tuple(flags), score, readable)
+
+    return build
+
+
+@pytest.fixture
+def effects() -> Build:
+    """`effects(*kls)`: leave-one-out effects with these KLs."""
+    return lambda *kls: tuple(TokenEffect(kl, kl / 3 - 0.01) for kl in kls)
+
+
+@pytest.fixture
+def report_of() -> Build:
+    """`report_of(reading, scrutability=None, faithfulness=None, waywardness=None, **fields)`."""
+
+    def build(
+        reading: PromptReading,
+        scrutability: Scrutability | None = None,
+        faithfulness: Faithfulness | None = None,
+        waywardness: Waywardness | None = None,
+        **fields: Any,
+    ) -> PromptReport:
+        verdicts = decide(reading, scrutability, faithfulness, waywardness, chance=0.5)
+        return PromptReport(reading, verdicts, scrutability, faithfulness, waywardness, **fields)
+
+    return build
+
+
+@pytest.fixture
+def good(reading: Build, judged: Build, measured: Build, effects: Build, report_of: Build) -> PromptReport:
+    """A prompt of tokens that is its text, readable, and helps; everything a report can hold."""
+    behaviour = measured(token_effects=effects(0.02, 0.0, 0.5, 0.21, 0.004))
+    context = {
+        "base_model": "gpt2",
+        "data": "sentiment",
+        "rows": 200,
+        "label_words": ["terrible", "great"],
+        "versions": {"peft": "0.21.2"},
+        "training": {"learning_rate": 0.1},
+    }
+    rivals = (Rival("soft prompt", 0.79, 8.8), Rival("PEZ", 0.77, 7.6), Rival("PEZ + 0.3 perplexity", 0.76, 4.5))
+    return report_of(reading(), judged(), behaviour, rivals=rivals, context=context)
+
+
+@pytest.fixture
+def soft(reading: Build, judged: Build, measured: Build, effects: Build, report_of: Build) -> PromptReport:
+    """A soft prompt whose nearest tokens do not explain it."""
+    texts = (" the", " of", " harmless", " words", "ing")
+    behaviour = measured(
+        0.81, 0.52, losses=(0.5, 0.9, 0.9), kl=0.6, js=0.14, top1_agreement=0.44, logit_mse=1.8,
+        cosine_distance=0.93, euclidean_distance=3.0, token_error_rate=0.2, skipped_rows=3,
+        token_effects=effects(0.0, 0.002, 0.03, 0.01, 0.02),
+    )  # fmt: skip
+    scrutability = judged(False, 0.1, 2.0, perplexity=Measure(1979.0, 30.0, 365.0, 3641.0, 2.0), text="".join(texts))
+    bound = Waywardness("Read this carefully", 1.0, Performance(0.5, 0.79), Performance(0.9, 0.5))
+    return report_of(reading(texts, 0.93), scrutability, behaviour, bound, context={"base_model": "gpt2"})
+
+
+@pytest.fixture
+def hostile(reading: Build, judged: Build, measured: Build, effects: Build, report_of: Build) -> PromptReport:
+    """A prompt that tries to break the page, the table and the terminal it stands on."""
+    flags = (Flag("repetition", f"3 of 9 tokens repeat {HOSTILE[0]!r}"), Flag("copied", "copied <b>|</b>", False))
+    behaviour = measured(token_effects=effects(*[0.1] * len(HOSTILE)))
+    context = {"base_model": "<img src=x>", "data": "a|b `c`", "note": "</style><script>"}
+    scrutability = judged(False, 0.0, 0.0, flags, text="".join(HOSTILE))
+    rivals = (Rival('"><script>', 0.5, 3.0),)
+    return replace(report_of(reading(HOSTILE), scrutability, behaviour, rivals=rivals, context=context))

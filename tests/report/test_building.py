@@ -1,0 +1,129 @@
+"""`report_prompt` on real models: each kind of prompt gets the verdict it deserves; the model stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+
+from peft_interp import InterpPromptConfig, embedded
+from peft_interp.report import PromptReport, report_prompt
+
+Build = Callable[..., Any]
+QUESTION = "Is this film review positive or negative?"
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    """Sixty rows of the embedded sentiment test set."""
+    tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
+    data = embedded.load_data("sentiment")["test"].select(range(60))
+    return [task.encode(tokenizer, row["sentence"], row["label"]) for row in data]
+
+
+@pytest.fixture
+def written() -> Build:
+    """`written(text)`: the embedded model behind a prompt of these tokens."""
+
+    def build(text: str) -> PeftModel:
+        start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": text}
+        config = InterpPromptConfig(task_type="CAUSAL_LM", tokenizer_name_or_path=embedded.MODEL_PATH, **start)
+        return get_peft_model(embedded.load_model(), config)
+
+    return build
+
+
+@pytest.fixture
+def reported(rows: list[dict[str, Any]]) -> Build:
+    """`reported(model, rows=..., **options)`: a report on the sentiment task, quietly."""
+
+    def build(model: PeftModel, data: Any = rows, **options: Any) -> PromptReport:
+        task = embedded.TASKS["sentiment"]
+        return report_prompt(model, embedded.load_tokenizer(), data, task, progress=False, **options)
+
+    return build
+
+
+def answers(report: PromptReport) -> dict[str, str]:
+    return {verdict.question: verdict.answer for verdict in report.verdicts}
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_written_prompt_is_its_text_readable_and_helps(written: Build, reported: Build, side: str) -> None:
+    report = reported(written(QUESTION), padding_side=side, token_effects=False)
+    said = answers(report)
+    assert {name: said[name] for name in ("faithful", "survives", "readable", "acts")} == dict.fromkeys(
+        ("faithful", "survives", "readable", "acts"), "yes"
+    )
+    assert report.reading.text == QUESTION
+    assert report.faithfulness is not None
+    assert report.faithfulness.loss_difference < 1e-5
+    assert report.context["label_words"] == ["terrible", "great"]
+    assert report.context["rows"] == 60
+    assert PromptReport.from_dict(report.to_dict()) == report
+
+
+def test_a_repeated_word_is_not_readable(written: Build, reported: Build, rows: list[dict[str, Any]]) -> None:
+    report = reported(written("great great great great great great"), rows[:12], token_effects=False)
+    assert answers(report)["readable"] == "no"
+    assert answers(report)["faithful"] == "yes"
+    assert "great" in report.verdict("trust").words
+
+
+def test_vectors_far_from_any_token_are_not_explained_by_them(reported: Build, rows: list[dict[str, Any]]) -> None:
+    torch.manual_seed(0)
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prompt_tuning_init="RANDOM")
+    report = reported(get_peft_model(embedded.load_model(), config), rows[:24])
+    said = answers(report)
+    assert said["near"] == "no"
+    assert said["faithful"] in ("no", "partly")
+    assert report.reading.method == "PROMPT_TUNING"
+
+
+def test_waywardness_joins_on_request(reported: Build, rows: list[dict[str, Any]]) -> None:
+    torch.manual_seed(0)
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2, prompt_tuning_init="RANDOM")
+    model = get_peft_model(embedded.load_model(), config)
+    report = reported(model, rows[:8], waywardness={"target_text": "apples", "steps": 5}, token_effects=False)
+    assert report.waywardness is not None
+    assert report.waywardness.target_text == "apples"
+    assert report.verdict("evidence") is not None
+
+
+def test_without_data_the_text_is_still_judged(written: Build, reported: Build) -> None:
+    said = answers(reported(written(QUESTION), None))
+    assert said == {"faithful": "unknown", "readable": "yes", "acts": "unknown"}
+
+
+def test_prefix_tuning_has_no_text(reported: Build) -> None:
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    report = reported(get_peft_model(embedded.load_model(), config))
+    assert answers(report) == {"faithful": "no", "readable": "unknown", "acts": "unknown"}
+    for text in (report.to_html(), report.to_markdown(), report.to_text()):
+        assert "no text" in text
+
+
+def test_a_rival_may_be_a_tuple_and_context_is_kept(written: Build, reported: Build) -> None:
+    report = reported(written(QUESTION), None, rivals=[("PEZ", 0.77, 6.8)], context={"data": "films"})
+    assert report.rivals[0].name == "PEZ"
+    assert report.context["data"] == "films"
+
+
+def test_a_judge_is_asked_as_well(written: Build, reported: Build) -> None:
+    report = reported(written(QUESTION), None, judge=embedded.load_model())
+    assert report.scrutability is not None
+    assert report.scrutability.measures["judge_gap"].value == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_model_is_left_as_it_was(written: Build, reported: Build, rows: list[dict[str, Any]]) -> None:
+    model = written(QUESTION).train()
+    model.prompt_token_ids()  # the ids are looked up when first asked for
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    reported(model, rows[:8])
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+    assert [module.training for module in model.modules()] == modes

@@ -1,0 +1,156 @@
+"""The HTML page: well-formed, self-contained, and nothing in a prompt gets out of its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from peft_interp.report import PromptReport, Rival
+
+Build = Callable[..., Any]
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+PAGES = ["good", "soft", "hostile"]
+
+
+class Page(HTMLParser):
+    """Checks the nesting and keeps elements, attributes and texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.texts_of: dict[str, list[str]] = {}
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        for tag in set(self.open):
+            self.texts_of.setdefault(tag, []).append(data)
+
+
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param).to_html()
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
+    parsed = Page(page)
+    names = {name for name, _ in parsed.elements}
+    assert not names & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "foreignobject"}
+    for _, attributes in parsed.elements:
+        assert not set(attributes) & {"src", "href", "srcset", "xlink:href", "action", "style"}
+        assert not any(name.startswith("on") for name in attributes)
+    style = "".join(parsed.texts_of["style"])
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "default-src 'none'" in page
+
+
+def test_a_reader_who_does_not_see_it_is_served(page: str) -> None:
+    parsed = Page(page)
+    levels = [int(name[1]) for name, _ in parsed.elements if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    for name, attributes in parsed.elements:
+        if name == "svg":
+            assert attributes.get("aria-hidden") == "true" or (attributes["role"] == "img" and attributes["aria-label"])
+        if name == "th":
+            assert attributes["scope"] in ("col", "row", "rowgroup")
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    assert {attributes["aria-labelledby"] for name, attributes in parsed.elements if name == "section"} <= set(ids)
+
+
+def test_a_hostile_prompt_stays_text(hostile: PromptReport) -> None:
+    parsed = Page(hostile.to_html())
+    heading = "".join(parsed.texts_of["h1"])
+    assert "<script>alert('x')</script>" in heading
+    assert "\\u202e" in heading
+    assert "\u202e" not in hostile.to_html()
+    labels = [attributes.get("aria-label") or "" for _, attributes in parsed.elements]
+    assert any('"><script>' in label for label in labels)
+
+
+def test_the_page_says_what_the_report_holds(soft: PromptReport) -> None:
+    said = " ".join("".join(Page(soft.to_html()).texts).split())
+    for verdict in soft.verdicts:
+        assert verdict.words[1:] in said
+    assert "harmless" in said
+    assert "near2" in said
+    assert "0 if the text is the prompt" in said
+
+
+def test_marks_differ_in_shape_and_carry_a_word(soft: PromptReport, good: PromptReport) -> None:
+    from peft_interp.report.charts import mark
+
+    shapes = {re.sub(r'fill="[^"]*"|stroke="[^"]*"', "", mark(answer)) for answer in ("yes", "partly", "no", "unknown")}
+    assert len(shapes) == 4
+    assert "</svg>No</span>" in soft.to_html()
+    assert "</svg>Yes</span>" in good.to_html()
+
+
+def test_a_report_without_data_has_no_empty_pictures(reading: Build, judged: Build, report_of: Build) -> None:
+    page = report_of(reading(distance=0.9), judged()).to_html()
+    assert "What it does" not in page
+    assert "Accuracy against readability" not in page
+    assert "How it reads" in page
+    Page(page)
+
+
+def test_accuracy_against_readability_has_every_rival(good: PromptReport) -> None:
+    page = good.to_html()
+    assert all(f">{rival.name}</text>" in page for rival in good.rivals)
+    assert "prompts people wrote" in page
+    assert "soft prompt: accuracy 0.79, log-perplexity 8.8" in page
+
+
+def test_labels_of_crowded_rivals_do_not_overlap() -> None:
+    from peft_interp.report.charts import position
+
+    rivals = [(f"rival number {i}", 4.0 + i / 50, 0.75) for i in range(6)]
+    picture = position((4.0, 0.75), rivals, 3.0, 0.5)
+    placed = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"[^>]*>((?:rival|this)[^<]*)<', picture)
+    boxes = []
+    for x, y, anchor, text in placed:
+        left = float(x) - (6.4 * len(text) if anchor == "end" else 0)
+        boxes.append((left, float(y), left + 6.4 * len(text)))
+    assert len(boxes) == 7
+    for i, (left, base, right) in enumerate(boxes):
+        for other_left, other_base, other_right in boxes[i + 1 :]:
+            assert right <= other_left or other_right <= left or abs(base - other_base) >= 13
+
+
+def test_a_notebook_gets_the_page_in_a_closed_frame(hostile: PromptReport) -> None:
+    frame = hostile._repr_html_()
+    parsed = Page(frame)
+    assert [name for name, _ in parsed.elements] == ["iframe"]
+    assert parsed.elements[0][1]["sandbox"] == ""
+    assert parsed.elements[0][1]["srcdoc"] == hostile.to_html()
+
+
+def test_rivals_that_are_no_numbers_are_left_out(good: PromptReport) -> None:
+    from dataclasses import replace
+
+    page = replace(good, rivals=(Rival("broken", float("nan"), 3.0),)).to_html()
+    assert "broken" not in page
+    assert "nan" not in page

@@ -1,0 +1,60 @@
+"""A report is stored and read again without loss."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_interp.metrics.results import Measure
+from peft_interp.report import PromptReport
+
+Build = Callable[..., Any]
+
+
+@pytest.mark.parametrize("name", ["good", "soft", "hostile"])
+def test_a_report_survives_json(name: str, request: pytest.FixtureRequest) -> None:
+    report: PromptReport = request.getfixturevalue(name)
+    again = PromptReport.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False)))
+    assert again == report
+    assert again.to_html() == report.to_html()
+
+
+def test_the_least_report_survives(reading: Build, report_of: Build) -> None:
+    report = report_of(reading())
+    assert PromptReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_numbers_that_json_cannot_hold_come_back_as_nan(good: PromptReport, judged: Build) -> None:
+    report = replace(good, scrutability=judged(nll=Measure(math.nan)))
+    plain = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    again = PromptReport.from_dict(plain)
+    assert again.scrutability is not None
+    assert math.isnan(again.scrutability.measures["nll"].value)
+    assert again.scrutability.measures["nll"].human is None
+    for text in (again.to_html(), again.to_markdown(), again.to_text()):
+        assert "nan" not in text.lower().split()
+
+
+def test_a_later_schema_is_refused_and_unknown_keys_are_not(good: PromptReport) -> None:
+    plain = good.to_dict()
+    with pytest.raises(ValueError, match="`schema=99` is later than 1"):
+        PromptReport.from_dict({**plain, "schema": 99})
+    with pytest.raises(ValueError, match="no prompt report"):
+        PromptReport.from_dict({"text": "x"})
+    assert PromptReport.from_dict({**plain, "new": 1}) == good
+
+
+def test_the_ending_of_a_file_chooses_the_form(good: PromptReport, tmp_path: Path) -> None:
+    assert good.save(tmp_path / "a" / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert PromptReport.load(good.save(tmp_path / "report.json")) == good
+    folder = good.save(tmp_path / "folder")
+    assert sorted(path.suffix for path in folder.iterdir()) == [".html", ".json", ".md", ".txt"]
+    assert PromptReport.load(folder) == good
+    with pytest.raises(ValueError, match=r"`report\.pdf` must end in"):
+        good.save(tmp_path / "report.pdf")
