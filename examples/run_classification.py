@@ -10,6 +10,8 @@ Any causal LM and any data set, from the hub or from local files:
         --model_name_or_path gpt2 --dataset_name fancyzhx/ag_news --text_column text \
         --template "{prompt} {text} Topic:" --label_words World Sports Business Technology \
         --perplexity_weight 0.1 --learning_rate 0.1 --max_steps 1000
+
+A template that ends in {prompt}, such as "{text} {prompt}", puts the prompt right before the label's word.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class DataArguments:
     test_file: str | None = field(default=None, metadata={"help": "One to report on."})
     text_column: str = field(default="sentence", metadata={"help": "Column with the text."})
     label_column: str = field(default="label", metadata={"help": "Column with the label, 0, 1, ..."})
-    template: str | None = field(default=None, metadata={"help": "'{prompt} {text} It was', say."})
+    template: str | None = field(
+        default=None, metadata={"help": "'{prompt} {text} It was', say, or '{text} {prompt}'."}
+    )
     label_words: list[str] | None = field(default=None, metadata={"help": "The word for label 0, 1, ..."})
     first_token: bool = field(default=False, metadata={"help": "Score label words of several tokens by the first."})
     max_length: int = field(default=128, metadata={"help": "Most tokens of an example, the prompt not counted."})
@@ -82,16 +86,15 @@ class PromptArguments:
     init_text: str | None = field(default=None, metadata={"help": "Text the prompt starts from."})
     init_words: list[str] | None = field(default=None, metadata={"help": _HELP["init_words"]})
 
-    def config(self, tokenizer_name: str, label_words: list[str]) -> InterpPromptConfig:
-        """As a PEFT config for a causal LM."""
+    def config(self, tokenizer_name: str, verbalizer: Verbalizer) -> InterpPromptConfig:
+        """As a PEFT config for a causal LM; the prompt stands where the template says."""
         settings: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         text, ban = settings.pop("init_text"), settings.pop("ban_label_words")
         if text is not None:
             settings |= {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": text}
-        banned = label_words if ban else None
-        return InterpPromptConfig(
-            task_type="CAUSAL_LM", tokenizer_name_or_path=tokenizer_name, banned_words=banned, **settings
-        )
+        settings["banned_words"] = list(verbalizer.label_words) if ban else None
+        settings["prompt_position"] = verbalizer.prompt_position
+        return InterpPromptConfig(task_type="CAUSAL_LM", tokenizer_name_or_path=tokenizer_name, **settings)
 
 
 @dataclass
@@ -200,7 +203,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     verbalizer = make_verbalizer(data_args)
     splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
     base = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, dtype="float32")
-    model = get_peft_model(base, prompt_args.config(tokenizer_name, list(verbalizer.label_words)))
+    model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))
     trainer = Trainer(
         model=model,
         args=training,

@@ -1,11 +1,14 @@
 """The model that `get_peft_model` returns for a causal language model.
 
-Each row of the input becomes `pads | BOS | prompt | text`. Without a gradient a projected prompt enters as plain token
-ids, so that the adapter and its text are one thing by construction; with one it enters as vectors of the same rows.
+Each row of the input becomes `pads | BOS | prompt | text`, or `pads | BOS | text | prompt | answer` with
+`prompt_position="end"`. Without a gradient a projected prompt enters as plain token ids, so that the adapter and its
+text are one thing by construction; with one it enters as vectors of the same rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,24 +16,32 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peft_interp.embedding import Prompt
 from peft_interp.fluency import batch_share
 from peft_interp.generation import generate_after_prompt
-from peft_interp.layout import first_attended, place_prompt, positions
-from peft_interp.model_inputs import check_positions
+from peft_interp.layout import behind_leading, first_attended, place_prompt, positions
+from peft_interp.model_inputs import Composed, check_positions
+from peft_interp.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.prompt_model import PromptModelMixin
 from peft_interp.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
 
-_CONSUMED = ("token_type_ids", "task_ids", "use_cache", "return_dict", "output_attentions", "output_hidden_states")
-_PLAIN_ONLY = ("output_attentions", "output_hidden_states", "output_router_logits", "past_key_values", "logits_to_keep")
+# What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
+_UNDERSTOOD = ("use_cache", "return_dict", "num_items_in_batch")
 
 
 class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # type: ignore[misc]
     """Causal LM with a readable prompt.
 
-    In training with labels only the loss is computed (the prompt is run once per batch, logits only where a label is,
-    and none are returned); `share_prefix=False` keeps the plain pass. Otherwise logits have stock PEFT's shape,
-    (batch, prompt + length, vocabulary), the logits of the text in the last `length` columns.
+    In training with labels only the loss is computed (the prompt is run once per batch, or the text without gradient,
+    logits only where a label is, and none are returned); `share_prefix=False` keeps the plain pass. Otherwise logits
+    have stock PEFT's shape, (batch, prompt + length, vocabulary), in reading order: for a prompt at the start, the
+    logits of the text in the last `length` columns; for one at the end, those of the answer in the last columns.
+
+    With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
+    is not -100. Without labels it stands behind the row's last token, so an answer must not be in the input then.
     """
+
+    _positions = ("start", "end")
 
     def forward(  # type: ignore[override]
         self,
@@ -44,7 +55,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
         Raises:
             ValueError: Trainer took the labels away (label smoothing, `compute_loss_func`), packed rows, a mask that
-                is not (batch, length), or a perplexity term without a language-model head.
+                is not (batch, length), a perplexity term without a language-model head, or whole texts as labels for
+                a prompt at the end.
             FloatingPointError: the training loss is not finite.
         """
         text = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
@@ -59,7 +71,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return self._continue(text, labels, kwargs)
         output = None
         if self.training and labels is not None and self._may_share(text, kwargs):
-            output = self._shared_step(text, labels, kwargs)
+            step = self._text_first_step if self._at_end else self._shared_step
+            output = step(text, labels, kwargs)
         if output is None:
             output = self._plain_pass(text, labels, kwargs)
         return output
@@ -70,36 +83,53 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return super().generate(*args, **kwargs)
         with torch.no_grad():  # a prompt without gradient enters as ids, which generate's penalties can see
             _, prompt = self._prompt()
-        return generate_after_prompt(self.base_model, lambda **text: self._compose(prompt, **text), *args, **kwargs)
+        cached = _cached_length(kwargs.get("past_key_values")) - len(prompt.ids)  # columns of text, if any
+
+        def compose(**text: Any) -> Composed:
+            given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+            columns = torch.arange(given.shape[1], device=given.device)
+            behind = columns.ge(cached).expand(len(given), -1) if cached >= 0 else None  # what the cache has not seen
+            return self._compose(prompt, answer=behind, **text)
+
+        return generate_after_prompt(self.base_model, compose, *args, **kwargs)
+
+    @property
+    def _at_end(self) -> bool:
+        return bool(self.active_peft_config.prompt_position == "end")
 
     def _plain_pass(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
         """Every row with its own copy of the prompt, as stock PEFT does it."""
         encoder, prompt = self._prompt()
-        composed = self._compose(prompt, **text)
+        composed = self._compose(prompt, answer=_answer(labels), **text)
         layout = composed.layout
         inputs = composed.with_positions() if self._takes("position_ids") else composed.inputs
         if labels is not None:
-            inputs = {**inputs, "labels": layout.fill(-100, _without_leading(labels, layout.start))}
+            answers = _without_leading(labels, layout.start)
+            if self._at_end:
+                check_answers(answers, layout.start, self._first_text(labels.shape, text))
+            inputs = {**inputs, "labels": layout.fill(-100, answers)}
         wants_term = labels is not None and self._wants_term()
         needs_logits = wants_term and self._scorer() is None
-        if not needs_logits or self.base_model.get_output_embeddings() is None:
-            output, logits, hidden = self.base_model(**inputs, **{**kwargs, "return_dict": True}), None, None
-        else:
-            with tapped_head(self.base_model) as tap:
-                output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
-            assert tap.hidden is not None
+        needs_logits = needs_logits and self.base_model.get_output_embeddings() is not None
+        with tapped_head(self.base_model) if needs_logits and not self._at_end else nullcontext() as tap:
+            output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
+        logits, hidden = None, None
+        if tap is not None and tap.hidden is not None:
             span = slice(int(layout.start[0]), int(layout.start[0]) + layout.prompt_length)
             logits, hidden = output.logits[0, span], tap.hidden[0, span]
+        elif needs_logits:
+            logits, hidden = self._prompt_alone(prompt, text)
         if wants_term and labels is not None:
             share = self._share(labels, kwargs.get("num_items_in_batch"))
             output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
         self._check_loss(output.loss)
         if self.active_peft_config.align_logits_with_labels:
-            output.logits = layout.text_first(output.logits)[:, : -layout.prompt_length]
+            aligned = layout.predictions if self._at_end else layout.text_first
+            output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     def _may_share(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
-        wants_more = any(kwargs.get(name) for name in _PLAIN_ONLY)
+        wants_more = any(value is not False for name, value in kwargs.items() if name not in _UNDERSTOOD)
         given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
         return (
             self.active_peft_config.share_prefix
@@ -115,9 +145,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     def _shared_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
         """The prompt run once for all rows; None where the rows do not begin alike."""
         encoder, prompt = self._prompt()
-        leading_ids = self.active_peft_config.leading_token_ids or ()
         ids, mask = text["input_ids"], text["attention_mask"]
-        start = place_prompt(labels.shape, len(prompt.ids), ids, mask, leading_ids).start.to(labels.device)
+        start = self._first_text(labels.shape, text).to(labels.device)
         mask = torch.ones_like(labels) if mask is None else mask
         leading = _common_leading(ids, mask, start)
         if leading is None:
@@ -135,7 +164,6 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             labels=_without_leading(labels, start),
             num_items_in_batch=items,
             all_logits=needs_logits,
-            **{k: v for k, v in kwargs.items() if k not in (*_CONSUMED, "num_items_in_batch", "past_key_values")},
         )
         loss = step.loss
         if self._wants_term():
@@ -144,6 +172,48 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         self._check_loss(loss)
         return CausalLMOutputWithPast(loss=loss)
 
+    def _text_first_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any:
+        """The text without gradient, then the prompt and the answer behind it."""
+        encoder, prompt = self._prompt()
+        leading_ids = self.active_peft_config.leading_token_ids or ()
+        ids, mask = text["input_ids"], text["attention_mask"]
+        layout = place_prompt(labels.shape, len(prompt.ids), ids, mask, leading_ids, "end", _answer(labels))
+        start = layout.start.to(labels.device)
+        answers = _without_leading(labels, start)
+        check_answers(answers, start, self._first_text(labels.shape, text))
+        items = kwargs.get("num_items_in_batch")
+        loss = text_first_loss(
+            self.base_model,
+            prompt=prompt.vectors.to(encoder.table.device, encoder.table.dtype),
+            text_ids=ids,
+            text_embeds=text["inputs_embeds"],
+            text_mask=torch.ones_like(labels) if mask is None else mask,
+            start=start,
+            labels=answers,
+            num_items_in_batch=items,
+        )
+        if self._wants_term():
+            logits, hidden = (None, None) if self._scorer() is not None else self._prompt_alone(prompt, text)
+            loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
+        self._check_loss(loss)
+        return CausalLMOutputWithPast(loss=loss)
+
+    def _prompt_alone(self, prompt: Prompt, text: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits and states of the prompt behind the first row's leading token, without any text."""
+        first_row = {name: None if text[name] is None else text[name][:1] for name in ("input_ids", "attention_mask")}
+        leading = torch.zeros(0, dtype=torch.long, device=prompt.ids.device)
+        if (ids := first_row["input_ids"]) is not None:
+            end = int(self._first_text(ids.shape, first_row))
+            begin = 0 if first_row["attention_mask"] is None else int(first_attended(first_row["attention_mask"]))
+            leading = ids[0, begin:end]
+        embedded = self.word_embeddings.forward(leading)  # without NEFTune's noise
+        return prompt_alone(self.base_model, embedded, prompt.vectors.to(embedded.device, embedded.dtype))
+
+    def _first_text(self, shape: Sequence[int], text: dict[str, Any]) -> Tensor:
+        """(batch,) column of each row's first token behind padding and BOS."""
+        leading_ids = self.active_peft_config.leading_token_ids or ()
+        return behind_leading(shape, text["input_ids"], text["attention_mask"], leading_ids)
+
     def _continue(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
         """A pass that continues from a cache which already holds the prompt."""
         mask = text["attention_mask"]
@@ -151,6 +221,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         if mask is not None:
             prompt_length = self.active_peft_config.num_virtual_tokens
             given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+            # the mask of a prompt at the end is the same: it stands among attended columns
             text["attention_mask"] = place_prompt(mask.shape, prompt_length, attention_mask=mask).fill(1, mask)
             if self._takes("position_ids"):
                 kwargs["position_ids"] = positions(text["attention_mask"])[:, -given.shape[1] :]
@@ -173,6 +244,10 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
                 "`InterpPromptConfig(align_logits_with_labels=True, perplexity_weight=0)`; to combine a loss of your "
                 "own with the perplexity term, override `Trainer.compute_loss` and add to `model(**inputs).loss`."
             )
+
+
+def _answer(labels: Tensor | None) -> Tensor | None:
+    return None if labels is None else labels.ne(-100)
 
 
 def _cached_length(cache: Any) -> int:

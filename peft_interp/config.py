@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft import PeftType, PromptTuningConfig, PromptTuningInit
+from peft import PeftType, PromptTuningConfig, PromptTuningInit, TaskType
 
+from peft_interp.layout import POSITIONS
 from peft_interp.projection import METRICS
 from peft_interp.vocabulary import KINDS
 
@@ -49,6 +50,14 @@ class InterpPromptConfig(PromptTuningConfig):
         metadata={
             "help": "What to do when the initial text is not as long as the prompt: 'error', 'repeat' (repeat a short "
             "text) or 'truncate' (cut a long one)."
+        },
+    )
+    prompt_position: str = field(
+        default="start",
+        metadata={
+            "help": "'start': the prompt stands before the text (behind BOS). 'end': right before the answer, as "
+            "RLPrompt's '{text} {prompt}'. That is before a row's first label that is not -100, and behind the last "
+            "token of a row without labels, so leave the answer out where you give no labels. Causal LMs only."
         },
     )
     projection_metric: str = field(
@@ -117,7 +126,10 @@ class InterpPromptConfig(PromptTuningConfig):
     )
     share_prefix: bool = field(
         default=True,
-        metadata={"help": "Run the prompt once per batch instead of once per row in training, where that is exact."},
+        metadata={
+            "help": "In training, where that is exact, run the prompt once per batch instead of once per row; for "
+            "`prompt_position='end'`, run the text in front of it without gradient."
+        },
     )
     align_logits_with_labels: bool = field(
         default=False,
@@ -151,6 +163,11 @@ class InterpPromptConfig(PromptTuningConfig):
             raise ValueError(
                 f"`perplexity_weight={self.perplexity_weight}` needs a projected prompt, but `projection_metric="
                 "'none'` trains vectors that are no tokens; use 'cosine', 'dot' or 'euclidean', or weight 0."
+            )
+        if self.prompt_position == "end" and self.task_type not in (None, TaskType.CAUSAL_LM):
+            raise ValueError(
+                "`prompt_position='end'` needs an answer to stand in front of, which only `task_type='CAUSAL_LM'` has; "
+                f"got {TaskType(self.task_type).value!r}. Use 'start'."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
@@ -191,6 +208,7 @@ def _check_choices(config: InterpPromptConfig) -> None:
         "perplexity_combination": ("additive", "convex"),
         "allowed_tokens": KINDS,
         "init_text_fit": ("error", "repeat", "truncate"),
+        "prompt_position": POSITIONS,
         "prompt_tuning_init": tuple(init.value for init in PromptTuningInit),
     }
     for name, allowed in choices.items():

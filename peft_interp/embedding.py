@@ -250,6 +250,12 @@ class _EffectivePrompt(nn.Module):
     def weight(self) -> Tensor:
         """(prompt, dim)."""
         encoder = self._encoder[0]
+        if not encoder.placed_by_ours and encoder.config.prompt_position == "end":
+            raise ValueError(
+                "this InterpPrompt adapter has `prompt_position='end'`, but was added to a model made for another "
+                "config, which puts every prompt first. Make the model with the InterpPrompt adapter first and add "
+                "the others to it."
+            )
         if not encoder.placed_by_ours:
             encoder.placed_by_ours = True
             warnings.warn(

@@ -21,7 +21,8 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
         base_model: causal LM.
         compose: makes the model's inputs of `input_ids`, `inputs_embeds` and `attention_mask`.
         args: as in `transformers`, the input ids first.
-        kwargs: anything `generate` takes. Lengths count the given input and the new tokens, not the prompt.
+        kwargs: anything `generate` takes. Lengths count the given input and the new tokens, not the prompt. A cache in
+            `past_key_values` comes from this model: it holds the prompt, which is not put in again.
 
     Returns:
         What `generate` returns; sequences are the given ids followed by the new ones (only the new ones for inputs

@@ -77,7 +77,7 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
             )
         ids = _fit(ids, config.num_virtual_tokens, "repeat")
     elif config.prompt_tuning_init == PromptTuningInit.TEXT:
-        ids = _encode(tokenizer, config.prompt_tuning_init_text or "")
+        ids = _encode(tokenizer, config.prompt_tuning_init_text or "", config.prompt_position)
         config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
         ids = _fit(ids, config.num_virtual_tokens, config.init_text_fit)
     elif config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
@@ -95,8 +95,11 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
     return torch.tensor(ids, dtype=torch.long)
 
 
-def _encode(tokenizer: Any | None, text: str) -> list[int]:
+def _encode(tokenizer: Any | None, text: str, position: str) -> list[int]:
+    """Ids of an initial text; behind other text ("end") it begins with a blank."""
     assert tokenizer is not None
+    if position == "end" and text.strip():
+        return encode_behind(tokenizer, text if text[0].isspace() else " " + text)
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     if not ids:
         raise ValueError(f"the initial text {text!r} has no tokens; give at least one word.")

@@ -1,7 +1,8 @@
-"""Where the prompt stands in each row: behind the padding and behind a BOS or CLS token, right before the text.
+"""Where the prompt stands in each row: behind padding and BOS, right before the text, or right before the answer.
 
 Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
-prompt's text. Here every row reads `pads | BOS | prompt | text`, so that the adapter and the plain text agree.
+prompt's text. Here every row reads `pads | BOS | prompt | text | pads` ("start") or
+`pads | BOS | text | prompt | answer | pads` ("end"), so that the adapter and the plain text agree.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+POSITIONS = ("start", "end")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class PromptLayout:
             back = back.unsqueeze(-1).expand(-1, -1, composed.shape[-1])
         return composed.gather(1, back)
 
+    def predictions(self, composed: Tensor) -> Tensor:
+        """(batch, length, ...) of per-token outputs: column i is what predicts input token i + 1, prompt or not."""
+        ends = nn.functional.pad(self.text_columns(), (0, 1), value=self.order.shape[1])[:, 1:]
+        index = (ends - 1).to(composed.device).unsqueeze(-1).expand(-1, -1, composed.shape[-1])
+        return composed.gather(1, index)
+
 
 def first_attended(attention_mask: Tensor) -> Tensor:
     """(batch,) first column with attention; 0 for rows without any."""
@@ -67,6 +76,8 @@ def place_prompt(
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
     leading_token_ids: Sequence[int] = (),
+    position: str = "start",
+    answer: Tensor | None = None,
 ) -> PromptLayout:
     """Decide where the prompt goes in every row.
 
@@ -76,24 +87,54 @@ def place_prompt(
         input_ids: (batch, length), to recognise a leading token; None when only embeddings are known.
         attention_mask: (batch, length), to recognise left padding; None for no padding.
         leading_token_ids: ids (BOS, CLS) that stay in front of the prompt when a row begins with one of them.
+        position: "start", before the text; or "end", before the first token of `answer`, and behind the last attended
+            token of a row without any.
+        answer: (batch, length) bool, what stands behind an "end" prompt; None for nothing.
 
     Returns:
-        The layout; without left padding and leading tokens it is `[prompt | text]`.
+        The layout; for "start", without left padding and leading tokens, it is `[prompt | text]`.
     """
+    start = behind_leading(shape, input_ids, attention_mask, leading_token_ids)
+    if position == "end":
+        start = _before_answer(start, shape[1], attention_mask, answer)
+    columns = torch.arange(prompt_length + shape[1], device=start.device)  # (prompt + length,)
+    offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
+    order = torch.where(offset < prompt_length, offset, columns)
+    order = torch.where(offset < 0, columns + prompt_length, order)
+    return PromptLayout(order=order, start=start, prompt_length=prompt_length)
+
+
+def behind_leading(
+    shape: Sequence[int],
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    leading_token_ids: Sequence[int] = (),
+) -> Tensor:
+    """(batch,) column of each row's first text token, behind padding and a leading token; as `place_prompt`."""
     batch, length = shape
     reference = attention_mask if attention_mask is not None else input_ids
-    device = reference.device if reference is not None else None
-    start = torch.zeros(batch, dtype=torch.long, device=device)
+    start = torch.zeros(batch, dtype=torch.long, device=reference.device if reference is not None else None)
     if attention_mask is not None:
         start = first_attended(attention_mask)
     if input_ids is not None and leading_token_ids and length:
         first = input_ids.gather(1, start.to(input_ids.device).unsqueeze(1)).squeeze(1)
         start = start + torch.isin(first, first.new_tensor(list(leading_token_ids))).to(start.device)
-    columns = torch.arange(prompt_length + length, device=device)  # (prompt + length,)
-    offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
-    order = torch.where(offset < prompt_length, offset, columns)
-    order = torch.where(offset < 0, columns + prompt_length, order)
-    return PromptLayout(order=order, start=start, prompt_length=prompt_length)
+    return start
+
+
+def _before_answer(start: Tensor, length: int, attention_mask: Tensor | None, answer: Tensor | None) -> Tensor:
+    """(batch,) column of the answer's first token, or the one behind the last attended token."""
+    if not length:
+        return start
+    columns = torch.arange(length, device=start.device)
+    text = columns >= start.unsqueeze(1)  # (batch, length)
+    if attention_mask is not None:
+        text &= attention_mask.ne(0)
+    end = (text * (columns + 1)).amax(dim=1)
+    if answer is not None:
+        answer = answer.to(text.device) & text
+        end = torch.where(answer.any(dim=1), answer.int().argmax(dim=1), end)
+    return torch.maximum(start, end)
 
 
 def pads_first(layout: PromptLayout, attention_mask: Tensor) -> PromptLayout:

@@ -40,8 +40,10 @@ def compose_inputs(
     attention_mask: Tensor | None,
     as_ids: bool,
     last_column_is_read: bool = False,
+    position: str = "start",
+    answer: Tensor | None = None,
 ) -> Composed:
-    """Put the prompt into every row: `pads | BOS | prompt | text | pads`.
+    """Put the prompt into every row, as `place_prompt` says.
 
     Args:
         prompt: what to insert.
@@ -52,6 +54,8 @@ def compose_inputs(
         attention_mask: (batch, length) or None.
         as_ids: compose token ids where possible (exact, no gradient to the prompt); otherwise vectors.
         last_column_is_read: the head reads the last column of rows given as embeddings; move padding to the left then.
+        position: "start" or "end".
+        answer: (batch, length) bool, what an "end" prompt stands in front of; None for nothing.
 
     Returns:
         Inputs and layout.
@@ -68,7 +72,9 @@ def compose_inputs(
             f"`attention_mask` has shape {tuple(attention_mask.shape)}; a prompt needs one of shape "
             f"{tuple(text.shape[:2])}, (batch, length), to know where the text begins. Packed batches are not possible."
         )
-    layout = place_prompt(text.shape[:2], len(prompt.ids), input_ids, attention_mask, leading_token_ids)
+    layout = place_prompt(
+        text.shape[:2], len(prompt.ids), input_ids, attention_mask, leading_token_ids, position, answer
+    )
     as_ids = as_ids and input_ids is not None
     if last_column_is_read and not as_ids and attention_mask is not None:
         layout = pads_first(layout, attention_mask)

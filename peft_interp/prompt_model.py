@@ -18,7 +18,7 @@ from peft_interp.fluency import check_scorer, join_losses, scorer_nll, task_mode
 from peft_interp.hub.model_mixin import PromptFilesMixin
 from peft_interp.model_inputs import Composed, compose_inputs
 from peft_interp.shared_prefix import recomputes_activations
-from peft_interp.vocabulary import named_token_ids, same_table, survives, table_fingerprint
+from peft_interp.vocabulary import decode_behind, named_token_ids, same_table, survives, table_fingerprint
 
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
 _GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
@@ -35,6 +35,8 @@ class PromptModelMixin(PromptFilesMixin):
         word_embeddings: Any
         prompt_encoder: Any
 
+    _positions: tuple[str, ...] = ("start",)  # where the task lets a prompt stand
+
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
     def prompt_token_ids(self, adapter_name: str | None = None) -> list[int]:
@@ -44,12 +46,20 @@ class PromptModelMixin(PromptFilesMixin):
     def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
         """The prompt as text; put it before the input's text, behind the BOS token if there is one.
 
+        For `prompt_position="end"`: what to put right behind the input's text; it brings its own leading blank.
         Of a soft prompt (`projection_metric="none"`) these are the nearest tokens, which need not act like it.
         """
-        return str(tokenizer.decode(self.prompt_token_ids(adapter_name), clean_up_tokenization_spaces=False))
+        ids = self.prompt_token_ids(adapter_name)
+        if self._encoder(adapter_name).config.prompt_position == "end":
+            return decode_behind(tokenizer, ids)
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
-    def prompt_survives(self, tokenizer: Any, following_text: str, adapter_name: str | None = None) -> bool:
-        """Whether the text, in front of `following_text`, is tokenised to the prompt's ids again.
+    def prompt_survives(
+        self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
+    ) -> bool:
+        """Whether the text is tokenised to the prompt's ids again between `preceding_text` and `following_text`.
+
+        `preceding_text` is for `prompt_position="end"`: `verbalizer.fill(text)`, say.
 
         Raises:
             ValueError: a soft prompt, which is no text that could survive.
@@ -59,7 +69,7 @@ class PromptModelMixin(PromptFilesMixin):
                 "`projection_metric='none'` trains vectors that are no text; `prompt_text` gives their nearest tokens, "
                 "which need not act like them."
             )
-        return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text)
+        return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text, preceding_text)
 
     def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:
         """State of the search after the last training step.
@@ -135,6 +145,11 @@ class PromptModelMixin(PromptFilesMixin):
         if not isinstance(config, InterpPromptConfig):
             super()._setup_prompt_encoder(adapter_name)
             return
+        if config.prompt_position not in self._positions:
+            raise ValueError(
+                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`); here it "
+                f"must be {' or '.join(map(repr, self._positions))}."
+            )
         if config.special_token_ids is None:
             config.special_token_ids = named_token_ids(self.base_model.config, _SPECIAL_NAMES)
         super()._setup_prompt_encoder(adapter_name)
@@ -176,6 +191,7 @@ class PromptModelMixin(PromptFilesMixin):
             self.active_peft_config.leading_token_ids or (),
             as_ids=self.active_peft_config.projects and not prompt.vectors.requires_grad,
             last_column_is_read=last_column_is_read,
+            position=self.active_peft_config.prompt_position,
             **text,
         )
 

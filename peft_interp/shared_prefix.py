@@ -96,7 +96,6 @@ def shared_prefix_step(
     labels: Tensor,
     num_items_in_batch: Tensor | int | None = None,
     all_logits: bool = True,
-    **kwargs: Any,
 ) -> SharedStep:
     """Cross-entropy of a batch whose rows all begin with `prefix`.
 
@@ -110,7 +109,6 @@ def shared_prefix_step(
         labels: (batch, length), -100 where nothing is to be predicted.
         num_items_in_batch: labels in the whole accumulated batch, as Trainer passes it; None for a mean.
         all_logits: the caller wants the logits of every prompt position.
-        kwargs: passed on to the model.
 
     Returns:
         Loss, and the prompt's logits and states.
@@ -123,7 +121,7 @@ def shared_prefix_step(
 
     keep_prefix = torch.zeros(1, len(prefix), dtype=torch.bool, device=keep.device)
     keep_prefix[:, prompt_start if all_logits else len(prefix) - 1 :] = True
-    text = {"input_ids": text_ids, "inputs_embeds": text_embeds, **kwargs}
+    text = {"input_ids": text_ids, "inputs_embeds": text_embeds}
     run = _in_one_pass if len(labels) == 1 else _in_two_passes
     prompt_logits, hidden, text_logits = run(model, prefix, keep_prefix, text_mask, keep, text)
 
@@ -145,9 +143,8 @@ def _in_two_passes(
     Returns:
         Logits and head inputs where `keep_prefix` (1, prefix), and logits where `keep` (batch, length) or None.
     """
-    options = {name: value for name, value in text.items() if name not in ("input_ids", "inputs_embeds")}
     with tapped_head(model, keep_prefix) as tap:
-        first = model(inputs_embeds=prefix.unsqueeze(0), use_cache=True, **options)
+        first = model(inputs_embeds=prefix.unsqueeze(0), use_cache=True)
     assert tap.hidden is not None
     if not keep.any():
         return first.logits[0], tap.hidden[0], None

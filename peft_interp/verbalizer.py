@@ -18,14 +18,15 @@ class Verbalizer:
     """Turns texts and labels into inputs for a causal LM, and its logits into predictions.
 
     Args:
-        template: "{prompt} {text} It was", say. `{prompt}` may only stand at the beginning, with a blank or a line
-            break behind it, and is what the adapter replaces ("{prompt} " is added where it is missing); the label's
-            word follows the template behind a blank.
+        template: "{prompt} {text} It was", say, or "{text} {prompt}". `{prompt}` is what the adapter replaces. It
+            stands at the beginning, with a blank or a line break behind it ("{prompt} " is added where it is missing),
+            or at the end, with one in front of it. The label's word follows the template behind a blank.
+            A blank in front of `{prompt}` is the one that the prompt's first token brings along; a line break is text.
         label_words: the word for label 0, 1, ...
         first_token: score a word of several tokens by its first one, instead of refusing it.
 
     Raises:
-        ValueError: a template without `{text}`, a prompt elsewhere than at the beginning, fewer than two label words.
+        ValueError: a template without `{text}`, a prompt in the middle, fewer than two label words.
     """
 
     template: str
@@ -35,26 +36,42 @@ class Verbalizer:
     def __post_init__(self) -> None:
         if self.template.count("{text}") != 1:
             raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
-        behind = self.template.removeprefix("{prompt}")
-        if "{prompt}" in behind or (behind != self.template and not behind[0].isspace()):
+        start, end = self.template.startswith("{prompt}"), self.template.rstrip().endswith("{prompt}")
+        rest = self.template.removeprefix("{prompt}") if start else self.template.rstrip().removesuffix("{prompt}")
+        apart = not (start or end) or rest[0 if start else -1].isspace()
+        if "{prompt}" in rest or not apart:
             raise ValueError(
                 f"`template={self.template!r}` may hold {{prompt}} only at its beginning, with a blank or a line break "
-                "behind it."
+                "behind it, or at its end, with one in front of it."
             )
-        if "{label}" in behind:
+        if "{label}" in rest:
             raise ValueError(f"`template={self.template!r}` ends where the label's word follows; leave {{label}} out.")
         words = self.label_words
         if isinstance(words, str) or len(words) < 2 or not all(word.strip() for word in words):
             raise ValueError(f"`label_words={words!r}` must be a list of at least two words, one for each label.")
 
+    @property
+    def prompt_position(self) -> str:
+        """Where the prompt stands, "start" or "end"; the value for `InterpPromptConfig(prompt_position=...)`."""
+        return "end" if self.template.rstrip().endswith("{prompt}") else "start"
+
     def fill(self, text: str, prompt: str = "") -> str:
-        """The template as a person would write it, without the label: `fill("Dull.", "Review:")`."""
+        """The template as the model reads it, without the label: `fill("Dull.", "Review:")`.
+
+        A prompt at the end brings its own blank along, as `prompt_text` returns it: `fill("Dull.", " It was")`.
+        """
         before, after = self._around_text()
+        if self.prompt_position == "end":
+            line_break = after[len(after.rstrip()) :]
+            return f"{before}{text}{after}".strip() + line_break + prompt
         filled = f"{prompt}{before}{text}{after}".rstrip()
         return filled if prompt else filled.lstrip()
 
     def _around_text(self) -> tuple[str, str]:
-        """What stands between the prompt and the text, and what behind the text."""
+        """What stands in front of the text (behind the prompt), and what behind the text (before the prompt)."""
+        if self.prompt_position == "end":
+            before, after = self.template.strip().removesuffix("{prompt}").split("{text}")
+            return before, after.rstrip(" ")
         template = self.template if self.template.startswith("{prompt}") else "{prompt} " + self.template.lstrip()
         before, after = template.removeprefix("{prompt}").split("{text}")
         return before, after.rstrip()
@@ -103,10 +120,12 @@ class Verbalizer:
         if not 0 <= label < len(self.label_words):
             raise ValueError(f"`label={label}` has no word; use 0 to {len(self.label_words) - 1} and drop other rows.")
         before, after = self._around_text()
-        ids = encode_behind(tokenizer, f"{before}{text}{after}".rstrip())
+        at_end = self.prompt_position == "end"
+        encode = _encode_first if at_end else encode_behind  # the row begins with the text, or with the prompt
+        ids = encode(tokenizer, self.fill(text) if at_end else f"{before}{text}{after}".rstrip())
         bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
         if max_length is not None and len(bos) + len(ids) + 1 > max_length:
-            head, tail = encode_behind(tokenizer, before.rstrip()), encode_behind(tokenizer, after)
+            head, tail = encode(tokenizer, before.rstrip()), encode_behind(tokenizer, after)
             room = max_length - len(bos) - len(tail) - 1
             if room <= len(head):
                 raise ValueError(f"`max_length={max_length}` leaves no room for text beside the template; allow more.")
@@ -197,6 +216,12 @@ def encode_behind(tokenizer: Any, text: str) -> list[int]:
     if ids[: len(anchor)] != anchor:
         raise ValueError(f"{text!r} is tokenised together with the word in front of it; begin it with a blank.")
     return ids[len(anchor) :]
+
+
+def _encode_first(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` at the beginning of a row, without special tokens."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
 
 
 def _adds_bos(tokenizer: Any) -> bool:

@@ -122,20 +122,36 @@ def _fits(text: str, kind: str) -> bool:
     return True
 
 
-def survives(tokenizer: Any, prompt_ids: Sequence[int], following_text: str = "") -> bool:
-    """Whether the prompt's text, put in front of `following_text`, is tokenised to the same prompt ids again.
+def decode_behind(tokenizer: Any, ids: Sequence[int], preceding_text: str = "a") -> str:
+    """Text of `ids` as it reads behind `preceding_text`, which is not returned.
+
+    Alone, sentencepiece tokenizers would drop the blank that a first token begins with.
+    """
+    before = tokenizer.encode(preceding_text, add_special_tokens=False)
+    whole = tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)
+    return str(whole[len(tokenizer.decode(before, clean_up_tokenization_spaces=False)) :])
+
+
+def survives(tokenizer: Any, prompt_ids: Sequence[int], following_text: str = "", preceding_text: str = "") -> bool:
+    """Whether the prompt's text, put between two other texts, is tokenised to the same prompt ids again.
 
     Args:
         tokenizer: the model's tokenizer.
         prompt_ids: ids of the prompt.
         following_text: the text that stands behind the prompt, with its leading blank (" The film ..."). Decoding and
             encoding depend on the neighbours, so check with real inputs, not in isolation.
+        preceding_text: the text in front of the prompt, for a prompt at the end. The prompt's own leading blank, if its
+            first token has one, is put between the two; no other.
 
     Returns:
         True when decode -> encode gives the same ids in this place.
     """
-    ids = list(prompt_ids)
-    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    before = tokenizer.encode(preceding_text, add_special_tokens=False) if preceding_text else []
+    ids = [*before, *prompt_ids]
+    if before:
+        text = preceding_text + decode_behind(tokenizer, prompt_ids, preceding_text)
+    else:
+        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     again = tokenizer.encode(text + following_text, add_special_tokens=False)
     return again[: len(ids)] == ids
 

@@ -60,6 +60,16 @@ def test_classification_script_trains_saves_and_resumes(tmp_path: Path) -> None:
     assert all("prompt_text" in entry for entry in state["log_history"])
 
 
+def test_classification_script_puts_the_prompt_where_the_template_has_it(tmp_path: Path) -> None:
+    steps = ["--max_steps", "2", "--eval_steps", "2", "--save_strategy", "no", "--max_eval_samples", "20"]
+    start = ["--init_text", "It was a", "--learning_rate", "0", "--num_virtual_tokens", "3"]
+    arguments = ["--output_dir", "out", "--template", "{text} {prompt}", *steps, *start]
+    printed = run_script(tmp_path, "run_classification.py", *arguments)
+    assert "prompt:     ' It was a'" in printed
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["prompt_position"] == "end"
+
+
 @pytest.mark.parametrize("kind", ["tsv", "jsonl"])
 def test_classification_script_reads_local_files(tmp_path: Path, kind: str) -> None:
     rows = [("A warm and funny film.", 1), ("Dull from start to end.", 0)] * 8

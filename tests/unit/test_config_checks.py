@@ -18,6 +18,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"perplexity_combination": "sum"}, r"`perplexity_combination='sum'`.*additive, convex"),
     ({"allowed_tokens": "latin"}, r"`allowed_tokens='latin'`.*all, printable, ascii, words"),
     ({"init_text_fit": "stretch"}, r"`init_text_fit='stretch'`.*error, repeat, truncate"),
+    ({"prompt_position": "middle"}, r"`prompt_position='middle'`.*start, end"),
     ({"prompt_tuning_init": "text"}, r"`prompt_tuning_init='text'`.*TEXT"),
     ({"perplexity_weight": -0.1}, r"`perplexity_weight=-0.1` must be a finite number >= 0; use 0 for plain PEZ"),
     ({"perplexity_weight": float("nan")}, r"`perplexity_weight=nan` must be a finite number >= 0; use 0"),
@@ -66,6 +67,13 @@ def test_no_argument_is_needed_to_construct_a_config() -> None:
     assert config.num_virtual_tokens == 10
     assert config.perplexity_weight == 0
     assert config.projects
+
+
+@pytest.mark.parametrize("task", ["SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"])
+def test_only_a_causal_model_has_an_answer_to_stand_before(task: str) -> None:
+    with pytest.raises(ValueError, match=rf"`prompt_position='end'`.*only `task_type='CAUSAL_LM'` has; got '{task}'"):
+        InterpPromptConfig(task_type=task, prompt_position="end")
+    assert InterpPromptConfig(task_type=task).prompt_position == "start"
 
 
 def test_only_a_text_may_leave_the_length_open() -> None:

@@ -23,6 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "tokenizer_name_or_path": "unused",
     "init_words": ["bad", "great"],
     "init_text_fit": "repeat",
+    "prompt_position": "end",
     "projection_metric": "dot",
     "perplexity_weight": 0.25,
     "perplexity_gradient": "target",

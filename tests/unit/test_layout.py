@@ -158,3 +158,54 @@ def test_a_layout_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         layout.prompt_length = 4  # type: ignore[misc]
     assert isinstance(layout, PromptLayout)
+
+
+END = [
+    ([5, 6, 7], None, None, [5, 6, 7, 91, 92, 93]),
+    ([5, 6, 0], [1, 1, 0], None, [5, 6, 91, 92, 93, 0]),
+    ([0, 1, 5], [0, 1, 1], None, [0, 1, 5, 91, 92, 93]),
+    ([0, 0, 1], [0, 0, 1], None, [0, 0, 1, 91, 92, 93]),
+    ([5, 6, 7], None, [0, 0, 1], [5, 6, 91, 92, 93, 7]),
+    ([1, 6, 7], None, [0, 1, 1], [1, 91, 92, 93, 6, 7]),
+    ([1, 6, 7], None, [1, 1, 1], [1, 91, 92, 93, 6, 7]),  # a BOS is no answer
+    ([5, 6, 7], None, [1, 0, 1], [91, 92, 93, 5, 6, 7]),
+    ([5, 6, 7], None, [0, 0, 0], [5, 6, 7, 91, 92, 93]),
+    ([0, 5, 6], [0, 1, 1], [1, 0, 1], [0, 5, 91, 92, 93, 6]),  # nor is padding
+    ([5, 6, 0], [1, 1, 0], [0, 0, 1], [5, 6, 91, 92, 93, 0]),
+    ([0, 0, 0], [0, 0, 0], [1, 1, 1], [91, 92, 93, 0, 0, 0]),
+]
+
+
+@pytest.mark.parametrize(("text", "mask", "answer", "wanted"), END)
+def test_at_the_end_the_prompt_stands_before_the_answer(
+    text: list[int], mask: list[int] | None, answer: list[int] | None, wanted: list[int]
+) -> None:
+    ids = torch.tensor([text])
+    given, behind = (None if row is None else torch.tensor([row]) for row in (mask, answer))
+    layout = place_prompt(
+        ids.shape, 3, ids, given, [BOS], position="end", answer=None if behind is None else behind.bool()
+    )
+    assert layout.insert(PROMPT, ids).tolist() == [wanted]
+
+
+def test_at_the_end_what_is_attended_reads_bos_text_prompt_answer() -> None:
+    for seed, (ids, mask) in enumerate(map(random_batch, SEEDS)):
+        answer = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
+        layout = place_prompt(ids.shape, 3, ids, mask, [BOS], "end", answer)
+        whole, attended = layout.insert(PROMPT, ids), layout.fill(1, mask)
+        assert torch.equal(whole.gather(1, layout.text_columns()), ids)
+        for row in range(len(ids)):
+            words, told = ids[row][mask[row] == 1].tolist(), answer[row][mask[row] == 1].tolist()
+            leading = int(words[:1] == [BOS])
+            cut = told.index(True, leading) if any(told[leading:]) else len(words)
+            assert whole[row][attended[row] == 1].tolist() == [*words[:cut], *PROMPT.tolist(), *words[cut:]]
+
+
+def test_predictions_stand_right_before_the_next_token() -> None:
+    for seed, (ids, mask) in enumerate(map(random_batch, SEEDS)):
+        answer = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
+        layout = place_prompt(ids.shape, 3, ids, mask, [BOS], "end", answer)
+        columns = torch.arange(ids.shape[1] + 3).expand(len(ids), -1).unsqueeze(-1)  # outputs that say where they stand
+        predictions = layout.predictions(columns).squeeze(-1)
+        assert torch.equal(predictions[:, :-1] + 1, layout.text_columns()[:, 1:])
+        assert torch.equal(predictions[:, -1], torch.full((len(ids),), ids.shape[1] + 2))

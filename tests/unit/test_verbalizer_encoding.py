@@ -76,7 +76,9 @@ def test_no_room_for_text_is_an_error(tokenizer: Any, max_length: int) -> None:
     [
         ("{prompt} It was", r"must hold \{text\} exactly once"),
         ("{prompt} {text} {text}", r"must hold \{text\} exactly once"),
-        ("{text} {prompt}", r"may hold \{prompt\} only at its beginning"),
+        ("{text} {prompt} It was", r"may hold \{prompt\} only at its beginning.*or at its end"),
+        ("{prompt} {text} {prompt}", r"may hold \{prompt\} only at its beginning"),
+        ("{text}{prompt}", r"or at its end, with one in front of it"),
         ("{prompt} {prompt} {text}", r"may hold \{prompt\} only at its beginning"),
         ("{prompt}{text}", r"with a blank or a line break behind it"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from peft_interp.vocabulary import allowed_tokens, survives
+from peft_interp.vocabulary import allowed_tokens, decode_behind, survives
 
 
 def pieces(tokenizer: Any, *tokens: str) -> list[int]:
@@ -39,6 +39,30 @@ def test_half_of_a_character_does_not_survive(byte_tokenizer: Any) -> None:
     assert len(ids) == 2
     assert survives(byte_tokenizer, ids)
     assert not survives(byte_tokenizer, ids[:1])
+
+
+def test_what_stands_in_front_decides_for_a_prompt_at_the_end(byte_tokenizer: Any) -> None:
+    ids = pieces(byte_tokenizer, "Ġgreat")
+    assert survives(byte_tokenizer, ids, " film", preceding_text="The film was")
+    tail = byte_tokenizer.encode("great", add_special_tokens=False)
+    assert survives(byte_tokenizer, tail, " film")
+    assert not survives(byte_tokenizer, tail, " film", preceding_text="The film was ")  # the blank melts into it
+
+
+def test_survival_behind_a_text_agrees_with_a_person_who_copies_it(tokenizer: Any) -> None:
+    usable = allowed_tokens(torch.ones(len(tokenizer), 2), tokenizer, "printable").nonzero().flatten()
+    front = tokenizer("The film was dull")["input_ids"]
+    answers = set()
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        length = int(torch.randint(1, 4, (), generator=generator))
+        ids = usable[torch.randint(len(usable), (length,), generator=generator)].tolist()
+        text = tokenizer.decode([*front, *ids], skip_special_tokens=True)
+        same = tokenizer(text + " great")["input_ids"][: len(front) + length] == [*front, *ids]
+        assert survives(tokenizer, ids, " great", preceding_text="The film was dull") == same
+        assert text == "The film was dull" + decode_behind(tokenizer, ids)
+        answers.add(same)
+    assert answers == {True, False}
 
 
 def test_survival_agrees_with_a_person_who_copies_the_text(tokenizer: Any) -> None:

@@ -1,0 +1,6 @@
+"""Puts `examples/benchmark` on the import path, whose `timing` and `machine` are used here as well."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmark"))

@@ -1,0 +1,134 @@
+"""From the policy's tokens to the prompt that is scored: text, and the task model's ids for that text in its place.
+
+What counts is what the text does. Sampled ids become text, the text is tokenised again where the prompt stands, and
+those ids are scored. A text that comes back with another number of tokens, or with tokens that the adapter's filter
+forbids, teaches the policy like any other, but it is never chosen: the adapter could not hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.verbalizer import encode_behind
+from peft_interp.vocabulary import allowed_tokens, decode_behind, token_texts
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A prompt to be scored.
+
+    Attributes:
+        ids: the task model's ids of the text in its place; what is scored.
+        text: the prompt as a person reads it.
+        survived: whether the policy's tokens came back as they were sampled.
+        fits: whether the adapter can hold it: right length, allowed tokens, and not melted with the text beside it.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    survived: bool
+    fits: bool
+
+
+class PolicyVocabulary:
+    """Which tokens the policy may choose, and what they are in the task model's vocabulary.
+
+    With one tokenizer both are the same. With two, the policy may choose the tokens whose text is exactly one allowed
+    token of the task model, so that prompts keep their length.
+
+    Args:
+        task_allowed: (task vocabulary,) bool, the adapter's filter.
+        tokenizer: the task model's.
+        policy_tokenizer: the policy's, or None for the same.
+        policy_table: the policy's embedding table; needed with a tokenizer of its own.
+
+    Raises:
+        ValueError: the policy's tokenizer can express none of the allowed tokens.
+    """
+
+    def __init__(
+        self, task_allowed: Tensor, tokenizer: Any, policy_tokenizer: Any = None, policy_table: Tensor | None = None
+    ) -> None:
+        self.task_allowed = task_allowed
+        self.tokenizer = tokenizer
+        self._to_task: list[int] | None = None
+        self.allowed = task_allowed
+        if policy_tokenizer is None or policy_tokenizer.get_vocab() == tokenizer.get_vocab():
+            return
+        assert policy_table is not None
+        mask = allowed_tokens(policy_table, policy_tokenizer)
+        self._to_task = _translation(policy_tokenizer, tokenizer, mask, task_allowed)
+        self.allowed = torch.tensor([i >= 0 for i in self._to_task])
+        if not self.allowed.any():
+            raise ValueError(
+                "the policy's tokenizer cannot express the task model's tokens: none of its tokens has the text of "
+                "one allowed token. Use a policy model with a vocabulary of the same language and kind, loosen "
+                "`allowed_tokens`, or leave the policy model out (the task model is then the policy)."
+            )
+
+    def task_ids(self, policy_ids: Sequence[int]) -> list[int]:
+        """Sampled ids in the task model's vocabulary."""
+        return list(policy_ids) if self._to_task is None else [self._to_task[i] for i in policy_ids]
+
+    def policy_ids(self, task_ids: Sequence[int]) -> list[int] | None:
+        """The policy's ids of a prompt of the task model; None where it has no such tokens."""
+        if self._to_task is None:
+            return list(task_ids) if bool(self.allowed[list(task_ids)].all()) else None
+        back = {task: policy for policy, task in enumerate(self._to_task) if task >= 0}
+        known = [back.get(i, -1) for i in task_ids]
+        return None if -1 in known else known
+
+    def candidate(self, ids: Sequence[int], position: str, following_text: str = "") -> Candidate:
+        """The prompt that the text of the task model's `ids` is, in its place.
+
+        Args:
+            ids: of the task model.
+            position: "start": in front of `following_text`; "end": behind the text.
+            following_text: the text of a real input, with its leading blank.
+        """
+        text = prompt_text(self.tokenizer, ids, position)
+        again = _tokenised_in_place(self.tokenizer, text, position, following_text)
+        scored = again or list(ids)
+        survived = again == list(ids)
+        fits = survived or (again is not None and len(again) == len(ids) and bool(self.task_allowed[again].all()))
+        return Candidate(tuple(scored), text, survived, fits)
+
+
+def prompt_text(tokenizer: Any, ids: Sequence[int], position: str) -> str:
+    """A prompt as text: at the start of an input, or with its leading blank behind one."""
+    if position == "end":
+        return decode_behind(tokenizer, ids)
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+def _tokenised_in_place(tokenizer: Any, text: str, position: str, following_text: str) -> list[int] | None:
+    """Ids of the prompt's text where it stands; None where it melts with its neighbour or is no text at all."""
+    if position == "end":
+        try:
+            return encode_behind(tokenizer, text) or None
+        except ValueError:
+            return None
+    ids: list[int]
+    if not following_text[:1].isspace():  # where prompt and input meet is not known
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        return ids or None
+    following = encode_behind(tokenizer, following_text)
+    ids = tokenizer.encode(text + following_text, add_special_tokens=False)
+    return ids[: -len(following)] or None if ids[-len(following) :] == following else None
+
+
+def _translation(policy_tokenizer: Any, tokenizer: Any, mask: Tensor, task_allowed: Tensor) -> list[int]:
+    """The task model's id of every policy token, -1 where its text is not exactly one allowed token."""
+    texts = token_texts(policy_tokenizer, len(mask))
+    anchor = tokenizer.encode("a", add_special_tokens=False)
+    encoded = tokenizer(["a" + text for text in texts], add_special_tokens=False)["input_ids"]
+    translation = []
+    for ok, text, ids in zip(mask.tolist(), texts, encoded, strict=True):
+        single = ok and bool(text) and len(ids) == len(anchor) + 1 and ids[: len(anchor)] == anchor
+        translation.append(ids[-1] if single and bool(task_allowed[ids[-1]]) else -1)
+    return translation

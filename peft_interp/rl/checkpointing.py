@@ -1,0 +1,64 @@
+"""What a checkpoint of a search holds besides the adapter and the optimizer: policy, target, archive, best prompt.
+
+There is no random state: what a step draws depends on the seed and the step's number alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from peft_interp.rl.archive import Archive
+from peft_interp.rl.search import PromptSearch
+
+STATE_NAME = "prompt_search.pt"
+ARCHIVE_NAME = "archive.jsonl"
+
+
+def save_search(search: PromptSearch, metrics: dict[str, list[float]], folder: str) -> None:
+    """Write the search's state, with the metrics not logged yet, into a checkpoint."""
+    policy = {name: tensor.cpu() for name, tensor in search.policy.state_dict().items()}
+    torch.save({"policy": policy, "search": search.state(), "metrics": metrics}, Path(folder) / STATE_NAME)
+    search.write_archive()
+    if search.archive_path is not None and search.archive_path.exists():
+        shutil.copyfile(search.archive_path, Path(folder) / ARCHIVE_NAME)
+
+
+def load_search(search: PromptSearch, folder: str) -> dict[str, list[float]]:
+    """Go back to a checkpoint; the archive's file becomes the checkpoint's.
+
+    Returns:
+        The metrics that were not logged yet.
+
+    Raises:
+        ValueError: a checkpoint without a search's state.
+    """
+    path = Path(folder) / STATE_NAME
+    if not path.exists():
+        raise ValueError(
+            f"{folder!r} has no {STATE_NAME}: it was saved by another trainer or with `save_only_model=True`, and the "
+            "search cannot go on from it. Start anew from its adapter with `continue_training`."
+        )
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    search.policy.load_state_dict(saved["policy"])
+    search.load_state(saved["search"])
+    archive = Path(folder) / ARCHIVE_NAME
+    search.archive = Archive.read(archive) if archive.exists() else Archive()
+    if search.archive_path is not None:
+        search.archive_path.unlink(missing_ok=True)
+        if archive.exists():
+            shutil.copyfile(archive, search.archive_path)
+    metrics: dict[str, list[float]] = saved["metrics"]
+    return metrics
+
+
+def put_archive_aside(path: Path) -> None:
+    """Keep an earlier run's archive under another name: `archive-1.jsonl`, say."""
+    if not path.exists():
+        return
+    number = 1
+    while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
+        number += 1
+    path.rename(aside)

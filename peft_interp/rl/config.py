@@ -1,0 +1,174 @@
+"""`RLPromptConfig`: everything a user can set about a search by soft Q-learning, as `TrainingArguments`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from peft_interp.rl.rewards import RIGHT_WEIGHT, WRONG_WEIGHT
+from peft_interp.rl.soft_q import LOSSES
+
+BASELINES = ("none", "uniform")
+TASK_REWARDS = ("auto", "gap", "negative_loss", "none")
+READABILITY_WEIGHTS = (
+    "perplexity_reward_weight",
+    "repetition_penalty_weight",
+    "special_token_penalty_weight",
+    "scrutability_reward_weight",
+)
+
+
+@dataclass
+class RLPromptConfig(TrainingArguments):
+    """`TrainingArguments` for `RLPromptTrainer`.
+
+    Published values are RLPrompt's (arXiv 2205.12548). The length of the prompt is the adapter's `num_virtual_tokens`
+    (published: 5). A step scores `prompts_per_step` prompts per process and accumulated batch.
+
+    Raises:
+        ValueError: for values outside what the fields' help texts allow.
+    """
+
+    learning_rate: float = field(default=5e-5, metadata={"help": "Adam's learning rate of the head (published: 5e-5)."})
+    max_grad_norm: float = field(default=5.0, metadata={"help": "Gradient norm is clipped here (published: 5)."})
+    max_steps: int = field(default=12_000, metadata={"help": "Optimizer steps (published: 12,000); -1: use epochs."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning-rate schedule."})
+    logging_steps: float = field(default=10, metadata={"help": "Log every so many steps, or this share of all."})
+    metric_for_best_model: str | None = field(
+        default="score", metadata={"help": "What early stopping and the best checkpoint go by; see `RLPromptTrainer`."}
+    )
+
+    prompts_per_step: int = field(
+        default=16, metadata={"help": "Prompts sampled per process and accumulated batch (published: 16)."}
+    )
+    examples_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Examples that the prompts of a step are scored on, another part each step. None: all."},
+    )
+    top_k: int | None = field(
+        default=256, metadata={"help": "Sample among this many tokens of highest Q (published: 256); 0 or None: all."}
+    )
+    top_p: float = field(default=1.0, metadata={"help": "Sample in the smallest set of this probability, in (0, 1]."})
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of sampling, > 0 (published: 1)."})
+    fluency_top_n: int | None = field(
+        default=None,
+        metadata={"help": "Only the raw language model's n likeliest tokens may be chosen (published: 20). None: off."},
+    )
+    loss: str = field(
+        default="both",
+        metadata={
+            "help": "Soft Q-learning loss: 'one_step', 'multi_step', or 'both', their mean (published); 'bellman'; or "
+            "'path', which learns in hundreds of steps where the published ones collapse (see `soft_q`)."
+        },
+    )
+    value_baseline: str = field(
+        default="none",
+        metadata={
+            "help": "'none' (published), or 'uniform': values are measured against the uniform policy, which has the "
+            "same optimum and starts without the published losses' large first errors (see `soft_q`)."
+        },
+    )
+    target_update_rate: float = field(
+        default=0.001,
+        metadata={"help": "Rate of Polyak averaging of the target network, in (0, 1] (published: 0.001)."},
+    )
+    policy_hidden_size: int = field(default=2048, metadata={"help": "Width of the trained head (published: 2048)."})
+    policy_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "The policy's language model (published: distilgpt2). None: the task model."}
+    )
+
+    task_reward: str = field(
+        default="auto",
+        metadata={
+            "help": "'gap' (published, needs label words), 'negative_loss' (any labelled data), 'none' (reward "
+            "functions alone), or 'auto': gap with label words, else none with reward functions, else negative_loss."
+        },
+    )
+    right_weight: float = field(
+        default=RIGHT_WEIGHT, metadata={"help": "Weight of the gap of a right prediction, > 0 (published: 200)."}
+    )
+    wrong_weight: float = field(
+        default=WRONG_WEIGHT, metadata={"help": "Weight of the gap of a wrong one, > 0 (published: 180)."}
+    )
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weights of the reward functions' z-scores beside the task's 1. None: 1 each."}
+    )
+    perplexity_reward_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "w in [0, 1]: the reward is (1 - w) z_task - w z_nll, the prompt's NLL under the task model or the "
+            "judge. 0 is RLPrompt."
+        },
+    )
+    repetition_penalty_weight: float = field(
+        default=0.0, metadata={"help": "As `perplexity_reward_weight`, for repeated tokens."}
+    )
+    special_token_penalty_weight: float = field(
+        default=0.0, metadata={"help": "As `perplexity_reward_weight`, for tokens without letter or digit."}
+    )
+    scrutability_reward_weight: float = field(
+        default=0.0, metadata={"help": "As `perplexity_reward_weight`, with the score of `scrutability=` as a reward."}
+    )
+    reward_scale: float = field(
+        default=5.0, metadata={"help": "Mixed z-scores are multiplied by this (published: [0, 1] -> [0, 5])."}
+    )
+
+    eval_candidates: int = field(
+        default=4,
+        metadata={
+            "help": "Prompts of best training score that an evaluation tries beside the greedy one (published: 0)."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choices(self)
+        _check_numbers(self)
+        _check_weights(self)
+
+    @property
+    def task_weight(self) -> float:
+        """What the readability weights leave to the task."""
+        return 1.0 - sum(getattr(self, name) for name in READABILITY_WEIGHTS)
+
+
+def _check_choices(config: RLPromptConfig) -> None:
+    for name, allowed in {"loss": LOSSES, "task_reward": TASK_REWARDS, "value_baseline": BASELINES}.items():
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"`{name}={getattr(config, name)!r}` is unknown; use one of {', '.join(allowed)}.")
+
+
+def _check_numbers(config: RLPromptConfig) -> None:
+    for name in ("prompts_per_step", "policy_hidden_size", "examples_per_step", "fluency_top_n"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}={value}` must be at least 1.")
+    for name in ("top_k", "eval_candidates"):
+        if (getattr(config, name) or 0) < 0:
+            raise ValueError(f"`{name}={getattr(config, name)}` must be >= 0.")
+    for name in ("temperature", "right_weight", "wrong_weight", "reward_scale"):
+        if not getattr(config, name) > 0 or not math.isfinite(getattr(config, name)):
+            raise ValueError(f"`{name}={getattr(config, name)}` must be a finite number > 0.")
+    for name in ("top_p", "target_update_rate"):
+        if not 0 < getattr(config, name) <= 1:
+            raise ValueError(f"`{name}={getattr(config, name)}` must be in (0, 1].")
+
+
+def _check_weights(config: RLPromptConfig) -> None:
+    for name in READABILITY_WEIGHTS:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"`{name}={getattr(config, name)}` must be in [0, 1]; 0 is plain RLPrompt.")
+    if config.task_weight < -1e-9:
+        named = ", ".join(f"{name}={getattr(config, name)}" for name in READABILITY_WEIGHTS)
+        raise ValueError(f"the readability weights ({named}) must add up to at most 1: the rest is the task's weight.")
+    for name in ("fsdp", "deepspeed"):
+        if getattr(config, name, None):
+            raise ValueError(
+                f"`{name}` cannot be used: the trained head is small, so DDP (`accelerate launch`) is enough."
+            )
+    if config.label_smoothing_factor:
+        raise ValueError(
+            f"`label_smoothing_factor={config.label_smoothing_factor}` has no meaning for a reward; use 0."
+        )

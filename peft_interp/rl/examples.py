@@ -1,0 +1,124 @@
+"""The labelled examples that prompts are scored on, from whatever data set a Trainer script has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.verbalizer import Verbalizer
+
+_MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in the form that rewards need.
+
+    Attributes:
+        rows: `input_ids` and `labels` of each, without padding; empty where the data has no labels.
+        inputs: the text of each, for reward functions.
+        columns: every other column of the data set, for reward functions.
+        gold: (examples,) index of the right label word; None without label words.
+    """
+
+    rows: list[dict[str, list[int]]]
+    inputs: list[str]
+    columns: dict[str, list[Any]]
+    gold: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def subset(self, places: Sequence[int]) -> Examples:
+        """Only the examples at these places."""
+        return replace(
+            self,
+            rows=[self.rows[i] for i in places] if self.rows else [],
+            inputs=[self.inputs[i] for i in places],
+            columns={name: [values[i] for i in places] for name, values in self.columns.items()},
+            gold=None if self.gold is None else self.gold[list(places)],
+        )
+
+
+def read_examples(
+    dataset: Any,
+    tokenizer: Any,
+    verbalizer: Verbalizer | None = None,
+    text_column: str = "sentence",
+    label_column: str = "label",
+    max_length: int | None = None,
+    what: str = "train_dataset",
+) -> Examples:
+    """A data set as `Examples`.
+
+    Rows with `input_ids` and `labels` are taken as they are, as for any causal-LM Trainer script. With a verbalizer,
+    rows of text and label are put into its template first. Rows without labels are for reward functions alone.
+
+    Args:
+        dataset: a `datasets.Dataset` or a list of dicts.
+        tokenizer: the task model's.
+        verbalizer: template and label words, or None.
+        text_column: column with the text.
+        label_column: column with the label, 0, 1, ...
+        max_length: most tokens of a row the verbalizer encodes, the prompt not counted.
+        what: the data set's name in errors.
+
+    Raises:
+        ValueError: no rows, rows without any label, or labels that are no label word.
+    """
+    raw = [dict(row) for row in dataset]
+    if not raw:
+        raise ValueError(f"`{what}` is empty; prompts are scored on examples, give at least one.")
+    columns = {name: [row.get(name) for row in raw] for name in raw[0] if name not in _MODEL_COLUMNS}
+    rows: list[dict[str, list[int]]] = []
+    if "input_ids" in raw[0] and "labels" in raw[0]:
+        rows = [_without_padding(row) for row in raw]
+    elif verbalizer is not None:
+        if missing := {text_column, label_column} - set(raw[0]):
+            raise ValueError(
+                f"`{what}` has no column {sorted(missing)}, only {sorted(raw[0])}; name its columns with `text_column` "
+                "and `label_column`."
+            )
+        known = verbalizer.label_token_ids(tokenizer)
+        rows = [verbalizer.encode(tokenizer, row[text_column], row[label_column], max_length, known) for row in raw]
+    for i, row in enumerate(rows):
+        if all(label == -100 for label in row["labels"]):
+            raise ValueError(f"row {i} of `{what}` has no label (all are -100); drop it or give it one.")
+    gold = None if verbalizer is None or not rows else _gold(rows, verbalizer, tokenizer, what)
+    return Examples(rows, _inputs(raw, rows, tokenizer, text_column), columns, gold)
+
+
+def _without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
+    ids, labels = (torch.as_tensor(row[name]).tolist() for name in ("input_ids", "labels"))
+    mask = torch.as_tensor(row.get("attention_mask", [1] * len(ids))).tolist()
+    kept = [i for i, attended in enumerate(mask) if attended]
+    return {
+        "input_ids": [ids[i] for i in kept],
+        "attention_mask": [1] * len(kept),
+        "labels": [labels[i] for i in kept],
+    }
+
+
+def _gold(rows: list[dict[str, list[int]]], verbalizer: Verbalizer, tokenizer: Any, what: str) -> Tensor:
+    known = verbalizer.label_token_ids(tokenizer)
+    answers = [next(label for label in row["labels"] if label != -100) for row in rows]
+    if strange := sorted({answer for answer in answers if answer not in known}):
+        raise ValueError(
+            f"`{what}` has labels {tokenizer.convert_ids_to_tokens(strange)} that are none of the label words "
+            f"{list(verbalizer.label_words)}; encode it with the same verbalizer."
+        )
+    return torch.tensor([known.index(answer) for answer in answers])
+
+
+def _inputs(raw: list[dict[str, Any]], rows: list[dict[str, list[int]]], tokenizer: Any, column: str) -> list[str]:
+    """What the model reads besides the prompt: the text column, else the unlabelled tokens."""
+    if column in raw[0]:
+        return [str(row[column]) for row in raw]
+    unlabelled = [
+        [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100] for row in rows
+    ]
+    return tokenizer.batch_decode(unlabelled, skip_special_tokens=True) if rows else [""] * len(raw)

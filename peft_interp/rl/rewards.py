@@ -1,0 +1,125 @@
+"""Rewards of a prompt, as plain functions: how well it does the task, how readable it is, and how rewards are mixed.
+
+The task reward spans about +-200 and log-perplexity 3 to 11, so nothing is added up raw: every reward is z-scored over
+the prompts of the step on its own, and the z-scores are mixed. That is our choice; the paper (arXiv 2504.02144) does
+not say how it weighs the two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.perplexity import token_nll
+from peft_interp.rl.policy import in_eval_mode
+
+RIGHT_WEIGHT, WRONG_WEIGHT = 200.0, 180.0
+Z_SCORE_EPSILON = 1e-4
+
+
+def gap_reward(
+    log_probs: Tensor, gold: Tensor, right_weight: float = RIGHT_WEIGHT, wrong_weight: float = WRONG_WEIGHT
+) -> Tensor:
+    """RLPrompt's reward for classification (arXiv 2205.12548): the gap to the best wrong label, weighed by its sign.
+
+    gap = p(gold) - max of the others, times `right_weight` where the gap is positive, else times `wrong_weight`; mean
+    over the examples. Only the ratio of the weights matters in training, since the z-score cancels the scale.
+
+    Args:
+        log_probs: (prompts, examples, labels) log-probabilities over the label words.
+        gold: (examples,) index of the right label.
+        right_weight: > 0.
+        wrong_weight: > 0.
+
+    Returns:
+        (prompts,) in [-wrong_weight, right_weight], higher is better. A tie gives 0.
+    """
+    probs = log_probs.double().exp()
+    right = _at(probs, gold)
+    others = probs.scatter(-1, gold.expand(probs.shape[:-1]).unsqueeze(-1), -torch.inf)
+    gap = right - others.amax(-1)  # (prompts, examples)
+    return torch.where(gap > 0, gap * right_weight, gap * wrong_weight).mean(-1)
+
+
+def label_accuracies(log_probs: Tensor, gold: Tensor) -> Tensor:
+    """(prompts,) share of examples, 0 to 1, whose gold label scores strictly highest; a tie counts as wrong."""
+    right = _at(log_probs, gold)
+    others = log_probs.scatter(-1, gold.expand(log_probs.shape[:-1]).unsqueeze(-1), -torch.inf)
+    return (right > others.amax(-1)).double().mean(-1)
+
+
+def _at(scores: Tensor, gold: Tensor) -> Tensor:
+    return scores.gather(-1, gold.expand(scores.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+
+@torch.no_grad()
+def prompt_nlls(model: Any, prompts: Sequence[Sequence[int]], leading_ids: Sequence[int] = ()) -> list[float]:
+    """NLL of many prompts under a causal LM, each as `peft_interp.text_nll`.
+
+    Args:
+        model: a transformers causal LM.
+        prompts: token ids of each prompt; lengths may differ.
+        leading_ids: ids in front (BOS), which give context but are not scored.
+
+    Returns:
+        Nats per token over tokens 2..L, lower is more fluent; NaN for prompts of fewer than two tokens.
+    """
+    values = [float("nan")] * len(prompts)
+    for length in sorted({len(prompt) for prompt in prompts if len(prompt) >= 2}):
+        places = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
+        rows = torch.tensor([[*leading_ids, *prompts[i]] for i in places], device=model.device)
+        with in_eval_mode(model):
+            logits = model(input_ids=rows, use_cache=False).logits[:, len(leading_ids) :]
+        for i, row, ids in zip(places, logits, rows[:, len(leading_ids) :], strict=True):
+            values[i] = token_nll(row, ids).mean().item()
+    return values
+
+
+def repetition_penalty(ids: Sequence[int]) -> float:
+    """Sum over distinct tokens of (count - 1)^1.5, per token of the prompt (FLRT): from 0, lower is better."""
+    return sum((count - 1) ** 1.5 for count in Counter(ids).values()) / max(1, len(ids))
+
+
+def special_token_share(ids: Sequence[int], tokenizer: Any) -> float:
+    """Share of tokens, 0 to 1, that are special or hold no letter or digit (blanks, punctuation); lower is better."""
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    empty = [i in special or not any(c.isalnum() for c in tokenizer.decode([i])) for i in ids]
+    return sum(empty) / max(1, len(empty))
+
+
+def z_scores(values: Tensor) -> Tensor:
+    """(r - mean) / (std + 1e-4) with the population's std, over a step's prompts; all 0 where they are all equal.
+
+    Args:
+        values: (prompts,), NaN where a reward does not apply.
+
+    Returns:
+        (prompts,); 0, the mean, where a reward does not apply.
+    """
+    known = ~values.isnan()
+    if known.sum() < 2 or (values[known] == values[known][0]).all():
+        return torch.zeros_like(values)
+    mean, std = values[known].mean(), values[known].std(correction=0)
+    return torch.where(known, (values - mean) / (std + Z_SCORE_EPSILON), torch.zeros_like(values))
+
+
+def mixed_rewards(values: Tensor, weights: Sequence[float]) -> Tensor:
+    """Weighted sum of separate z-scores, `(1 - w) z_task - w z_nll` for example.
+
+    Args:
+        values: (prompts, rewards), NaN where a reward does not apply.
+        weights: one for each reward; negative where lower is better.
+
+    Returns:
+        (prompts,).
+    """
+    return sum((w * z_scores(values[:, i]) for i, w in enumerate(weights)), torch.zeros_like(values[:, 0]))
+
+
+def shaped(rewards: Tensor, scale: float = 5.0) -> Tensor:
+    """RLPrompt's shaping, linear from [0, 1] to [0, scale]; what lies outside is not cut."""
+    return rewards * scale

@@ -1,0 +1,214 @@
+"""`PromptScorer`: all rewards and measures of some prompts on some examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from peft_interp.rl.archive import Scores
+from peft_interp.rl.candidates import Candidate
+from peft_interp.rl.config import RLPromptConfig
+from peft_interp.rl.custom_rewards import RewardFunction, call_reward_function, function_names
+from peft_interp.rl.examples import Examples
+from peft_interp.rl.rewards import gap_reward, label_accuracies, prompt_nlls, repetition_penalty, special_token_share
+from peft_interp.rl.scorer import TaskScorer
+
+
+@dataclass(frozen=True)
+class Task:
+    """The model that prompts are for, and how they stand in its inputs.
+
+    Attributes:
+        model: plain base model.
+        tokenizer: its tokenizer.
+        position: "start" or "end".
+        leading_ids: ids that stay in front of a prompt at the start (BOS).
+        label_token_ids: the label words' tokens; None without label words.
+    """
+
+    model: Any
+    tokenizer: Any
+    position: str
+    leading_ids: tuple[int, ...]
+    label_token_ids: list[int] | None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The causal LM that says how likely a prompt is, with its tokenizer (None: the task model's) and BOS."""
+
+    model: Any
+    tokenizer: Any | None = None
+    leading_ids: tuple[int, ...] = ()
+
+
+class PromptScorer:
+    """Measures prompts. Which of the measures are rewards, and how much they weigh, is in `weights`.
+
+    Args:
+        task: the model that prompts are for.
+        config: weights and kinds of rewards.
+        functions: the user's reward functions.
+        judge: None where no causal LM is at hand; then there is no `nll`.
+        scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`; None to leave out.
+
+    Raises:
+        ValueError: a weight without what it weighs, or no reward at all.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: RLPromptConfig,
+        functions: Sequence[RewardFunction] = (),
+        judge: Judge | None = None,
+        scrutability: Callable[..., Any] | None = None,
+    ) -> None:
+        self.task, self.config, self.judge, self.scrutability = task, config, judge, scrutability
+        self.functions = dict(zip(function_names(functions), functions, strict=True))
+        self.task_reward = _task_reward(config, task.label_token_ids is not None, bool(functions))
+        _check_parts(config, judge, scrutability, len(functions))
+        self.raw_weights = self._raw_weights()
+        self.weights = self._weights()
+        self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
+
+    def _raw_weights(self) -> dict[str, float]:
+        """Weights of what counts as the task: its reward and the reward functions."""
+        given = self.config.reward_weights or [1.0] * len(self.functions)
+        own = {} if self.task_reward == "none" else {self.task_reward: 1.0}
+        return own | dict(zip(self.functions, given, strict=True))
+
+    def _weights(self) -> dict[str, float]:
+        config = self.config
+        readable = {
+            "nll": -config.perplexity_reward_weight,
+            "repetition": -config.repetition_penalty_weight,
+            "special_tokens": -config.special_token_penalty_weight,
+            "scrutability": config.scrutability_reward_weight,
+        }
+        task = {name: weight * config.task_weight for name, weight in self.raw_weights.items()}
+        return task | {name: weight for name, weight in readable.items() if weight}
+
+    def reward(self, scores: Scores) -> float:
+        """The task's reward in its own units: of several rewards, their weighted sum."""
+        return sum(w * (scores[name] or 0.0) for name, w in self.raw_weights.items())
+
+    def measure(self, candidates: Sequence[Candidate], examples: Examples, state: Any = None) -> list[Scores]:
+        """Every measure of every prompt.
+
+        Args:
+            candidates: the prompts.
+            examples: what the task's rewards are measured on.
+            state: Trainer's state, for reward functions.
+
+        Returns:
+            For each prompt, scores by name: the rewards in `weights`; `loss` (nats, over the label words where there
+            are any) and `accuracy` (0 to 1) where the data has labels; `nll` (nats per token), `repetition` and
+            `special_tokens`, whether they are rewards or not. None where a reward does not apply.
+
+        Raises:
+            ValueError: a reward that is not a number, naming it and the prompt.
+        """
+        if not candidates:
+            return []
+        columns: dict[str, Sequence[float | None]] = {}
+        if examples.rows:
+            columns |= self._task_measures(candidates, examples)
+        for name, function in self.functions.items():
+            columns[name] = call_reward_function(function, name, candidates, examples, state)
+        columns |= self._text_measures(candidates)
+        for name, values in columns.items():
+            for candidate, value in zip(candidates, values, strict=True):
+                if value is not None and not math.isfinite(value):
+                    raise ValueError(
+                        f"the score {name!r} of the prompt {candidate.text!r} is {value}. Usual causes: a model whose "
+                        "weights or logits are not finite, fp16 overflow (use bf16), or inputs without any token."
+                    )
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def forget(self, examples: Examples) -> None:
+        """Drop what is kept about these examples (their key/value cache)."""
+        self._task_scorers.pop(id(examples), None)
+
+    def _task_scorer(self, examples: Examples) -> TaskScorer:
+        """Kept while the same examples come again; holding them keeps their `id` from being given away."""
+        if id(examples) not in self._task_scorers:
+            scorer = TaskScorer(
+                self.task.model,
+                examples.rows,
+                label_token_ids=self.task.label_token_ids,
+                position=self.task.position,
+                leading_ids=self.task.leading_ids,
+            )
+            self._task_scorers[id(examples)] = (examples, scorer)
+        return self._task_scorers[id(examples)][1]
+
+    @torch.no_grad()
+    def _task_measures(self, candidates: Sequence[Candidate], examples: Examples) -> dict[str, list[float]]:
+        prompts, scorer = [list(candidate.ids) for candidate in candidates], self._task_scorer(examples)
+        if examples.gold is None:
+            losses = scorer.losses(prompts).double().mean(-1)  # (prompts,)
+            return {"loss": losses.tolist()} | self._as_reward({"negative_loss": (-losses).tolist()})
+        log_probs = scorer.label_log_probs(prompts)  # (prompts, examples, labels)
+        gold = examples.gold.to(log_probs.device)
+        places = gold.expand(log_probs.shape[:-1]).unsqueeze(-1)
+        loss = -log_probs.double().gather(-1, places).squeeze(-1).mean(-1)
+        gaps = gap_reward(log_probs, gold, self.config.right_weight, self.config.wrong_weight)
+        rewards = {"gap": gaps.tolist(), "negative_loss": (-loss).tolist()}
+        known = {"loss": loss.tolist(), "accuracy": label_accuracies(log_probs, gold).tolist()}
+        return known | self._as_reward(rewards)
+
+    def _as_reward(self, rewards: dict[str, list[float]]) -> dict[str, list[float]]:
+        return {name: values for name, values in rewards.items() if name == self.task_reward}
+
+    def _text_measures(self, candidates: Sequence[Candidate]) -> dict[str, list[float | None]]:
+        tokenizer, judge = self.task.tokenizer, self.judge
+        measures: dict[str, list[float | None]] = {
+            "repetition": [repetition_penalty(candidate.ids) for candidate in candidates],
+            "special_tokens": [special_token_share(candidate.ids, tokenizer) for candidate in candidates],
+        }
+        if judge is not None:
+            ids: list[Any] = [candidate.ids for candidate in candidates]
+            if judge.tokenizer is not None:
+                ids = [judge.tokenizer.encode(c.text, add_special_tokens=False) for c in candidates]
+            nlls = prompt_nlls(judge.model, ids, judge.leading_ids)
+            measures["nll"] = [
+                None if len(i) < 2 else nll for i, nll in zip(ids, nlls, strict=True)
+            ]  # one token has nothing to be predicted from
+        if self.scrutability is not None and judge is not None:
+            model, known = judge.model, judge.tokenizer or tokenizer
+            found = [self.scrutability(candidate.text, model, known) for candidate in candidates]
+            measures["scrutability"] = [float(getattr(value, "score", value)) for value in found]
+        return measures
+
+
+def _task_reward(config: RLPromptConfig, has_label_words: bool, has_functions: bool) -> str:
+    if config.task_reward == "gap" and not has_label_words:
+        raise ValueError("`task_reward='gap'` needs label words; pass `verbalizer=`, or use 'negative_loss'.")
+    if config.task_reward != "auto":
+        return config.task_reward
+    return "gap" if has_label_words else "none" if has_functions else "negative_loss"
+
+
+def _check_parts(config: RLPromptConfig, judge: Judge | None, scrutability: Any, functions: int) -> None:
+    weights = config.reward_weights
+    if weights is not None and (len(weights) != functions or not all(math.isfinite(weight) for weight in weights)):
+        raise ValueError(
+            f"`reward_weights={weights}` must be {functions} finite numbers, one for each reward function."
+        )
+    if config.task_reward == "none" and not functions and config.task_weight > 0:
+        raise ValueError("`task_reward='none'` without `reward_funcs` leaves nothing to be rewarded; pass functions.")
+    if config.perplexity_reward_weight and judge is None:
+        raise ValueError(
+            f"`perplexity_reward_weight={config.perplexity_reward_weight}` needs a causal language model, which the "
+            "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
+        )
+    if config.scrutability_reward_weight and (scrutability is None or judge is None):
+        raise ValueError(
+            f"`scrutability_reward_weight={config.scrutability_reward_weight}` needs `scrutability=f(text, model, "
+            "tokenizer)`, and a causal language model (the task model or `judge_model`) to call it with."
+        )

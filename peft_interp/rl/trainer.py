@@ -1,0 +1,297 @@
+"""`RLPromptTrainer`: prompt search by soft Q-learning (RLPrompt, arXiv 2205.12548) as a real `transformers.Trainer`.
+
+Trainer's model is the adapter, as in any script: it is saved, logged and loaded, and always holds the best prompt found
+so far. What the optimizer moves is the policy, which is wrapped for DDP in the adapter's stead.
+
+What differs from the published method: the first step's first prompt is the adapter's own; an evaluation also tries the
+best sampled prompts, not only the greedy one; sampled prompts are drawn from the adapter's allowed tokens; a tie of
+label words counts as wrong; several rewards are mixed as separate z-scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from peft_interp.rl.checkpointing import load_search, put_archive_aside, save_search
+from peft_interp.rl.config import RLPromptConfig
+from peft_interp.rl.custom_rewards import RewardFunction
+from peft_interp.rl.examples import Examples, read_examples
+from peft_interp.rl.scoring import Judge
+from peft_interp.rl.search import Rollout
+from peft_interp.rl.setup import check_model, make_search
+from peft_interp.rl.soft_q import soft_q_loss
+from peft_interp.verbalizer import Verbalizer
+
+
+class RLPromptTrainer(Trainer):
+    """Searches the prompt of an InterpPrompt adapter with rewards instead of gradients of the model.
+
+    Every log entry has `reward` and `reward_std` (the task's reward in its own units, over the step's prompts), mean
+    and std of every measure as `rewards/<name>/mean` and `/std`, `entropy` (nats), `q_mean` and `q_max`, the shares
+    `unique_prompts`, `cache_hit` (looked up), `survived` (came back from text as sampled) and `fits` (the adapter can
+    hold it), and `best_reward` and `best_prompt`.
+
+    An evaluation during training scores the greedy prompt and the best sampled ones on `eval_dataset`, and moves the
+    adapter to the best prompt of all evaluations. It logs `eval_score` (what prompts are chosen by, and
+    `metric_for_best_model`), `eval_reward`, `eval_greedy_reward`, `eval_prompt`, and every measure (`eval_accuracy`,
+    `eval_loss`, `eval_nll`, ...) of the adapter's prompt. Outside training, and for other data, only the adapter's
+    prompt is scored. Until the first evaluation, the best training score decides.
+
+    Args:
+        model: what `get_peft_model` returned for an `InterpPromptConfig`.
+        args: settings.
+        train_dataset: rows with `input_ids` and `labels`; or text and label, with a verbalizer; or any columns, with
+            reward functions.
+        eval_dataset: held-out rows of the same form.
+        processing_class: the task model's tokenizer.
+        verbalizer: template and label words of a classification task. Rows that are encoded already must be encoded
+            with it.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.rl.custom_rewards`.
+        policy_model: the policy's causal LM, by default the task model.
+        policy_tokenizer: its tokenizer, by default the same.
+        judge_model: the causal LM that measures the prompt's NLL, by default the task model.
+        judge_tokenizer: its tokenizer, by default the same.
+        scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`.
+        text_column: the text, where the verbalizer fills rows in.
+        label_column: the label, 0, 1, ..., for the same.
+        max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
+        trainer_options: Trainer's other arguments (callbacks, compute_metrics, ...).
+
+    Raises:
+        ValueError: a model, data or settings that cannot work together.
+    """
+
+    loss_is_scaled_for_ga = False  # `compute_loss` returns a mean over the batch's prompts
+
+    def __init__(
+        self,
+        model: Any,
+        args: RLPromptConfig,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        verbalizer: Verbalizer | None = None,
+        reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
+        policy_model: Any = None,
+        policy_tokenizer: Any = None,
+        judge_model: Any = None,
+        judge_tokenizer: Any = None,
+        scrutability: Callable[..., Any] | None = None,
+        text_column: str = "sentence",
+        label_column: str = "label",
+        max_length: int | None = None,
+        **trainer_options: Any,
+    ) -> None:
+        check_model(model, args, processing_class, eval_dataset, verbalizer)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **trainer_options,
+        )
+        self.verbalizer = verbalizer
+        self._reading = (text_column, label_column, max_length)
+        functions = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or ())
+        self.search = make_search(
+            model,
+            args,
+            self.accelerator,
+            train=self._examples(train_dataset, "train_dataset"),
+            tokenizer=processing_class,
+            verbalizer=verbalizer,
+            functions=functions,
+            policy=(policy_model, policy_tokenizer),
+            judge=None if judge_model is None else Judge(judge_model, judge_tokenizer),
+            scrutability=scrutability,
+        )
+        self.policy = self.search.policy.to(args.device)
+        self._dev = None if eval_dataset is None else self._examples(eval_dataset, "eval_dataset")
+        self._pending: list[Rollout] = []  # what is left of the step's prompts for its accumulated batches
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._begun = False
+
+    def _examples(self, dataset: Any, what: str) -> Examples:
+        if dataset is None:
+            raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
+        return read_examples(dataset, self.processing_class, self.verbalizer, *self._reading, what)
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Soft Q-learning loss of this process's share of the step's prompts."""
+        if "batch" not in inputs:  # rows for the adapter, from the stock evaluation that `compute_metrics` needs
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        rollout = self._next_rollout()
+        args: Any = self.args
+        q, target_q = model(rollout.actions)
+        baseline = math.log(self.policy.action_count) if args.value_baseline == "uniform" else 0.0
+        loss = soft_q_loss(args.loss, q, target_q, rollout.actions, rollout.rewards, baseline=baseline)
+        self._note_q(q.detach())
+        return (loss, {"q": q}) if return_outputs else loss
+
+    def _next_rollout(self) -> Rollout:
+        """The next batch's prompts; at the beginning of an optimizer step all of the step's are sampled and scored."""
+        if not self._pending:
+            self.search.trainer_state = self.state
+            start = self._begin() if self.state.global_step == 0 else None
+            args: Any = self.args
+            self.policy.update_target(args.target_update_rate)
+            batches, processes = self.current_gradient_accumulation_steps, self.search.processes
+            size = args.prompts_per_step
+            known = len(self.search.archive)
+            whole = self.search.rollout(self.state.global_step, batches * processes.count * size, start)
+            first = [(batch * processes.count + processes.index) * size for batch in range(batches)]
+            self._pending = [Rollout(whole.actions[i : i + size], whole.rewards[i : i + size], {}) for i in first]
+            for name, value in whole.metrics.items():
+                self._metrics[name].append(value)
+            held_out = self.search.best is not None and self.search.best.split == "dev"
+            if not held_out and self.search.offer(self.search.archive.records[known:]):
+                self._adopt_best()
+        return self._pending.pop(0)
+
+    def _begin(self) -> list[int]:
+        """The first step of a run that is not resumed: the adapter's prompt is where it starts."""
+        model: Any = self.model
+        if not self._begun:
+            self._begun = True
+            if self.search.archive_path is not None:
+                put_archive_aside(self.search.archive_path)
+        ids: list[int] = model.prompt_token_ids()
+        return ids
+
+    def _adopt_best(self) -> None:
+        """Move the adapter to the best prompt, and record it there."""
+        best, model = self.search.best, cast(Any, self.model)
+        if best is not None:
+            model.use_prompt(best.ids)
+            model.prompt_encoder[model.active_adapter].best_score.fill_(math.nan)  # of another split or another run
+            model.keep_best_prompt(best.score)
+
+    @torch.no_grad()
+    def _note_q(self, q: torch.Tensor) -> None:
+        """Entropy of the policy and size of its Q-values, over all processes."""
+        log_probs = q.log_softmax(-1)
+        entropy = -(log_probs.exp() * log_probs.masked_fill(log_probs.isinf(), 0.0)).sum(-1)
+        allowed = q.masked_select(q.isfinite())
+        local = torch.stack((entropy.mean(), allowed.mean(), allowed.max())).unsqueeze(0)
+        shared = self.accelerator.gather(local)  # (processes, 3)
+        self._metrics["entropy"].append(shared[:, 0].mean().item())
+        self._metrics["q_mean"].append(shared[:, 1].mean().item())
+        self._metrics["q_max"].append(shared[:, 2].max().item())
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """As Trainer's, with the means of what was noted since the last log of a training step."""
+        if "loss" in logs:
+            for name, values in self._metrics.items():
+                logs[name] = max(values) if name.endswith("_max") else sum(values) / len(values)
+            self._metrics.clear()
+            if self.search.best is not None:
+                logs |= {"best_reward": self.search.best.reward, "best_prompt": self.search.best.text}
+            self.search.write_archive()
+        super().log(logs, start_time)
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Scores instead of predictions; `compute_metrics`, if there is one, gets those of the adapter's prompt."""
+        dataset: Any = dataloader.dataset
+        own = dataset is self.eval_dataset and self._dev is not None
+        examples = self._dev if own else self._examples(dataset, "eval_dataset")
+        assert examples is not None
+        chooses = own and self.is_in_train and self.search.reference  # not before the first step (`eval_on_start`)
+        found = self._select(examples) if chooses else {}
+        found |= self._measured(examples)
+        metrics: dict[str, Any] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        if self.compute_metrics is not None:
+            loader = super().get_eval_dataloader(dataset)
+            stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+            metrics = {**(stock.metrics or {}), **metrics}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))  # type: ignore[arg-type]
+
+    def _select(self, dev: Examples) -> dict[str, Any]:
+        """Score the greedy prompt and the most promising ones on the held-out data, and adopt the best of all."""
+        args: Any = self.args
+        greedy, step = self.search.greedy(), self.state.global_step
+        first = [record.ids for record in self.search.archive.records[:1]]  # the prompt that the search started from
+        own = cast(Any, self.model).prompt_token_ids()
+        others = [self.search.candidate(ids) for ids in (own, *first)]
+        candidates = [*others[:1], greedy, *others[1:], *self.search.promising(args.eval_candidates)]
+        records = self.search.score(candidates, dev, step, split="dev")
+        if self.search.offer(records):
+            self._adopt_best()
+        self.search.write_archive()
+        return {"greedy_reward": self.search.scorer.reward(records[1].scores), "greedy_prompt": greedy.text}
+
+    def _measured(self, examples: Examples) -> dict[str, Any]:
+        """The adapter's prompt on any labelled data."""
+        candidate = self.search.candidate(cast(Any, self.model).prompt_token_ids())
+        known = self.search.archive.find(candidate.ids, "dev") if examples is self._dev else None
+        scores = known.scores if known else self.search.scorer.measure([candidate], examples, self.state)[0]
+        if examples is not self._dev:
+            self.search.scorer.forget(examples)
+        totals = {"score": self.search.total(scores), "reward": self.search.scorer.reward(scores)}
+        return {**totals, **{k: v for k, v in scores.items() if v is not None}, "prompt": candidate.text}
+
+    # -- what Trainer is told ---------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One number per batch: the examples are chosen with the prompts, the same on every process.
+
+        An epoch is one pass over the examples, a single step where every step uses all of them.
+        """
+        args: Any = self.args
+        total = len(self.search.train)
+        steps = -(-total // min(total, args.examples_per_step or total))
+        numbers: Any = [{"batch": i} for i in range(steps * args.gradient_accumulation_steps)]
+        return DataLoader(numbers, batch_size=1)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The data set as it is; `evaluation_loop` reads it."""
+        if eval_dataset is None and self.eval_dataset is None:
+            raise ValueError("evaluation needs an `eval_dataset`.")
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(dataset, collate_fn=list)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Trainer's optimizer for the policy's head."""
+        return super().create_optimizer(self.policy)
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        """In training the policy takes the adapter's place, in DDP where there are several processes."""
+        if not training:
+            return super()._wrap_model(model, training, dataloader)
+        return self.accelerator.prepare_model(self.policy)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            save_search(self.search, dict(self._metrics), output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._metrics = defaultdict(list, load_search(self.search, checkpoint))
+            self._pending, self._begun = [], True

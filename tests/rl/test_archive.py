@@ -1,0 +1,69 @@
+"""The archive: lookups, the file, and the trade-off read from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peft_interp.rl.archive import Archive, ScoredPrompt, front
+
+
+def scored(ids: tuple[int, ...], split: str = "dev", **scores: float | None) -> ScoredPrompt:
+    return ScoredPrompt(ids, " ".join(map(str, ids)), 3, dict(scores), split=split)
+
+
+def test_a_prompt_is_found_by_its_ids_on_the_same_examples() -> None:
+    archive = Archive()
+    first = ScoredPrompt((1, 2), "a b", 0, {"gap": 1.0}, rows=(0, 4))
+    archive.add(first)
+    assert archive.find([1, 2], rows=(0, 4)) is first
+    assert archive.find([1, 2]) is None
+    assert archive.find([1, 2], "dev", (0, 4)) is None
+    assert archive.find([2, 1], rows=(0, 4)) is None
+
+
+def test_what_is_written_comes_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "archive.jsonl"
+    archive = Archive()
+    archive.add(ScoredPrompt((1, 2), "ä\n", 0, {"gap": 0.1 + 0.2, "style": None}, fits=False, rows=(3,)))
+    archive.write(path)
+    archive.add(scored((5,), gap=1 / 3))
+    archive.write(path)
+    archive.write(path)
+    back = Archive.read(path)
+    assert back.records == archive.records
+    assert back.find([1, 2], rows=(3,)) == archive.records[0]
+    back.write(path)
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "archive.jsonl"
+    archive = Archive([])
+    archive.add(scored((1,), gap=1.0))
+    archive.add(scored((2,), gap=2.0))
+    archive.write(path)
+    whole = path.read_text()
+    path.write_text(whole[:-9])
+    assert [record.ids for record in Archive.read(path).records] == [(1,)]
+    path.write_text(whole[9:])
+    with pytest.raises(ValueError, match=r"line 1 of .* is damaged"):
+        Archive.read(path)
+
+
+def test_the_front_holds_what_nothing_beats_in_everything() -> None:
+    records = [
+        scored((1,), accuracy=0.9, nll=8.0),
+        scored((2,), accuracy=0.8, nll=4.0),
+        scored((3,), accuracy=0.7, nll=5.0),  # beaten by 2
+        scored((4,), accuracy=0.6, nll=2.0),
+        scored((5,), accuracy=0.9, nll=9.0),  # beaten by 1
+        scored((6,), accuracy=0.9, nll=8.0),  # the same as 1
+        scored((7,), accuracy=1.0, nll=None),  # not comparable
+        scored((8,), split="train", accuracy=1.0, nll=1.0),
+    ]
+    assert [r.ids for r in front(records, higher=("accuracy",), lower=("nll",))] == [(1,), (2,), (4,)]
+    assert [r.ids for r in front(records, ("accuracy",), ("nll",), split="train")] == [(8,)]
+    with pytest.raises(ValueError, match="name at least one score"):
+        front(records)

@@ -1,0 +1,130 @@
+"""Reward functions in TRL's calling convention; what they do wrong is named, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_interp.rl.archive import Archive
+
+Build = Callable[..., Any]
+ROWS = [{"question": f"w{i}", "answer": i} for i in (7, 8, 9)]
+
+
+@pytest.fixture
+def rewarded(searcher: Build) -> Build:
+    """`rewarded(*functions, **arguments)`: a search by reward functions alone, on rows without labels."""
+
+    def build(*functions: Any, **arguments: Any) -> Any:
+        parts = {"reward_funcs": list(functions), "train_dataset": ROWS, "eval_dataset": None, "verbalizer": None}
+        return searcher(options={**parts, "text_column": "question"}, **arguments)
+
+    return build
+
+
+def high_words(completions: list[str], **kwargs: Any) -> list[float]:
+    """Sum of the words' numbers."""
+    return [float(sum(int(word[1:]) for word in text.split())) for text in completions]
+
+
+def test_a_search_climbs_a_function_of_the_text(rewarded: Build) -> None:
+    trainer = rewarded(high_words, max_steps=60, prompts_per_step=12)
+    trainer.train()
+    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
+    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 15
+    best = max(record.scores["high_words"] for record in trainer.search.archive.records)
+    assert trainer.model.best_prompt()[1] == best > 150
+
+
+def test_functions_are_called_as_trl_calls_them(rewarded: Build) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def remember(
+        prompts: Any, completions: Any, completion_ids: Any, answer: Any, trainer_state: Any, **rest: Any
+    ) -> Any:
+        calls.append({"prompts": prompts, "completions": completions, "answer": answer, "ids": completion_ids, **rest})
+        assert trainer_state.global_step == len(calls) - 1
+        return high_words(completions)
+
+    rewarded(remember, max_steps=2).train()
+    first = calls[0]
+    count = len(first["completions"])
+    assert count == 6
+    assert first["prompts"] == [["w7", "w8", "w9"]] * count
+    assert first["answer"] == [[7, 8, 9]] * count
+    assert first["question"] == [["w7", "w8", "w9"]] * count
+    assert [[f"w{i}" for i in ids] for ids in first["ids"]] == [text.split() for text in first["completions"]]
+
+
+def test_weights_and_names(rewarded: Build) -> None:
+    def low(completions: list[str], **kwargs: Any) -> list[float]:
+        return [-value for value in high_words(completions)]
+
+    trainer = rewarded(high_words, low, reward_weights=[2.0, 1.0], max_steps=1)
+    trainer.train()
+    (entry,) = [entry for entry in trainer.state.log_history if "reward" in entry]
+    assert entry["rewards/low/mean"] == -entry["rewards/high_words/mean"]
+    assert entry["reward"] == pytest.approx(entry["rewards/high_words/mean"])
+    best = max(trainer.search.archive.records, key=lambda record: record.scores["high_words"])
+    assert trainer.model.prompt_token_ids() == list(best.ids), "2 z - 1 z goes by the heavier one"
+
+
+def test_none_is_ignored_for_that_prompt(rewarded: Build) -> None:
+    def only_even(completions: list[str], **kwargs: Any) -> list[float | None]:
+        return [value if value % 2 == 0 else None for value in high_words(completions)]
+
+    trainer = rewarded(high_words, only_even, max_steps=3)
+    trainer.train()
+    scores = [record.scores for record in trainer.search.archive.records]
+    assert any(score["only_even"] is None for score in scores)
+    assert all(score["only_even"] in (None, score["high_words"]) for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            lambda n: [float("nan")] * n,
+            r"'broken' returned nan for the prompt 'w.*' *; return a finite number, or None",
+        ),
+        (lambda n: [1.0] * (n - 1), r"'broken' returned 5 numbers for 6 completions"),
+    ],
+)
+def test_returning_no_number_is_named(returned: Any, message: str, rewarded: Build) -> None:
+    def broken(completions: list[str], **kwargs: Any) -> list[float]:
+        result: list[float] = returned(len(completions))
+        return result
+
+    with pytest.raises(ValueError, match=message):
+        rewarded(broken).train()
+
+
+def test_an_exception_names_the_prompts_and_the_archive_is_saved_first(rewarded: Build, tmp_path: Path) -> None:
+    def fails_later(completions: list[str], trainer_state: Any, **kwargs: Any) -> list[float]:
+        if trainer_state.global_step == 2:
+            raise TimeoutError("the service is gone")
+        return high_words(completions)
+
+    trainer = rewarded(fails_later, logging_steps=100)
+    with pytest.raises(TimeoutError, match="the service is gone") as raised:
+        trainer.train()
+    (note,) = raised.value.__notes__
+    assert "'fails_later' for the prompts ['w" in note
+    saved = Archive.read(tmp_path / "run" / "archive.jsonl").records
+    assert {record.step for record in saved} == {0, 1}
+    assert saved == trainer.search.archive.records
+
+
+def test_a_function_beside_the_task(searcher: Build) -> None:
+    trainer = searcher(options={"reward_funcs": high_words}, max_steps=2)
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["reward"] == pytest.approx(entry["rewards/gap/mean"] + entry["rewards/high_words/mean"])
+
+
+def test_what_cannot_be_called_is_refused(rewarded: Build) -> None:
+    with pytest.raises(ValueError, match=r"reward function 'accuracy' cannot be called"):
+        rewarded("accuracy")
