@@ -26,10 +26,8 @@ from peft import get_peft_model
 from run_classification import DataArguments, ModelArguments, load_data, make_verbalizer, prepare
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, set_seed
 
-from peft_interp import InterpPromptConfig, Verbalizer
-from peft_interp.rl.archive import front
-from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.trainer import RLPromptTrainer
+from peft_interp import InterpPromptConfig, RLPromptConfig, RLPromptTrainer, Verbalizer
+from peft_interp.scoring.archive import front
 
 _HELP = {f.name: f.metadata["help"] for f in fields(InterpPromptConfig) if "help" in f.metadata}
 

@@ -6,11 +6,31 @@ Importing this package makes PEFT know `InterpPromptConfig`; everything else is 
 from peft_interp.callbacks import PromptCallback
 from peft_interp.config import InterpPromptConfig
 from peft_interp.loading import continue_training
+from peft_interp.metrics.faithfulness import measure_faithfulness
+from peft_interp.metrics.reading import read_prompt
+from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.perplexity import text_nll
 from peft_interp.registration import register
+from peft_interp.report import PromptReport, report_prompt
+from peft_interp.rl.config import RLPromptConfig
+from peft_interp.rl.trainer import RLPromptTrainer
 from peft_interp.verbalizer import Verbalizer
 
 __version__ = "0.1.0"
-__all__ = ["InterpPromptConfig", "PromptCallback", "Verbalizer", "continue_training", "register", "text_nll"]
+__all__ = [
+    "InterpPromptConfig",
+    "PromptCallback",
+    "PromptReport",
+    "RLPromptConfig",
+    "RLPromptTrainer",
+    "Verbalizer",
+    "continue_training",
+    "measure_faithfulness",
+    "measure_scrutability",
+    "read_prompt",
+    "register",
+    "report_prompt",
+    "text_nll",
+]
 
 register()

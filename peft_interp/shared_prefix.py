@@ -38,16 +38,20 @@ class SharedStep:
 
 
 class _HeadTap:
-    """Forward pre-hook: sees, and may cut down, what enters the language-model head."""
+    """Forward pre-hook: sees, and may cut down, what enters the language-model head.
+
+    `states` is what came, (batch, length, dim); `hidden` what went in, (1, kept, dim) where it was cut down.
+    """
 
     def __init__(self, keep: Tensor | None) -> None:
         self.keep = keep
+        self.states: Tensor | None = None
         self.hidden: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = args[0]  # (batch, length, dim)
+        self.states = hidden = args[0]
         if self.keep is not None:
-            hidden = hidden[self.keep.to(hidden.device)].unsqueeze(0)  # (1, kept, dim)
+            hidden = hidden[self.keep.to(hidden.device)].unsqueeze(0)
         self.hidden = hidden
         return (hidden, *args[1:])
 

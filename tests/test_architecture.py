@@ -15,14 +15,15 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
 
 # A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
 LAYERS = (
-    ("layout", "perplexity", "projection", "verbalizer", "vocabulary"),
+    ("evaluating", "layout", "perplexity", "projection", "verbalizer", "vocabulary"),
     ("config", "embedded", "shared_prefix"),
     ("initialization", "prompt_last"),
     ("token_table",),
     ("embedding",),
     ("fluency", "model_inputs"),
     ("generation", "metrics"),
-    ("report", "rl", "tracking"),
+    ("report", "scoring", "tracking"),
+    ("rl",),
     ("callbacks", "hub"),
     ("cli", "prompt_model"),
     ("__main__", "causal_lm", "task_models"),
@@ -30,7 +31,21 @@ LAYERS = (
     ("loading",),
     ("__init__",),
 )
-PUBLIC = {"InterpPromptConfig", "PromptCallback", "Verbalizer", "continue_training", "register", "text_nll"}
+PUBLIC = {
+    "InterpPromptConfig",
+    "PromptCallback",
+    "PromptReport",
+    "RLPromptConfig",
+    "RLPromptTrainer",
+    "Verbalizer",
+    "continue_training",
+    "measure_faithfulness",
+    "measure_scrutability",
+    "read_prompt",
+    "register",
+    "report_prompt",
+    "text_nll",
+}
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -29,7 +29,9 @@ def scoring_memory(setting: Setting, sizes: Sequence[tuple[int, int]]) -> list[d
     else:
         context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":
-            context.set_forkserver_preload(["peft_interp.rl.scorer"])  # import the libraries once, not in every process
+            context.set_forkserver_preload(
+                ["peft_interp.scoring.task_scorer"]
+            )  # import the libraries once, not in every process
         with context.Pool(processes=1, maxtasksperchild=1) as pool:
             peaks = pool.starmap(peak_here, arguments, chunksize=1)
     return [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from peft_interp.rl.scorer import TaskScorer
+from peft_interp.scoring.task_scorer import TaskScorer
 
 POSITIONS = ("end", "start")
 LABEL_WORDS = (10, 20)

@@ -11,9 +11,10 @@ from scoring_setting import POSITIONS, Setting, gold_labels, language_model, ran
 from timing import compare, interleave, now
 from torch import Tensor
 
+from peft_interp.metrics.likelihood import token_nlls
 from peft_interp.rl.policy import Choice, PromptPolicy
-from peft_interp.rl.rewards import gap_reward, mixed_rewards, prompt_nlls, shaped
 from peft_interp.rl.soft_q import soft_q_loss
+from peft_interp.scoring.rewards import gap_reward, mixed_rewards, shaped
 
 Score = Callable[[Tensor], Tensor]
 
@@ -98,7 +99,7 @@ def _step(setting: Setting, model: Any, name: str, score: Score) -> Callable[[],
         log_probs = score(prompts)
         scored = now(setting.device)
         if name == "ours":
-            prompt_nlls(model, prompts.tolist())
+            token_nlls(model, prompts.tolist())
         gaps = gap_reward(log_probs, gold).double()
         rewards = shaped(mixed_rewards(gaps.unsqueeze(1), [1.0]), 5.0).float()
         q, target_q = policy(prompts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub.errors import HTTPError
@@ -28,13 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     _be_quiet()
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _say  # type: ignore[assignment]
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with _notes():
             _COMMANDS[arguments.command](arguments)
-    except BrokenPipeError:  # the reader of our output has closed it
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except BrokenPipeError:  # the reader of our output has closed it; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError, FloatingPointError, HTTPError) as error:
         if arguments.debug:
             raise
@@ -52,8 +50,17 @@ def print_error(error: Exception | str) -> None:
     sys.stderr.write(f"peft-interp: error: {words}\n")
 
 
-def _say(message: Warning | str, *_: Any, **__: Any) -> None:
-    sys.stderr.write(f"peft-interp: note: {' '.join(str(message).split())}\n")
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Warnings that are meant for the user stand, a line each, on standard error when the command is done."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            yield
+        finally:
+            for note in caught:
+                sys.stderr.write(f"peft-interp: note: {' '.join(str(note.message).split())}\n")
 
 
 def _be_quiet() -> None:

@@ -129,7 +129,7 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def evaluating(model: Any, adapter_name: str | None = None) -> Iterator[None]:
+def adapter_in_eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
     """Evaluation mode, with the named adapter active; everything is as before afterwards."""
     modes = {module: module.training for module in model.modules()}
     gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}

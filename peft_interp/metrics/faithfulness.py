@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from peft_interp.metrics.answers import evaluating
+from peft_interp.metrics.answers import adapter_in_eval_mode
 from peft_interp.metrics.leave_one_out import measure_token_effects
 from peft_interp.metrics.progress import progress_bar
 from peft_interp.metrics.reading import read_prompt
@@ -68,7 +68,7 @@ def measure_faithfulness(
     """
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
-    with torch.no_grad(), evaluating(model, adapter_name):
+    with torch.no_grad(), adapter_in_eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         bench = make_bench(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         effect_rows = max(1, effect_rows) if token_effects else 0

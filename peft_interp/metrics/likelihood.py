@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+
+from peft_interp.evaluating import evaluating
 
 DEFAULT_WINDOW = 1024
 
@@ -42,18 +43,6 @@ def window(model: Any) -> int:
     """How many tokens are scored at most; longer texts are cut."""
     size = getattr(model.config, "max_position_embeddings", None)
     return min(size, DEFAULT_WINDOW) if isinstance(size, int) and size > 0 else DEFAULT_WINDOW
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[Any]:
-    """The model in evaluation mode without gradients; every module's mode is put back."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            yield model.eval()
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def token_nlls(

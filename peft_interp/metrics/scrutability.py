@@ -43,7 +43,7 @@ from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
 from peft_interp.metrics.measuring import BETTER, measure_tokens, special_ids
 from peft_interp.metrics.references import Levels, reference_levels
-from peft_interp.metrics.results import Measure, Scrutability
+from peft_interp.metrics.results import Flag, Measure, Scrutability
 
 
 def measure_scrutability(
@@ -93,31 +93,33 @@ def measure_scrutability(
         ValueError: neither text nor ids, no causal LM, a task description without an encoder or the reverse, or a
             text tokenizer missing for the judge.
     """
-    if text is None and ids is None:
-        raise ValueError("`text=None` leaves nothing to judge; pass the prompt's text or its `ids`.")
-    if (encoder is None) != (task_description is None):
-        raise ValueError("`encoder` and `task_description` belong together: pass both or neither.")
+    text, ids = _text_and_ids(text, ids, tokenizer)
     base = language_model(model)
-    if ids is None:
-        ids = tokenizer.encode(text, add_special_tokens=False)
-    ids = [int(i) for i in ids]
-    if text is None or ids != tokenizer.encode(text, add_special_tokens=False):
-        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    nlls = token_nlls(base, [ids], leading_ids(tokenizer))[0]
-    values = measure_tokens(tokenizer, ids, nlls, text)
     levels = reference_levels(base, tokenizer, len(ids)) if references and len(ids) > 1 else None
-    values["nll_position"] = levels.nll_position(values["nll"]) if levels else math.nan
-    measures = {name: levels.measure(name, value) if levels else plain(name, value) for name, value in values.items()}
-    if judge is not None:
-        measures |= _judged(text, judge, judge_tokenizer or tokenizer, measures["nll_per_character"], levels)
-    if template_text is not None:
-        measures |= _in_template(base, tokenizer, ids, template_text)
+    measures = _of_tokens(base, tokenizer, text, ids, levels)
+    measures |= _judged(text, judge, judge_tokenizer or tokenizer, measures["nll_per_character"], levels)
+    measures |= _in_template(base, tokenizer, ids, template_text)
     measures |= _of_text(text, label_words, training_texts)
     measures |= _by_others(text, task_description, encoder, grammar_judge, raters)
     special = sum(i in special_ids(tokenizer) for i in ids)
     flags = find_flags(text, text_measures.piece_texts(tokenizer, ids), special, label_words, training_texts)
+    return _verdict(text, measures, flags)
+
+
+def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -> tuple[str, list[int]]:
+    """The prompt both ways; where text and ids do not agree, the ids count."""
+    if text is None and ids is None:
+        raise ValueError("`text=None` leaves nothing to judge; pass the prompt's text or its `ids`.")
+    own = [] if text is None else tokenizer.encode(text, add_special_tokens=False)
+    kept = own if ids is None else [int(i) for i in ids]
+    if text is not None and kept == own:
+        return text, kept
+    return str(tokenizer.decode(kept, clean_up_tokenization_spaces=False)), kept
+
+
+def _verdict(text: str, measures: dict[str, Measure], flags: tuple[Flag, ...]) -> Scrutability:
     english = all(flag.name != "language" for flag in flags)
-    score = calibration().score(faults_of(values, english))
+    score = calibration().score(faults_of({name: measure.value for name, measure in measures.items()}, english))
     readable = score >= calibration().threshold and not any(flag.unreadable for flag in flags)
     return Scrutability(text=text, measures=measures, flags=flags, score=score, readable=readable)
 
@@ -127,7 +129,16 @@ def plain(name: str, value: float) -> Measure:
     return Measure(value=value, better=BETTER[name])
 
 
+def _of_tokens(base: Any, tokenizer: Any, text: str, ids: list[int], levels: Levels | None) -> dict[str, Measure]:
+    nlls = token_nlls(base, [ids], leading_ids(tokenizer))[0]
+    values = measure_tokens(tokenizer, ids, nlls, text)
+    values["nll_position"] = levels.nll_position(values["nll"]) if levels else math.nan
+    return {name: levels.measure(name, value) if levels else plain(name, value) for name, value in values.items()}
+
+
 def _judged(text: str, judge: Any, tokenizer: Any, task: Measure, levels: Levels | None) -> dict[str, Measure]:
+    if judge is None:
+        return {}
     base, ids = language_model(judge), tokenizer.encode(text, add_special_tokens=False)
     values = measure_tokens(tokenizer, ids, token_nlls(base, [ids], leading_ids(tokenizer))[0], text)
     gap = task.value - values["nll_per_character"]
@@ -140,7 +151,9 @@ def _judged(text: str, judge: Any, tokenizer: Any, task: Measure, levels: Levels
     return {"judge_nll": nll, "judge_gap": Measure(gap - (task.human - usual), human=0.0, better=BETTER["judge_gap"])}
 
 
-def _in_template(model: Any, tokenizer: Any, ids: list[int], template_text: str) -> dict[str, Measure]:
+def _in_template(model: Any, tokenizer: Any, ids: list[int], template_text: str | None) -> dict[str, Measure]:
+    if template_text is None:
+        return {}
     before, _, after = template_text.rpartition("{prompt}") if "{prompt}" in template_text else ("", "", template_text)
     front = tokenizer.encode(before, add_special_tokens=False) if before else []
     behind = tokenizer.encode(after, add_special_tokens=False) if after else []
@@ -170,6 +183,8 @@ def _by_others(
     raters: Sequence[Callable[[str], float]],
 ) -> dict[str, Measure]:
     found: dict[str, float] = {}
+    if (encoder is None) != (task_description is None):
+        raise ValueError("`encoder` and `task_description` belong together: pass both or neither.")
     if encoder is not None and task_description is not None:
         encode = getattr(encoder, "encode", encoder)
         vectors = torch.stack(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.embedding import Prompt
-from peft_interp.metrics.answers import Side, evaluating
+from peft_interp.metrics.answers import Side, adapter_in_eval_mode
 from peft_interp.metrics.progress import progress_bar
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.rows import read_rows
@@ -71,7 +71,7 @@ def measure_waywardness(
     Raises:
         ValueError: not a causal LM, a target text without tokens or with special ones, or unusable rows.
     """
-    with evaluating(model):
+    with adapter_in_eval_mode(model):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         ids = _target_ids(base, tokenizer, target_text)
         train, test = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from peft_interp.rl.archive import Archive
 from peft_interp.rl.search import PromptSearch
+from peft_interp.scoring.archive import Archive
 
 STATE_NAME = "prompt_search.pt"
 ARCHIVE_NAME = "archive.jsonl"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from transformers import TrainingArguments
-
-from peft_interp.rl.rewards import RIGHT_WEIGHT, WRONG_WEIGHT
 from peft_interp.rl.soft_q import LOSSES
+from peft_interp.scoring.config import RewardArguments
 
 BASELINES = ("none", "uniform")
-TASK_REWARDS = ("auto", "gap", "negative_loss", "none")
 READABILITY_WEIGHTS = (
     "perplexity_reward_weight",
     "repetition_penalty_weight",
@@ -21,7 +18,7 @@ READABILITY_WEIGHTS = (
 
 
 @dataclass
-class RLPromptConfig(TrainingArguments):
+class RLPromptConfig(RewardArguments):
     """`TrainingArguments` for `RLPromptTrainer`.
 
     Published values are RLPrompt's (arXiv 2205.12548). The length of the prompt is the adapter's `num_virtual_tokens`
@@ -40,13 +37,6 @@ class RLPromptConfig(TrainingArguments):
         default="score", metadata={"help": "What early stopping and the best checkpoint go by; see `RLPromptTrainer`."}
     )
 
-    prompts_per_step: int = field(
-        default=16, metadata={"help": "Prompts sampled per process and accumulated batch (published: 16)."}
-    )
-    examples_per_step: int | None = field(
-        default=None,
-        metadata={"help": "Examples that the prompts of a step are scored on, another part each step. None: all."},
-    )
     top_k: int | None = field(
         default=256, metadata={"help": "Sample among this many tokens of highest Q (published: 256); 0 or None: all."}
     )
@@ -79,22 +69,6 @@ class RLPromptConfig(TrainingArguments):
         default=None, metadata={"help": "The policy's language model (published: distilgpt2). None: the task model."}
     )
 
-    task_reward: str = field(
-        default="auto",
-        metadata={
-            "help": "'gap' (published, needs label words), 'negative_loss' (any labelled data), 'none' (reward "
-            "functions alone), or 'auto': gap with label words, else none with reward functions, else negative_loss."
-        },
-    )
-    right_weight: float = field(
-        default=RIGHT_WEIGHT, metadata={"help": "Weight of the gap of a right prediction, > 0 (published: 200)."}
-    )
-    wrong_weight: float = field(
-        default=WRONG_WEIGHT, metadata={"help": "Weight of the gap of a wrong one, > 0 (published: 180)."}
-    )
-    reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "Weights of the reward functions' z-scores beside the task's 1. None: 1 each."}
-    )
     perplexity_reward_weight: float = field(
         default=0.0,
         metadata={
@@ -129,26 +103,32 @@ class RLPromptConfig(TrainingArguments):
         _check_weights(self)
 
     @property
-    def task_weight(self) -> float:
-        """What the readability weights leave to the task."""
-        return 1.0 - sum(getattr(self, name) for name in READABILITY_WEIGHTS)
+    def readability_weights(self) -> dict[str, float]:
+        """Weights of the readability rewards in use, by measure; negative where lower is better."""
+        weights = {
+            "nll": -self.perplexity_reward_weight,
+            "repetition": -self.repetition_penalty_weight,
+            "special_tokens": -self.special_token_penalty_weight,
+            "scrutability": self.scrutability_reward_weight,
+        }
+        return {name: weight for name, weight in weights.items() if weight}
 
 
 def _check_choices(config: RLPromptConfig) -> None:
-    for name, allowed in {"loss": LOSSES, "task_reward": TASK_REWARDS, "value_baseline": BASELINES}.items():
+    for name, allowed in {"loss": LOSSES, "value_baseline": BASELINES}.items():
         if getattr(config, name) not in allowed:
             raise ValueError(f"`{name}={getattr(config, name)!r}` is unknown; use one of {', '.join(allowed)}.")
 
 
 def _check_numbers(config: RLPromptConfig) -> None:
-    for name in ("prompts_per_step", "policy_hidden_size", "examples_per_step", "fluency_top_n"):
+    for name in ("policy_hidden_size", "fluency_top_n"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"`{name}={value}` must be at least 1.")
     for name in ("top_k", "eval_candidates"):
         if (getattr(config, name) or 0) < 0:
             raise ValueError(f"`{name}={getattr(config, name)}` must be >= 0.")
-    for name in ("temperature", "right_weight", "wrong_weight", "reward_scale"):
+    for name in ("temperature", "reward_scale"):
         if not getattr(config, name) > 0 or not math.isfinite(getattr(config, name)):
             raise ValueError(f"`{name}={getattr(config, name)}` must be a finite number > 0.")
     for name in ("top_p", "target_update_rate"):
@@ -160,15 +140,6 @@ def _check_weights(config: RLPromptConfig) -> None:
     for name in READABILITY_WEIGHTS:
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"`{name}={getattr(config, name)}` must be in [0, 1]; 0 is plain RLPrompt.")
-    if config.task_weight < -1e-9:
+    if sum(map(abs, config.readability_weights.values())) > 1 + 1e-9:
         named = ", ".join(f"{name}={getattr(config, name)}" for name in READABILITY_WEIGHTS)
         raise ValueError(f"the readability weights ({named}) must add up to at most 1: the rest is the task's weight.")
-    for name in ("fsdp", "deepspeed"):
-        if getattr(config, name, None):
-            raise ValueError(
-                f"`{name}` cannot be used: the trained head is small, so DDP (`accelerate launch`) is enough."
-            )
-    if config.label_smoothing_factor:
-        raise ValueError(
-            f"`label_smoothing_factor={config.label_smoothing_factor}` has no meaning for a reward; use 0."
-        )

@@ -7,14 +7,13 @@ head, initialised so small that all Q-values start near 0. The policy starts fro
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from peft_interp.evaluating import evaluating
 from peft_interp.rl.sampling import draw, filtered_probs
 from peft_interp.rl.soft_q import polyak_update
 from peft_interp.shared_prefix import tapped_head
@@ -120,18 +119,19 @@ class PromptPolicy(nn.Module):
         model, cache = self.language_model, None
         token = torch.full((count,), self.start_token_id, dtype=torch.long, device=model.device)
         chosen = []
-        with in_eval_mode(model):
+        own_logits = token.new_full((count, 1), bool(choice.fluency_top_n), dtype=torch.bool)
+        with evaluating(model):
             for step in range(length):
-                with tapped_head(model) as tap:
+                with tapped_head(model, own_logits) as tap:
                     mask = torch.ones(count, step + 1, dtype=torch.long, device=model.device)
                     output = model(
                         input_ids=token.unsqueeze(1), attention_mask=mask, past_key_values=cache, use_cache=True
                     )
-                assert tap.hidden is not None
+                assert tap.states is not None
                 cache = output.past_key_values
-                q = self._q(self.head, tap.hidden[:, -1])  # (count, vocabulary)
+                q = self._q(self.head, tap.states[:, -1])  # (count, vocabulary)
                 if choice.fluency_top_n:
-                    q = q.masked_fill(~self._likely(output.logits[:, -1], choice.fluency_top_n), -torch.inf)
+                    q = q.masked_fill(~self._likely(output.logits[0], choice.fluency_top_n), -torch.inf)
                 if noise is None:
                     token = q.argmax(-1)
                 else:
@@ -152,12 +152,13 @@ class PromptPolicy(nn.Module):
         model = self.language_model
         ids = ids.to(model.device)
         start = torch.full_like(ids[:, :1], self.start_token_id)
-        with in_eval_mode(model), tapped_head(model) as tap:
+        nowhere = torch.zeros_like(ids, dtype=torch.bool)  # the model's own logits are not needed
+        with evaluating(model), tapped_head(model, nowhere) as tap:
             model(
                 input_ids=torch.cat((start, ids[:, :-1]), dim=1), attention_mask=torch.ones_like(ids), use_cache=False
             )
-        assert tap.hidden is not None
-        return tap.hidden
+        assert tap.states is not None
+        return tap.states
 
     def _q(self, head: nn.Module, features: Tensor) -> Tensor:
         """(..., vocabulary) through `head` and the frozen language-model head; fp32."""
@@ -172,15 +173,3 @@ class PromptPolicy(nn.Module):
     def _mask(self, reference: Tensor) -> Tensor:
         self._allowed = self._allowed.to(reference.device)
         return self._allowed
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Dropout off while open; every module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.rl.archive import Archive, ScoredPrompt, Scores
-from peft_interp.rl.candidates import Candidate, PolicyVocabulary
 from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.examples import Examples
 from peft_interp.rl.policy import Choice, PromptPolicy
-from peft_interp.rl.rewards import mixed_rewards, shaped
 from peft_interp.rl.sampling import example_places, prompt_noise
-from peft_interp.rl.scoring import PromptScorer
-from peft_interp.rl.selection import Best, best_unseen, mean, statistics, std, total_score
+from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
+from peft_interp.scoring.candidates import Candidate, PolicyVocabulary
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.scoring.rewards import mixed_rewards, shaped
+from peft_interp.scoring.selection import Best, best_unseen, mean, statistics, std, total_score
 
 
 @dataclass(frozen=True)

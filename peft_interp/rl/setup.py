@@ -10,14 +10,14 @@ from accelerate.utils import broadcast, gather_object
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp.config import InterpPromptConfig
-from peft_interp.rl.candidates import PolicyVocabulary
 from peft_interp.rl.checkpointing import ARCHIVE_NAME
 from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.custom_rewards import RewardFunction
-from peft_interp.rl.examples import Examples
 from peft_interp.rl.policy import PromptPolicy
-from peft_interp.rl.scoring import Judge, PromptScorer, Task
 from peft_interp.rl.search import Processes, PromptSearch
+from peft_interp.scoring.candidates import PolicyVocabulary
+from peft_interp.scoring.custom_rewards import RewardFunction
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
 from peft_interp.verbalizer import Verbalizer
 from peft_interp.vocabulary import named_token_ids
 
@@ -83,8 +83,7 @@ def make_search(
     """
     config, base = model.active_peft_config, model.get_base_model()
     processes = _processes(accelerator)
-    if args.prompts_per_step * processes.count * args.gradient_accumulation_steps < 2:
-        raise ValueError("a step needs at least two prompts, whose rewards are compared; raise `prompts_per_step`.")
+    _check_sizes(args, processes.count, config.num_virtual_tokens)
     label_ids = None if verbalizer is None or train.gold is None else verbalizer.label_token_ids(tokenizer)
     needs_labels = not functions or args.task_reward in ("gap", "negative_loss")
     if not train.rows and needs_labels:
@@ -93,26 +92,20 @@ def make_search(
             "pass a `verbalizer` (template and label words) to fill in text and label, or pass `reward_funcs`."
         )
     leading = tuple(config.leading_token_ids or ())
-    if judge is None and hasattr(base, "prepare_inputs_for_generation") and not base.config.is_encoder_decoder:
-        judge = Judge(base, None, tuple(named_token_ids(base.config, ("bos",))[:1]) if _begins(train, leading) else ())
-    elif judge is not None:
-        judge.model.to(args.device)
     task = Task(base, tokenizer, config.prompt_position, leading, label_ids)
-    scorer = PromptScorer(task, args, functions, judge, scrutability)
+    if judge is not None:
+        judge.model.to(args.device)
+    scorer = PromptScorer(
+        task, args, functions, judge or _own_judge(task, train), scrutability, args.readability_weights
+    )
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
     vocabulary, language_model = _policy_parts(args, policy, base, tokenizer, allowed)
-    length = config.num_virtual_tokens
-    if args.perplexity_reward_weight and length < 2:
-        raise ValueError(
-            f"`perplexity_reward_weight={args.perplexity_reward_weight}` needs a prompt of at least two tokens: one "
-            "has nothing to be predicted from. Raise `num_virtual_tokens`."
-        )
     return PromptSearch(
         PromptPolicy(language_model, vocabulary.allowed, args.policy_hidden_size),
         vocabulary,
         scorer,
         train,
-        length,
+        config.num_virtual_tokens,
         config.prompt_position,
         args,
         processes,
@@ -120,9 +113,22 @@ def make_search(
     )
 
 
-def _begins(train: Examples, leading: tuple[int, ...]) -> bool:
-    """Whether the task model's inputs begin with a BOS, which the judge then sees in front of a prompt too."""
-    return bool(train.rows) and train.rows[0]["input_ids"][0] in leading
+def _check_sizes(args: RLPromptConfig, processes: int, length: int) -> None:
+    if args.prompts_per_step * processes * args.gradient_accumulation_steps < 2:
+        raise ValueError("a step needs at least two prompts, whose rewards are compared; raise `prompts_per_step`.")
+    if args.perplexity_reward_weight and length < 2:
+        raise ValueError(
+            f"`perplexity_reward_weight={args.perplexity_reward_weight}` needs a prompt of at least two tokens: one "
+            "has nothing to be predicted from. Raise `num_virtual_tokens`."
+        )
+
+
+def _own_judge(task: Task, train: Examples) -> Judge | None:
+    """The task model as the judge, which sees a BOS in front of a prompt if inputs begin with one; None if no LM."""
+    if not hasattr(task.model, "prepare_inputs_for_generation") or task.model.config.is_encoder_decoder:
+        return None
+    begins = bool(train.rows) and train.rows[0]["input_ids"][0] in task.leading_ids
+    return Judge(task.model, None, tuple(named_token_ids(task.model.config, ("bos",))[:1]) if begins else ())
 
 
 def _policy_parts(

@@ -22,12 +22,12 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from peft_interp.rl.checkpointing import load_search, put_archive_aside, save_search
 from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.custom_rewards import RewardFunction
-from peft_interp.rl.examples import Examples, read_examples
-from peft_interp.rl.scoring import Judge
 from peft_interp.rl.search import Rollout
 from peft_interp.rl.setup import check_model, make_search
 from peft_interp.rl.soft_q import soft_q_loss
+from peft_interp.scoring.custom_rewards import RewardFunction
+from peft_interp.scoring.examples import Examples, read_examples
+from peft_interp.scoring.prompt_scorer import Judge
 from peft_interp.verbalizer import Verbalizer
 
 
@@ -54,7 +54,7 @@ class RLPromptTrainer(Trainer):
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task. Rows that are encoded already must be encoded
             with it.
-        reward_funcs: functions called as TRL calls them; see `peft_interp.rl.custom_rewards`.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.custom_rewards`.
         policy_model: the policy's causal LM, by default the task model.
         policy_tokenizer: its tokenizer, by default the same.
         judge_model: the causal LM that measures the prompt's NLL, by default the task model.

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from peft_interp import embedded
-from peft_interp.rl.candidates import PolicyVocabulary
+from peft_interp.scoring.candidates import PolicyVocabulary
 
 Build = Callable[..., Any]
 

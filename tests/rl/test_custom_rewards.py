@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peft_interp.rl.archive import Archive
+from peft_interp.scoring.archive import Archive
 
 Build = Callable[..., Any]
 ROWS = [{"question": f"w{i}", "answer": i} for i in (7, 8, 9)]

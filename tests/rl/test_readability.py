@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from peft_interp import text_nll
-from peft_interp.rl.scoring import PromptScorer
+from peft_interp.scoring.prompt_scorer import PromptScorer
 
 Build = Callable[..., Any]
 

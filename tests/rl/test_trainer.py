@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import EarlyStoppingCallback, Trainer
 
 from peft_interp import PromptCallback, Verbalizer
-from peft_interp.rl.archive import Archive, front
+from peft_interp.scoring.archive import Archive, front
 
 Build = Callable[..., Any]
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from peft_interp.rl.archive import Scores
-from peft_interp.rl.candidates import Candidate
-from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.custom_rewards import RewardFunction, call_reward_function, function_names
-from peft_interp.rl.examples import Examples
-from peft_interp.rl.rewards import gap_reward, label_accuracies, prompt_nlls, repetition_penalty, special_token_share
-from peft_interp.rl.scorer import TaskScorer
+from peft_interp.metrics.likelihood import mean_nll, token_nlls
+from peft_interp.scoring.archive import Scores
+from peft_interp.scoring.candidates import Candidate
+from peft_interp.scoring.config import RewardArguments
+from peft_interp.scoring.custom_rewards import RewardFunction, call_reward_function, function_names
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.rewards import gap_reward, label_accuracies, repetition_penalty, special_token_share
+from peft_interp.scoring.task_scorer import TaskScorer
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class PromptScorer:
 
     Args:
         task: the model that prompts are for.
-        config: weights and kinds of rewards.
+        config: kinds and weights of the task's rewards.
         functions: the user's reward functions.
         judge: None where no causal LM is at hand; then there is no `nll`.
         scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`; None to leave out.
+        readability: weights of `nll`, `repetition`, `special_tokens` and `scrutability` in the reward, negative where
+            lower is better; their absolute values add up to at most 1, the rest is the task's.
 
     Raises:
         ValueError: a weight without what it weighs, or no reward at all.
@@ -63,17 +66,20 @@ class PromptScorer:
     def __init__(
         self,
         task: Task,
-        config: RLPromptConfig,
+        config: RewardArguments,
         functions: Sequence[RewardFunction] = (),
         judge: Judge | None = None,
         scrutability: Callable[..., Any] | None = None,
+        readability: Mapping[str, float] | None = None,
     ) -> None:
         self.task, self.config, self.judge, self.scrutability = task, config, judge, scrutability
         self.functions = dict(zip(function_names(functions), functions, strict=True))
         self.task_reward = _task_reward(config, task.label_token_ids is not None, bool(functions))
-        _check_parts(config, judge, scrutability, len(functions))
+        readable = dict(readability or {})
+        _check_parts(self, readable)
         self.raw_weights = self._raw_weights()
-        self.weights = self._weights()
+        rest = 1.0 - sum(map(abs, readable.values()))
+        self.weights = {name: weight * rest for name, weight in self.raw_weights.items()} | readable
         self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
 
     def _raw_weights(self) -> dict[str, float]:
@@ -81,17 +87,6 @@ class PromptScorer:
         given = self.config.reward_weights or [1.0] * len(self.functions)
         own = {} if self.task_reward == "none" else {self.task_reward: 1.0}
         return own | dict(zip(self.functions, given, strict=True))
-
-    def _weights(self) -> dict[str, float]:
-        config = self.config
-        readable = {
-            "nll": -config.perplexity_reward_weight,
-            "repetition": -config.repetition_penalty_weight,
-            "special_tokens": -config.special_token_penalty_weight,
-            "scrutability": config.scrutability_reward_weight,
-        }
-        task = {name: weight * config.task_weight for name, weight in self.raw_weights.items()}
-        return task | {name: weight for name, weight in readable.items() if weight}
 
     def reward(self, scores: Scores) -> float:
         """The task's reward in its own units: of several rewards, their weighted sum."""
@@ -175,10 +170,8 @@ class PromptScorer:
             ids: list[Any] = [candidate.ids for candidate in candidates]
             if judge.tokenizer is not None:
                 ids = [judge.tokenizer.encode(c.text, add_special_tokens=False) for c in candidates]
-            nlls = prompt_nlls(judge.model, ids, judge.leading_ids)
-            measures["nll"] = [
-                None if len(i) < 2 else nll for i, nll in zip(ids, nlls, strict=True)
-            ]  # one token has nothing to be predicted from
+            nlls = token_nlls(judge.model, ids, judge.leading_ids)
+            measures["nll"] = [mean_nll(nll) if len(nll) else None for nll in nlls]  # nothing predicts a single token
         if self.scrutability is not None and judge is not None:
             model, known = judge.model, judge.tokenizer or tokenizer
             found = [self.scrutability(candidate.text, model, known) for candidate in candidates]
@@ -186,7 +179,7 @@ class PromptScorer:
         return measures
 
 
-def _task_reward(config: RLPromptConfig, has_label_words: bool, has_functions: bool) -> str:
+def _task_reward(config: RewardArguments, has_label_words: bool, has_functions: bool) -> str:
     if config.task_reward == "gap" and not has_label_words:
         raise ValueError("`task_reward='gap'` needs label words; pass `verbalizer=`, or use 'negative_loss'.")
     if config.task_reward != "auto":
@@ -194,21 +187,21 @@ def _task_reward(config: RLPromptConfig, has_label_words: bool, has_functions: b
     return "gap" if has_label_words else "none" if has_functions else "negative_loss"
 
 
-def _check_parts(config: RLPromptConfig, judge: Judge | None, scrutability: Any, functions: int) -> None:
-    weights = config.reward_weights
+def _check_parts(scorer: PromptScorer, readability: Mapping[str, float]) -> None:
+    weights, functions, judge = scorer.config.reward_weights, len(scorer.functions), scorer.judge
     if weights is not None and (len(weights) != functions or not all(math.isfinite(weight) for weight in weights)):
         raise ValueError(
             f"`reward_weights={weights}` must be {functions} finite numbers, one for each reward function."
         )
-    if config.task_reward == "none" and not functions and config.task_weight > 0:
+    if scorer.task_reward == "none" and not functions and sum(map(abs, readability.values())) < 1:
         raise ValueError("`task_reward='none'` without `reward_funcs` leaves nothing to be rewarded; pass functions.")
-    if config.perplexity_reward_weight and judge is None:
+    if "nll" in readability and judge is None:
         raise ValueError(
-            f"`perplexity_reward_weight={config.perplexity_reward_weight}` needs a causal language model, which the "
+            f"`perplexity_reward_weight={-readability['nll']}` needs a causal language model, which the "
             "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
         )
-    if config.scrutability_reward_weight and (scrutability is None or judge is None):
+    if "scrutability" in readability and (scorer.scrutability is None or judge is None):
         raise ValueError(
-            f"`scrutability_reward_weight={config.scrutability_reward_weight}` needs `scrutability=f(text, model, "
+            f"`scrutability_reward_weight={readability['scrutability']}` needs `scrutability=f(text, model, "
             "tokenizer)`, and a causal language model (the task model or `judge_model`) to call it with."
         )

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from peft_interp.rl.candidates import Candidate
-from peft_interp.rl.examples import Examples
+from peft_interp.scoring.candidates import Candidate
+from peft_interp.scoring.examples import Examples
 
 MEASURES = ("gap", "negative_loss", "loss", "accuracy", "nll", "repetition", "special_tokens", "scrutability")
 RewardFunction = Callable[..., Sequence[float | None]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_interp.rl.archive import Archive, ScoredPrompt, front
+from peft_interp.scoring.archive import Archive, ScoredPrompt, front
 
 
 def scored(ids: tuple[int, ...], split: str = "dev", **scores: float | None) -> ScoredPrompt:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from peft_interp.rl.archive import Archive, ScoredPrompt, Scores
+from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.rl.context_cache import Context
-from peft_interp.rl.scored_rows import IGNORED, ScoredRow
-from peft_interp.rl.token_tree import TokenTree, visible
+from peft_interp.scoring.context_cache import Context
+from peft_interp.scoring.scored_rows import IGNORED, ScoredRow
+from peft_interp.scoring.token_tree import TokenTree, visible
 
 
 @dataclass(frozen=True)

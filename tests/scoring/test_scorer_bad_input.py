@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peft_interp.rl.scorer import TaskScorer
+from peft_interp.scoring.task_scorer import TaskScorer
 
 Build = Callable[..., Any]
 ROW = {"input_ids": [10, 11, 5], "labels": [-100, -100, 5]}

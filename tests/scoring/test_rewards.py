@@ -11,11 +11,11 @@ import torch
 from transformers import AutoTokenizer
 
 from peft_interp import text_nll
-from peft_interp.rl.rewards import (
+from peft_interp.metrics.likelihood import mean_nll, token_nlls
+from peft_interp.scoring.rewards import (
     gap_reward,
     label_accuracies,
     mixed_rewards,
-    prompt_nlls,
     repetition_penalty,
     shaped,
     special_token_share,
@@ -83,7 +83,7 @@ def test_many_nlls_equal_the_single_ones(gpt2: Build) -> None:
     model = gpt2()
     prompts = [[5, 6, 7], [8, 9], [10, 11, 12], [13]]
     for leading in ([], [1]):
-        values = prompt_nlls(model, prompts, leading)
+        values = [mean_nll(nlls) for nlls in token_nlls(model, prompts, leading)]
         for prompt, value in zip(prompts, values, strict=True):
             assert value == pytest.approx(text_nll(model, prompt, leading), abs=1e-5, nan_ok=True)
 

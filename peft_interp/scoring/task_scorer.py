@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from peft_interp.rl.answer_head import evaluating, head_is_linear
-from peft_interp.rl.batch_memory import Batches, available_bytes, default_tokens
-from peft_interp.rl.plain_scoring import PlainScoring
-from peft_interp.rl.scored_rows import Position, ScoredRow, compose, read_rows
-from peft_interp.rl.shared_scoring import SharedScoring
+from peft_interp.evaluating import evaluating
+from peft_interp.scoring.answer_head import head_is_linear
+from peft_interp.scoring.batch_memory import Batches, available_bytes, default_tokens
+from peft_interp.scoring.plain_scoring import PlainScoring
+from peft_interp.scoring.scored_rows import Position, ScoredRow, compose, read_rows
+from peft_interp.scoring.shared_scoring import SharedScoring
 from peft_interp.shared_prefix import can_share_prefix
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from peft_interp.rl.token_tree import new_nodes, pack, token_tree, visible
+from peft_interp.scoring.token_tree import new_nodes, pack, token_tree, visible
 
 SEQUENCES = [(1, 2, 3), (1, 2, 4), (5,), (1, 2), (5,)]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.rl.scorer import TaskScorer
+from peft_interp.scoring.task_scorer import TaskScorer
 
 Build = Callable[..., Any]
 LABELS = [5, 9, 7]

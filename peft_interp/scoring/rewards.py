@@ -14,9 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.perplexity import token_nll
-from peft_interp.rl.policy import in_eval_mode
-
 RIGHT_WEIGHT, WRONG_WEIGHT = 200.0, 180.0
 Z_SCORE_EPSILON = 1e-4
 
@@ -54,29 +51,6 @@ def label_accuracies(log_probs: Tensor, gold: Tensor) -> Tensor:
 
 def _at(scores: Tensor, gold: Tensor) -> Tensor:
     return scores.gather(-1, gold.expand(scores.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-
-
-@torch.no_grad()
-def prompt_nlls(model: Any, prompts: Sequence[Sequence[int]], leading_ids: Sequence[int] = ()) -> list[float]:
-    """NLL of many prompts under a causal LM, each as `peft_interp.text_nll`.
-
-    Args:
-        model: a transformers causal LM.
-        prompts: token ids of each prompt; lengths may differ.
-        leading_ids: ids in front (BOS), which give context but are not scored.
-
-    Returns:
-        Nats per token over tokens 2..L, lower is more fluent; NaN for prompts of fewer than two tokens.
-    """
-    values = [float("nan")] * len(prompts)
-    for length in sorted({len(prompt) for prompt in prompts if len(prompt) >= 2}):
-        places = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
-        rows = torch.tensor([[*leading_ids, *prompts[i]] for i in places], device=model.device)
-        with in_eval_mode(model):
-            logits = model(input_ids=rows, use_cache=False).logits[:, len(leading_ids) :]
-        for i, row, ids in zip(places, logits, rows[:, len(leading_ids) :], strict=True):
-            values[i] = token_nll(row, ids).mean().item()
-    return values
 
 
 def repetition_penalty(ids: Sequence[int]) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,23 +10,6 @@ from torch import Tensor, nn
 from peft_interp.shared_prefix import tapped_head
 
 _PROBE_SIZE = 50.0  # far beyond ordinary logits, so that a soft cap shows
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients and in the model's own precision, also where Trainer has turned autocast on.
-
-    Afterwards every module is in the mode that it was in.
-    """
-    device = next(model.parameters()).device.type
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), torch.autocast(device, enabled=False):
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def answer_logits_at(model: Any, keep: Tensor, label_ids: Tensor | None, rows_of_head: bool, **inputs: Any) -> Tensor:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.rl.answer_head import answer_logits_at
-from peft_interp.rl.batch_memory import Batches, halves, logits_tokens
-from peft_interp.rl.branches import Branches, own_values, prompt_branches, text_branches, tree_inputs
-from peft_interp.rl.context_cache import Context, build_context
-from peft_interp.rl.scored_rows import IGNORED, Position, ScoredRow
-from peft_interp.rl.token_tree import new_nodes, pack, token_tree
+from peft_interp.scoring.answer_head import answer_logits_at
+from peft_interp.scoring.batch_memory import Batches, halves, logits_tokens
+from peft_interp.scoring.branches import Branches, own_values, prompt_branches, text_branches, tree_inputs
+from peft_interp.scoring.context_cache import Context, build_context
+from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow
+from peft_interp.scoring.token_tree import new_nodes, pack, token_tree
 
 # Siblings fill the attention's matrix with masked cells: larger trees cost more there than they save elsewhere.
 MOST_NODES = 128

@@ -1,0 +1,66 @@
+"""`RewardArguments`: what every trainer that scores prompts lets a user set, as `TrainingArguments`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from peft_interp.scoring.rewards import RIGHT_WEIGHT, WRONG_WEIGHT
+
+TASK_REWARDS = ("auto", "gap", "negative_loss", "none")
+
+
+@dataclass
+class RewardArguments(TrainingArguments):
+    """`TrainingArguments` of a search by rewards.
+
+    Raises:
+        ValueError: for values outside what the fields' help texts allow.
+    """
+
+    prompts_per_step: int = field(
+        default=16, metadata={"help": "Prompts sampled per process and accumulated batch (published: 16)."}
+    )
+    examples_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Examples that the prompts of a step are scored on, another part each step. None: all."},
+    )
+    task_reward: str = field(
+        default="auto",
+        metadata={
+            "help": "'gap' (published, needs label words), 'negative_loss' (any labelled data), 'none' (reward "
+            "functions alone), or 'auto': gap with label words, else none with reward functions, else negative_loss."
+        },
+    )
+    right_weight: float = field(
+        default=RIGHT_WEIGHT, metadata={"help": "Weight of the gap of a right prediction, > 0 (published: 200)."}
+    )
+    wrong_weight: float = field(
+        default=WRONG_WEIGHT, metadata={"help": "Weight of the gap of a wrong one, > 0 (published: 180)."}
+    )
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weights of the reward functions' z-scores beside the task's 1. None: 1 each."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task_reward not in TASK_REWARDS:
+            raise ValueError(f"`task_reward={self.task_reward!r}` is unknown; use one of {', '.join(TASK_REWARDS)}.")
+        for name in ("prompts_per_step", "examples_per_step"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}={value}` must be at least 1.")
+        for name in ("right_weight", "wrong_weight"):
+            if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}={getattr(self, name)}` must be a finite number > 0.")
+        for name in ("fsdp", "deepspeed"):
+            if getattr(self, name, None):
+                raise ValueError(
+                    f"`{name}` cannot be used: the trained head is small, so DDP (`accelerate launch`) is enough."
+                )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"`label_smoothing_factor={self.label_smoothing_factor}` has no meaning for a reward; use 0."
+            )
