@@ -20,7 +20,6 @@ import logging
 import math
 import sys
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -172,14 +171,13 @@ def prepare(
 
 
 def report(trainer: Trainer, tokenizer: Any, test: Any | None) -> dict[str, Any]:
-    """Test the prompt and say what it says; the text goes to `prompt.txt` beside the adapter."""
+    """Test the prompt and say what it says; saving has put its text into `prompt.txt` beside the adapter."""
     model: Any = trainer.model
     nll = text_nll(model.get_base_model(), model.prompt_token_ids())
     metrics: dict[str, Any] = {"prompt_perplexity": math.exp(nll), **model.prompt_statistics()}
     if test is not None:
         metrics |= trainer.evaluate(test, metric_key_prefix="test")
     text = model.prompt_text(tokenizer)
-    (Path(str(trainer.args.output_dir)) / "prompt.txt").write_text(text + "\n", encoding="utf-8")
     trainer.save_metrics("test", metrics)
     print(f"\nprompt:     {text!r}")
     print(f"perplexity: {metrics['prompt_perplexity']:,.1f} under the model itself")

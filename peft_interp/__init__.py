@@ -14,6 +14,8 @@ from peft_interp.registration import register
 from peft_interp.report import PromptReport, report_prompt
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.trainer import RLPromptTrainer
+from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.trainer import PromptSearchTrainer
 from peft_interp.verbalizer import Verbalizer
 
 __version__ = "0.1.0"
@@ -21,6 +23,8 @@ __all__ = [
     "InterpPromptConfig",
     "PromptCallback",
     "PromptReport",
+    "PromptSearchConfig",
+    "PromptSearchTrainer",
     "RLPromptConfig",
     "RLPromptTrainer",
     "Verbalizer",

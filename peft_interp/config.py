@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from peft import PeftType, PromptTuningConfig, PromptTuningInit, TaskType
@@ -14,6 +15,7 @@ from peft_interp.vocabulary import KINDS
 
 PEFT_TYPE_NAME = "INTERP_PROMPT"
 DEFAULT_PROMPT_LENGTH = 10
+_TASKS_WITH_ANSWERS = (None, TaskType.CAUSAL_LM, TaskType.FEATURE_EXTRACTION)
 
 
 @dataclass
@@ -57,7 +59,8 @@ class InterpPromptConfig(PromptTuningConfig):
         metadata={
             "help": "'start': the prompt stands before the text (behind BOS). 'end': right before the answer, as "
             "RLPrompt's '{text} {prompt}'. That is before a row's first label that is not -100, and behind the last "
-            "token of a row without labels, so leave the answer out where you give no labels. Causal LMs only."
+            "token of a row without labels, so leave the answer out where you give no labels. In a masked LM "
+            "(FEATURE_EXTRACTION) the answer is the first mask token. Other tasks have none to stand in front of."
         },
     )
     projection_metric: str = field(
@@ -124,6 +127,13 @@ class InterpPromptConfig(PromptTuningConfig):
             "help": "Ids (BOS, CLS) that stay in front of the prompt. None: read from tokenizer and model, and saved."
         },
     )
+    mask_token_id: int | None = field(
+        default=None,
+        metadata={
+            "help": "The token an 'end' prompt stands in front of in a masked LM. None: the tokenizer's mask, written "
+            "at creation."
+        },
+    )
     share_prefix: bool = field(
         default=True,
         metadata={
@@ -164,10 +174,10 @@ class InterpPromptConfig(PromptTuningConfig):
                 f"`perplexity_weight={self.perplexity_weight}` needs a projected prompt, but `projection_metric="
                 "'none'` trains vectors that are no tokens; use 'cosine', 'dot' or 'euclidean', or weight 0."
             )
-        if self.prompt_position == "end" and self.task_type not in (None, TaskType.CAUSAL_LM):
+        if self.prompt_position == "end" and self.task_type not in _TASKS_WITH_ANSWERS:
             raise ValueError(
-                "`prompt_position='end'` needs an answer to stand in front of, which only `task_type='CAUSAL_LM'` has; "
-                f"got {TaskType(self.task_type).value!r}. Use 'start'."
+                "`prompt_position='end'` needs an answer to stand in front of, which only CAUSAL_LM and (at the mask) "
+                f"FEATURE_EXTRACTION have; got `task_type={TaskType(self.task_type).value!r}`. Use 'start'."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
@@ -219,10 +229,13 @@ def _check_choices(config: InterpPromptConfig) -> None:
     for name in ("init_words", "banned_words"):
         if isinstance(value := getattr(config, name), str):
             raise ValueError(f"`{name}={value!r}` must be a list of words; write `{name}=[{value!r}]`.")
+        if value is not None and not all(isinstance(word, str) for word in _items(value)):
+            raise ValueError(f"`{name}={value!r}` must be a list of words.")
 
 
 def _check_numbers(config: InterpPromptConfig) -> None:
     assert config.peft_type == PeftType.PROMPT_TUNING
+    _check_kinds(config)
     weight = config.perplexity_weight
     if not math.isfinite(weight) or weight < 0:
         raise ValueError(f"`perplexity_weight={weight}` must be a finite number >= 0; use 0 for plain PEZ.")
@@ -234,3 +247,23 @@ def _check_numbers(config: InterpPromptConfig) -> None:
     length = config.num_virtual_tokens
     if length is not None and length < 1:
         raise ValueError(f"`num_virtual_tokens={length}` must be >= 1; leave it out for 10.")
+
+
+def _check_kinds(config: InterpPromptConfig) -> None:
+    """Refuse what is no number; it would fail later, in words that do not name the setting."""
+    kinds: dict[str, Any] = {"perplexity_weight": (Real, "number")}
+    for name in ("perplexity_start_step", "perplexity_warmup_steps", "stuck_patience", "num_virtual_tokens"):
+        kinds[name] = (Integral, "whole number")
+    for name, (kind, called) in kinds.items():
+        value = getattr(config, name)
+        left_out = name == "num_virtual_tokens" and value is None
+        if not left_out and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise ValueError(f"`{name}={value!r}` must be a {called}.")
+    ids = config.banned_token_ids
+    if ids is not None and not all(isinstance(i, Integral) for i in _items(ids)):
+        raise ValueError(f"`banned_token_ids={ids!r}` must be a list of token ids.")
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    """What is in a list; what is none stands for itself, which is no item that is allowed."""
+    return tuple(value) if hasattr(value, "__iter__") else (None,)

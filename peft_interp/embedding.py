@@ -86,6 +86,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return torch.zeros(config.num_virtual_tokens or 0, config.token_dim)
         if config.leading_token_ids is None and tokens.tokenizer is not None:
             config.leading_token_ids = leading_token_ids(tokens.tokenizer)
+        if config.prompt_position == "end" and config.mask_token_id is None and tokens.tokenizer is not None:
+            config.mask_token_id = tokens.tokenizer.mask_token_id
         ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
         if ids is None:
             return torch.randn(config.num_virtual_tokens or 0, config.token_dim)
@@ -151,6 +153,20 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.best_score.fill_(score)
         return better
 
+    def resize(self, length: int) -> None:
+        """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten.
+
+        Raises:
+            ValueError: a length below 1.
+        """
+        if length < 1:
+            raise ValueError(f"`length={length}` must be at least 1; a prompt has a token.")
+        self.config.num_virtual_tokens = length
+        self.latent = nn.Parameter(self.latent.new_zeros(length, self.latent.shape[1]), self.latent.requires_grad)
+        self.ids, self.best_ids = self.ids.new_zeros(length), self.best_ids.new_zeros(length)
+        self.best_score.fill_(math.nan)
+        self._projected = None
+
     @torch.no_grad()
     def set_ids(self, ids: Tensor) -> None:
         """Move the latent onto these tokens' rows.
@@ -159,7 +175,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
             ValueError: wrong number of ids, or one that is outside the vocabulary or not allowed.
         """
         if ids.shape != self.ids.shape:
-            raise ValueError(f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}.")
+            raise ValueError(
+                f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}; `use_prompt(ids, resize=True)` "
+                "takes another length."
+            )
         self.tokens.check_ids(ids, "token ids", "decode them with the tokenizer they came from")
         allowed = self.tokens.allowed.to(ids.device)
         if self.config.projects and not bool(allowed[ids].all()):

@@ -34,6 +34,7 @@ class PromptModelMixin(PromptFilesMixin):
         base_model: Any
         word_embeddings: Any
         prompt_encoder: Any
+        prompt_tokens: dict[str, Tensor]
 
     _positions: tuple[str, ...] = ("start",)  # where the task lets a prompt stand
 
@@ -113,10 +114,24 @@ class PromptModelMixin(PromptFilesMixin):
         score = encoder.best_score.item()
         return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
 
-    def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None) -> None:
-        """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best."""
+    def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:
+        """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best.
+
+        Args:
+            token_ids: the prompt.
+            adapter_name: None for the active one.
+            resize: take a prompt of another length too. The latent is then a new parameter: make the optimizer after.
+
+        Raises:
+            ValueError: ids that the prompt must not hold, or of another length without `resize`.
+        """
         encoder = self._encoder(adapter_name)
-        encoder.set_ids(torch.as_tensor(token_ids, dtype=torch.long, device=encoder.ids.device))
+        ids = torch.as_tensor(token_ids, dtype=torch.long, device=encoder.ids.device)
+        if resize and len(ids) != len(encoder.ids):
+            encoder.resize(len(ids))
+            name, config = adapter_name or self.active_adapter, encoder.config
+            self.prompt_tokens[name] = torch.arange(len(ids) * (config.num_transformer_submodules or 1))
+        encoder.set_ids(ids)
 
     # -- the perplexity model -------------------------------------------------------------------------------------
 
@@ -147,11 +162,12 @@ class PromptModelMixin(PromptFilesMixin):
             return
         if config.prompt_position not in self._positions:
             raise ValueError(
-                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`); here it "
-                f"must be {' or '.join(map(repr, self._positions))}."
+                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
+                f"ones (`FEATURE_EXTRACTION`); here it must be {' or '.join(map(repr, self._positions))}."
             )
         if config.special_token_ids is None:
-            config.special_token_ids = named_token_ids(self.base_model.config, _SPECIAL_NAMES)
+            mask = [] if config.mask_token_id is None else [config.mask_token_id]
+            config.special_token_ids = sorted({*named_token_ids(self.base_model.config, _SPECIAL_NAMES), *mask})
         super()._setup_prompt_encoder(adapter_name)
         self._encoder(adapter_name).placed_by_ours = True
         if config.leading_token_ids is None:

@@ -21,6 +21,7 @@ from peft import (
 )
 from torch import Tensor
 
+from peft_interp.config import InterpPromptConfig
 from peft_interp.fluency import batch_share
 from peft_interp.generation import attended, named_arguments
 from peft_interp.layout import PromptLayout
@@ -58,7 +59,7 @@ class TaskModelMixin(PromptModelMixin):
         reads_last = hasattr(self.base_model, "score")  # a causal model with a classifier, which pools the last token
         if reads_last and input_ids is not None:
             text["attention_mask"] = self._up_to_pooled(input_ids, attention_mask)
-        composed = self._compose(prompt, last_column_is_read=reads_last, **text)
+        composed = self._compose(prompt, last_column_is_read=reads_last, answer=self._answer(input_ids), **text)
         inputs = self._with_positions(composed) if self._takes("position_ids") else composed.inputs
         if "token_type_ids" in kwargs:
             inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
@@ -81,6 +82,10 @@ class TaskModelMixin(PromptModelMixin):
         for name in self._per_token_outputs:
             output[name] = composed.layout.text_first(output[name])
         return output.to_tuple() if kwargs.get("return_dict") is False else output
+
+    def _answer(self, input_ids: Tensor | None) -> Tensor | None:
+        """(batch, length) what an "end" prompt stands in front of; None for nothing."""
+        return None
 
     def _with_positions(self, composed: Composed) -> dict[str, Tensor]:
         """Position ids where the base model's own would count padding: causal ones, RoBERTa's behind embeddings."""
@@ -137,7 +142,43 @@ class InterpPromptModelForQuestionAnswering(TaskModelMixin, PeftModelForQuestion
 
 
 class InterpPromptModelForFeatureExtraction(TaskModelMixin, PeftModelForFeatureExtraction):  # type: ignore[misc]
-    """Encoder with a readable prompt; hidden states cover prompt and text, in reading order."""
+    """Encoder or masked LM with a readable prompt; hidden states or logits cover prompt and text, in reading order.
+
+    With `prompt_position="end"` the prompt stands right before each row's first mask token, as in RLPrompt's
+    `{text} {prompt} <mask>`. Labels of a masked LM are (batch, length), as the input was given.
+    """
+
+    _positions = ("start", "end")
+
+    def _setup_prompt_encoder(self, adapter_name: str) -> None:
+        super()._setup_prompt_encoder(adapter_name)
+        config: Any = self.peft_config[adapter_name]
+        if isinstance(config, InterpPromptConfig) and config.prompt_position == "end" and config.mask_token_id is None:
+            raise ValueError(
+                "`prompt_position='end'` needs the mask token that the prompt stands in front of, and the tokenizer "
+                f"{config.tokenizer_name_or_path or config.base_model_name_or_path!r} names none; name a masked LM's "
+                "tokenizer in `tokenizer_name_or_path`, set `mask_token_id`, or use 'start'."
+            )
+
+    def _answer(self, input_ids: Tensor | None) -> Tensor | None:
+        if self.active_peft_config.prompt_position != "end":
+            return None
+        if input_ids is None:
+            raise ValueError("`prompt_position='end'` finds the mask in `input_ids`; give those, not `inputs_embeds`.")
+        masks = input_ids.eq(self.active_peft_config.mask_token_id)
+        if not bool(masks.any(dim=1).all()):
+            rows = (~masks.any(dim=1)).nonzero().flatten().tolist()
+            raise ValueError(
+                f"rows {rows} of the batch hold no mask token (id {self.active_peft_config.mask_token_id}), before "
+                "which `prompt_position='end'` puts the prompt; put one where the answer is asked, or use 'start'."
+            )
+        return masks
+
+    def _arrange_labels(self, layout: PromptLayout, kwargs: dict[str, Any]) -> Arranged:
+        labels = kwargs.get("labels")
+        if labels is None or labels.shape != layout.text_columns().shape:
+            return {}
+        return {"labels": layout.fill(-100, labels)}
 
 
 class InterpPromptModelForSeq2SeqLM(TaskModelMixin, PeftModelForSeq2SeqLM):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -98,6 +99,12 @@ def allowed_tokens(
 def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
     banned = {word.strip().lower() for word in banned_words}
     texts = token_texts(tokenizer, size)
+    if unknown := sorted(banned - {text.strip().lower() for text in texts}):
+        warnings.warn(
+            f"`banned_words` {unknown} are no single tokens of this tokenizer, so nothing is banned for them: a prompt "
+            "can still spell them in pieces. Ban the pieces with `banned_token_ids`, or leave these words out.",
+            stacklevel=2,
+        )
     mask = torch.tensor([_fits(text, kind) and text.strip().lower() not in banned for text in texts])
     if kind == "all":
         return mask

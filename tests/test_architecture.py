@@ -15,7 +15,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
 
 # A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
 LAYERS = (
-    ("evaluating", "layout", "perplexity", "projection", "verbalizer", "vocabulary"),
+    ("base_names", "evaluating", "layout", "perplexity", "projection", "verbalizer", "vocabulary"),
     ("config", "embedded", "shared_prefix"),
     ("initialization", "prompt_last"),
     ("token_table",),
@@ -23,7 +23,7 @@ LAYERS = (
     ("fluency", "model_inputs"),
     ("generation", "metrics"),
     ("report", "scoring", "tracking"),
-    ("rl",),
+    ("rl", "search"),
     ("callbacks", "hub"),
     ("cli", "prompt_model"),
     ("__main__", "causal_lm", "task_models"),
@@ -35,6 +35,8 @@ PUBLIC = {
     "InterpPromptConfig",
     "PromptCallback",
     "PromptReport",
+    "PromptSearchConfig",
+    "PromptSearchTrainer",
     "RLPromptConfig",
     "RLPromptTrainer",
     "Verbalizer",

@@ -27,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake that the user can mend, which is told in one line on standard error.
     """
     arguments = make_parser().parse_args(argv)
-    _be_quiet()
     try:
-        with _notes():
+        with _quiet(), _notes():
             _COMMANDS[arguments.command](arguments)
     except BrokenPipeError:  # the reader of our output has closed it; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,12 +62,24 @@ def _notes() -> Iterator[None]:
                 sys.stderr.write(f"peft-interp: note: {' '.join(str(note.message).split())}\n")
 
 
-def _be_quiet() -> None:
-    """No chatter of libraries; their progress bars go to standard error anyway."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No chatter and no bars of libraries; whoever calls `main` from Python finds both as they were."""
     import datasets
-    import transformers
+    from transformers import logging
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+    levels = [(part, part.get_verbosity()) for part in (logging, datasets.logging)]
+    bars = logging.is_progress_bar_enabled(), not datasets.are_progress_bars_disabled()
+    try:
+        for part, _ in levels:
+            part.set_verbosity_error()
+        logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+        yield
+    finally:
+        for part, level in levels:
+            part.set_verbosity(level)
+        if bars[0]:
+            logging.enable_progress_bar()
+        if bars[1]:
+            datasets.enable_progress_bars()

@@ -10,10 +10,9 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from peft_interp.base_names import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
 from peft_interp.hub.adapter_files import CONFIG_FILE, check_weights, read_config, read_tensors
-from peft_interp.hub.names import EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
 from peft_interp.hub.saving import saved_tokenizer
-from peft_interp.hub.usage import AUTO_CLASSES
 
 _WANTED = ("adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "prompt_report.json")
 _NOT_PROMPTS = "which has no prompt to read; this works for prompt tuning and its relatives"

@@ -9,7 +9,7 @@ from typing import Any
 
 from peft_interp.cli.adapters import adapter_folder, base_of, load_adapter, load_tokenizer, local_base_note
 from peft_interp.cli.data import load_data
-from peft_interp.hub.adapter_files import is_ours
+from peft_interp.hub.adapter_files import is_ours, read_config
 from peft_interp.hub.export import chat_json
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.portable import write_portable
@@ -75,7 +75,8 @@ def export(arguments: Any) -> None:
     text = _text(folder, arguments)
     if arguments.to == "chat":
         attached = (folder_report(folder) or {}).get("context") or {}
-        text = chat_json(text, arguments.role, arguments.template or attached.get("template")) + "\n"
+        position = read_config(folder).get("prompt_position") or "start"
+        text = chat_json(text, arguments.role, arguments.template or attached.get("template"), position) + "\n"
     if arguments.output:
         Path(arguments.output).write_bytes(text.encode("utf-8"))
         return
@@ -112,6 +113,12 @@ def json_text(content: Any) -> str:
 
 
 def _report(folder: Path, arguments: Any) -> Any:
+    task_type = str(read_config(folder).get("task_type"))
+    if (arguments.task or arguments.data) and task_type != "CAUSAL_LM":
+        raise ValueError(
+            f"`--task` and `--data` ask for a label word behind the text, which only CAUSAL_LM adapters answer; this "
+            f"one is for {task_type}. Leave the data out, or call `report_prompt` in Python with tokenised rows."
+        )
     base = base_of(folder, arguments.base_model)
     tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
     data = load_data(arguments, tokenizer)
@@ -125,9 +132,14 @@ def _report(folder: Path, arguments: Any) -> Any:
         judge=judge,
         judge_tokenizer=judge_tokenizer,
         waywardness=arguments.wayward,
-        context={"adapter": arguments.adapter, **({"data": data.name} if data else {})},
+        context={"adapter": _shown(arguments.adapter), **({"data": data.name} if data else {})},
         progress=sys.stderr.isatty(),
     )
+
+
+def _shown(adapter: str) -> str:
+    """The adapter's name for a report that may be passed on: of an absolute path, the last part."""
+    return Path(adapter).name if Path(adapter).expanduser().is_absolute() else adapter
 
 
 def _judge(name: str | None) -> tuple[Any, Any]:
@@ -135,7 +147,7 @@ def _judge(name: str | None) -> tuple[Any, Any]:
         return None, None
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from peft_interp.hub.names import loadable_name
+    from peft_interp.base_names import loadable_name
 
     place = loadable_name(name) or name
     model = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=False)

@@ -10,9 +10,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
+from peft_interp.base_names import public_name
 from peft_interp.hub.adapter_files import CARD_FILE
 from peft_interp.hub.facts import PromptFacts
-from peft_interp.hub.names import public_name
 from peft_interp.hub.scores import OUR_METRICS, eval_results, report_markdown
 from peft_interp.hub.section import section, shown_text
 

@@ -8,19 +8,25 @@ from typing import Any
 ROLES = ("system", "user")
 
 
-def fill_template(template: str, prompt: str) -> str:
+def fill_template(template: str, prompt: str, position: str = "start") -> str:
     """A template with the prompt in its place; `{text}` stays for the reader to fill.
 
     Args:
-        template: "{prompt} {text} It was", as `Verbalizer` has it; `{prompt}` is put in front where it is missing.
+        template: "{prompt} {text} It was" or "{text} {prompt}", as `Verbalizer` has it; `{prompt}` is put in its place
+            where it is missing. The blank in front of a prompt at the end is the one that the prompt brings along.
         prompt: the prompt's text.
+        position: where the prompt stands, "start" or "end".
     """
+    if position == "end":
+        return template.rstrip().removesuffix("{prompt}").rstrip(" ") + prompt
     template = template if "{prompt}" in template else "{prompt} " + template.lstrip()
     before, after = template.split("{prompt}", 1)
     return f"{before}{prompt}{after}"
 
 
-def chat_messages(text: str, role: str = "user", template: str | None = None) -> list[dict[str, Any]]:
+def chat_messages(
+    text: str, role: str = "user", template: str | None = None, position: str = "start"
+) -> list[dict[str, Any]]:
     """The prompt as chat messages, in the form that chat models and services take.
 
     A chat template puts other tokens around the prompt than training did, so how well it works there is open: measure.
@@ -29,21 +35,25 @@ def chat_messages(text: str, role: str = "user", template: str | None = None) ->
         text: the prompt.
         role: "user": one message with prompt and input. "system": the prompt alone, the input as a user's message.
         template: of the input, if known; `{text}` in it is what the reader fills in.
+        position: where the prompt stands, "start" or "end".
 
     Returns:
         Messages with `role` and `content`.
 
     Raises:
-        ValueError: an unknown role.
+        ValueError: an unknown role, or "system" for a prompt that stands behind the input.
     """
     if role not in ROLES:
         raise ValueError(f"`role={role!r}` is unknown; use one of {', '.join(ROLES)}.")
+    if role == "system" and position == "end":
+        raise ValueError("`role='system'` stands in front of the input, but this prompt stands behind it; use 'user'.")
     if role == "user":
-        return [{"role": "user", "content": fill_template(template, text) if template else f"{text} {{text}}"}]
+        bare = "{text}" if position == "end" else "{prompt} {text}"
+        return [{"role": "user", "content": fill_template(template or bare, text, position)}]
     behind = fill_template(template, "").strip() if template else "{text}"
     return [{"role": "system", "content": text}, {"role": "user", "content": behind}]
 
 
-def chat_json(text: str, role: str = "user", template: str | None = None) -> str:
+def chat_json(text: str, role: str = "user", template: str | None = None, position: str = "start") -> str:
     """`chat_messages` as JSON."""
-    return json.dumps(chat_messages(text, role, template), indent=2, ensure_ascii=False)
+    return json.dumps(chat_messages(text, role, template, position), indent=2, ensure_ascii=False)

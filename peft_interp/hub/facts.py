@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from peft_interp.base_names import public_name
 from peft_interp.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.hub.adapter_files import (
     FACTS_FILE,
@@ -20,7 +21,7 @@ from peft_interp.hub.adapter_files import (
     read_tensors,
     write_json,
 )
-from peft_interp.hub.names import public_name
+from peft_interp.vocabulary import decode_behind
 
 _PATHS = ("perplexity_model_name_or_path",)
 _SETTINGS = (
@@ -35,12 +36,12 @@ class PromptFacts:
     """A saved prompt.
 
     Attributes:
-        text: exactly as the tokenizer writes it; None when no tokenizer was known. Of a soft prompt, the nearest
-            tokens' text.
+        text: exactly as it stands in a row, with the blank it begins with behind a text; None when no tokenizer was
+            known. Of a soft prompt, the nearest tokens' text.
         is_text: the tokens are the prompt; False for vectors, of which `ids` are the nearest tokens.
         ids: token ids, in order.
         tokens: each token's text; None without a tokenizer.
-        position: where it stands, "start" of the input.
+        position: where it stands: at the "start" of the input, or at its "end", right before the answer.
         leading_ids: ids (BOS, CLS) that stay in front of it where a row begins with them.
         leading_text: what they look like.
         task_type: PEFT's name of the task.
@@ -88,13 +89,14 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
     tensors = read_tensors(folder)
     ids, is_text = tensors["prompt_ids"].tolist(), config.get("projection_metric") != "none"
     base, leading = public_name(config.get("base_model_name_or_path")), config.get("leading_token_ids") or []
-    text, tokens, leading_text = _texts(folder, tokenizer, ids, leading)
+    position = config.get("prompt_position") or "start"
+    text, tokens, leading_text = _texts(folder, tokenizer, ids, leading, position)
     return PromptFacts(
         text=text,
         is_text=is_text,
         ids=ids,
         tokens=tokens,
-        position="start",
+        position=position,
         leading_ids=leading,
         leading_text=leading_text,
         task_type=str(config.get("task_type")),
@@ -110,13 +112,14 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
 
 
 def _texts(
-    folder: Path, tokenizer: Any | None, ids: list[int], leading: list[int]
+    folder: Path, tokenizer: Any | None, ids: list[int], leading: list[int], position: str
 ) -> tuple[str | None, list[str] | None, str | None]:
     if tokenizer is not None:
         tokens = [decoded(tokenizer, [i]) for i in ids]
-        return decoded(tokenizer, ids), tokens, decoded(tokenizer, leading) if leading else None
+        text = decode_behind(tokenizer, ids) if position == "end" else decoded(tokenizer, ids)
+        return text, tokens, decoded(tokenizer, leading) if leading else None
     earlier = earlier_facts(folder)
-    if earlier.get("ids") != ids:
+    if earlier.get("ids") != ids or earlier.get("position") != position:
         return None, None, None
     return earlier.get("text"), earlier.get("tokens"), earlier.get("leading_text")
 

@@ -11,11 +11,20 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from peft_interp.hub.adapter_files import CARD_FILE, CONFIG_FILE, FACTS_FILE, REPORT_FILE, TEXT_FILE, WEIGHTS_FILE
+from peft_interp.hub.adapter_files import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FACTS_FILE,
+    PORTABLE_FOLDER,
+    REPORT_FILE,
+    TEXT_FILE,
+    WEIGHTS_FILE,
+)
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.saving import saved_tokenizer, write_beside, write_card
 
 _ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE)
+_NOT_ALWAYS = [REPORT_FILE, TEXT_FILE, *(f"{PORTABLE_FOLDER}/{name}" for name in (CONFIG_FILE, WEIGHTS_FILE))]
 
 
 def push_adapter_folder(adapter: Path, repo_id: str, tokenizer: Any | None = None, **options: Any) -> Any:
@@ -90,5 +99,5 @@ def push_staged(
             commit_description=commit_description,
             revision=revision,
             create_pr=create_pr,
-            delete_patterns=[REPORT_FILE, TEXT_FILE],  # an earlier prompt's, if this one has none
+            delete_patterns=_NOT_ALWAYS,  # an earlier prompt's, if this one has none
         )

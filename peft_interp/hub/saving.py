@@ -16,12 +16,13 @@ from peft_interp.hub.adapter_files import (
     PORTABLE_FOLDER,
     REPORT_FILE,
     is_ours,
+    read_config,
     read_json,
     write_json,
 )
 from peft_interp.hub.card import CardEntry, update_card
 from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
-from peft_interp.hub.portable import write_portable
+from peft_interp.hub.portable import has_portable, remove_portable, write_portable
 
 logger = logging.getLogger(__name__)
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
@@ -36,7 +37,7 @@ def write_beside(
         folder: of an InterpPrompt adapter.
         tokenizer: writes the ids as text; None takes one that was saved in the folder.
         report: of this prompt; None keeps one that lies there for the same prompt and removes that of another.
-        portable: whether to make the copy.
+        portable: whether to make the copy, where there can be one.
 
     Raises:
         ValueError: broken files.
@@ -44,7 +45,9 @@ def write_beside(
     earlier = earlier_facts(folder).get("digest")
     facts = read_facts(folder, tokenizer or saved_tokenizer(folder))
     write_facts(folder, facts)
-    if portable:
+    if not has_portable(read_config(folder)):
+        remove_portable(folder / PORTABLE_FOLDER)
+    elif portable:
         write_portable(folder, folder / PORTABLE_FOLDER)
     if report is not None:
         write_json(folder / REPORT_FILE, report)

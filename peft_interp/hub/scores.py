@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from peft_interp.hub.names import public_name
+from peft_interp.base_names import public_name
 
 logger = logging.getLogger(__name__)
 

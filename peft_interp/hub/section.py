@@ -76,8 +76,10 @@ def shown_text(text: str) -> str:
 
 def _place(facts: PromptFacts) -> str:
     assert facts.text is not None
-    lines = [f"{len(facts.ids)} tokens of the base model's vocabulary. They stand in front of the input"]
-    if facts.leading_ids:
+    at_end = facts.position == "end"
+    where = "right behind the input's text, before the answer" if at_end else "in front of the input"
+    lines = [f"{len(facts.ids)} tokens of the base model's vocabulary. They stand {where}"]
+    if facts.leading_ids and not at_end:
         lines[0] += f", behind {inline(facts.leading_text or str(facts.leading_ids))} where the input begins with it"
     edges = [f"begins with {_UNSEEN[facts.text[0]]}" if facts.text[:1] in _UNSEEN else ""]
     edges += [f"ends with {_UNSEEN[facts.text[-1]]}" if facts.text[-1:] in _UNSEEN else ""]

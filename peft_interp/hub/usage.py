@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import re
 
+from peft_interp.base_names import BaseName, loading_code
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
 from peft_interp.hub.export import fill_template
 from peft_interp.hub.facts import PromptFacts
-
-AUTO_CLASSES = {
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-    "FEATURE_EXTRACTION": "AutoModel",
-}
 
 
 def usage(facts: PromptFacts, place: str, folder: str, portable: bool, template: str | None = None) -> str:
@@ -43,13 +35,7 @@ def fenced(text: str, language: str = "text") -> str:
 
 def _base(facts: PromptFacts) -> tuple[str, str]:
     """Import line and the line that makes `base`."""
-    auto = AUTO_CLASSES.get(facts.task_type, "AutoModel")
-    load = f"from transformers import {auto}"
-    if facts.base_model_kind == "hub":
-        return load, f'base = {auto}.from_pretrained("{facts.base_model}")'
-    if facts.base_model_kind == "embedded":
-        return "from peft_interp import embedded", "base = embedded.load_model()"
-    return load, f'base = {auto}.from_pretrained("FOLDER_OF_THE_BASE_MODEL")'
+    return loading_code(BaseName(facts.base_model_kind, facts.base_model), facts.task_type)
 
 
 def _options(*subfolders: str) -> str:
@@ -66,6 +52,8 @@ def _with_plugin(facts: PromptFacts, place: str, folder: str) -> str:
 
 
 def _portable(facts: PromptFacts, place: str, folder: str, portable: bool) -> str:
+    if facts.position == "end":
+        return "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands behind it."
     if not portable:
         return f"There is no copy for it here; `peft-interp export {place} --to portable` makes one."
     load, base = _base(facts)
@@ -92,9 +80,12 @@ def _plain_text(facts: PromptFacts, template: str | None) -> str:
         names = ", ".join(f"`{name}`" for name in facts.trained_modules)
         return f"Not on its own: {names} of the base model was changed with the prompt and is stored in the adapter."
     if facts.text is None:
-        return "Decode the ids with the base model's tokenizer and put the text in front of the input."
+        where = "right behind the input" if facts.position == "end" else "in front of the input"
+        return f"Decode the ids with the base model's tokenizer and put the text {where}."
     before = "The adapter does exactly this, with any library or service that runs the base model:"
     after = "Put behind it what stood behind the prompt in training, blank or line break included."
+    if facts.position == "end":
+        after = "Put in front of it what stood there in training; the answer follows right behind it."
     if template:
         after = "The words around the input are those it was measured with."
     return f"{before}\n\n{fenced(_text_code(facts, facts.text, template), 'python')}\n\n{after}"
@@ -103,8 +94,10 @@ def _plain_text(facts: PromptFacts, template: str | None) -> str:
 def _text_code(facts: PromptFacts, prompt: str, template: str | None) -> str:
     load, base = _base(facts)
     text = f'text = {prompt!r} + " " + "Your input."'
+    if facts.position == "end":
+        text = f'text = "Your input." + {prompt!r}'
     if template and "{text}" not in prompt:
-        text = f'text = {fill_template(template, prompt)!r}.replace("{{text}}", "Your input.")'
+        text = f'text = {fill_template(template, prompt, facts.position)!r}.replace("{{text}}", "Your input.")'
     if facts.base_model_kind == "embedded":
         tokenizer = "tokenizer = embedded.load_tokenizer()"
     else:

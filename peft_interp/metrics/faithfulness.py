@@ -24,6 +24,8 @@ from peft_interp.metrics.sides import Bench, count_task, make_bench
 from peft_interp.metrics.text_rows import PlacedRow, Row
 from peft_interp.metrics.totals import OutputTotals, TaskTotals
 
+FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token
+
 
 def measure_faithfulness(
     model: Any,
@@ -38,7 +40,7 @@ def measure_faithfulness(
     text: str | None = None,
     adapter_name: str | None = None,
     progress: bool = True,
-    effect_rows: int = 200,
+    effect_rows: int | None = None,
 ) -> Faithfulness:
     """Compare a prompt with its text, row by row.
 
@@ -56,7 +58,8 @@ def measure_faithfulness(
         text: judge this text in place of the nearest tokens'; distances remain those of the nearest tokens.
         adapter_name: None for the active one.
         progress: show a bar, unless `datasets` or `transformers` are told not to.
-        effect_rows: rows that the token effects are measured on, evenly spread.
+        effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
+            no more than one more pass over the data, but at least 64 and at most 200.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -71,8 +74,8 @@ def measure_faithfulness(
     with torch.no_grad(), adapter_in_eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         bench = make_bench(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
-        effect_rows = max(1, effect_rows) if token_effects else 0
-        return _measure(reading, bench, text, positions, effect_rows, without, progress)
+        effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
+        return _measure(reading, bench, text, positions, effects, without, progress)
 
 
 def _measure(
@@ -80,7 +83,7 @@ def _measure(
     bench: Bench,
     text: str | None,
     positions: str,
-    effect_rows: int,
+    effect_rows: int | None,
     without: bool,
     progress: bool,
 ) -> Faithfulness:
@@ -95,6 +98,8 @@ def _measure(
         )
     kept, wanted = [bench.rows[i] for i in chosen], [targets[i] for i in chosen]
     acts_kept, says_kept = [acts[i] for i in chosen], [says[i] for i in chosen]
+    if effect_rows is None:
+        effect_rows = min(max(len(kept) // (len(ids) + 1), FEWEST_PROBES), MOST_PROBES)
     probes = kept[:: -(-len(kept) // effect_rows)] if effect_rows else []
     total = (2 + without) * len(kept) + (len(ids) + 1) * len(probes)
     with progress_bar(total, "Comparing the prompt with its text", progress) as bar:

@@ -31,7 +31,7 @@ Perplexity is a proxy: repeats, special tokens, blanks and boilerplate score wel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -39,7 +39,7 @@ import torch
 
 import peft_interp.metrics.text_measures as text_measures
 from peft_interp.metrics.calibration import calibration, faults_of
-from peft_interp.metrics.flags import find_flags
+from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
 from peft_interp.metrics.measuring import BETTER, measure_tokens, special_ids
 from peft_interp.metrics.references import Levels, reference_levels
@@ -106,6 +106,31 @@ def measure_scrutability(
     return _verdict(text, measures, flags)
 
 
+def scrutability_scores(prompts: Sequence[Sequence[int]], model: Any, tokenizer: Any) -> list[float]:
+    """The scores that `measure_scrutability` gives to many prompts, from one pass of the model over all of them.
+
+    Args:
+        prompts: token ids of each.
+        model: as for `measure_scrutability`.
+        tokenizer: its tokenizer.
+
+    Returns:
+        One number for each prompt, 0 (unreadable) to 1; NaN for fewer than two tokens, and under a model to which
+        shuffled words are as likely as people's prompts.
+
+    Raises:
+        ValueError: no causal LM.
+    """
+    base = language_model(model)
+    scores = []
+    for ids, nlls in zip(prompts, token_nlls(base, prompts, leading_ids(tokenizer)), strict=True):
+        text = str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+        values = measure_tokens(tokenizer, ids, nlls, text)
+        known = reference_levels(base, tokenizer, len(ids)).nll_position(values["nll"]) if len(ids) > 1 else math.nan
+        scores.append(_score({**values, "nll_position": known}, language(text) is None))
+    return scores
+
+
 def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -> tuple[str, list[int]]:
     """The prompt both ways; where text and ids do not agree, the ids count."""
     if text is None and ids is None:
@@ -119,9 +144,13 @@ def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -
 
 def _verdict(text: str, measures: dict[str, Measure], flags: tuple[Flag, ...]) -> Scrutability:
     english = all(flag.name != "language" for flag in flags)
-    score = calibration().score(faults_of({name: measure.value for name, measure in measures.items()}, english))
+    score = _score({name: measure.value for name, measure in measures.items()}, english)
     readable = score >= calibration().threshold and not any(flag.unreadable for flag in flags)
     return Scrutability(text=text, measures=measures, flags=flags, score=score, readable=readable)
+
+
+def _score(values: Mapping[str, float], english: bool) -> float:
+    return calibration().score(faults_of(values, english))
 
 
 def plain(name: str, value: float) -> Measure:

@@ -45,10 +45,10 @@ def to_html(report: PromptReport) -> str:
 
 def _glance(report: PromptReport) -> str:
     """The three answers that matter most, side by side."""
-    items = []
+    items, soft = [], bool(report.reading.tokens) and not report.reading.discrete
     for question, name in (
         ("faithful", "the text is the prompt"),
-        ("readable", "readable"),
+        ("readable", "its nearest tokens are readable" if soft else "readable"),
         ("acts", "helps the task"),
     ):
         verdict = report.verdict(question)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from peft_interp.base_names import public_name
 from peft_interp.config import InterpPromptConfig
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.verbalizer import Verbalizer
@@ -37,21 +38,27 @@ def describe(
         judge: the second language model.
 
     Returns:
-        base_model, method settings, rows, template, label_words, judge, versions and date; what is not known is
-        missing.
+        base_model and judge (without a path of this machine), task_type, method settings, rows, template, label_words,
+        versions and date; what is not known is missing.
     """
     config = prompt_config(model, adapter_name)
     known: dict[str, Any] = {
-        "base_model": config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None),
+        "base_model": _name(config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None)),
+        "task_type": getattr(config.task_type, "value", config.task_type),
         "rows": len(rows) if rows is not None else None,
         "template": verbalizer.template if verbalizer is not None else None,
         "label_words": list(verbalizer.label_words) if verbalizer is not None else None,
-        "judge": getattr(judge, "name_or_path", None),
+        "judge": _name(getattr(judge, "name_or_path", None)),
         "settings": _settings(config),
         "versions": {name: found for name, package in _PACKAGES.items() if (found := _version(package))},
         "date": datetime.now(UTC).date().isoformat(),
     }
     return {name: value for name, value in known.items() if value not in (None, "", {})}
+
+
+def _name(recorded: str | None) -> str | None:
+    """Without a path, since reports are passed on."""
+    return public_name(recorded).shown if recorded else None
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def all_scores(report: PromptReport) -> list[Score]:
 
 _MAIN = {"nll", "perplexity", "nll_position", "judge_nll", "judge_gap", "repetition", "dictionary_share"}
 _MAIN |= {"longest_copied", "label_leak", "grammar", "task_similarity", "rating"}
-_COMPOSITE = "several measures in one, fitted to how people rate texts"
+_COMPOSITE = "several measures in one; tells text from word salad, nothing finer"
 
 
 def _task(measured: Faithfulness) -> Iterator[Score]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from peft_interp.base_names import loading_code, public_name
+from peft_interp.config import PEFT_TYPE_NAME
 from peft_interp.metrics.results import Neighbour, TokenReading
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "base_model": "base model",
+    "task_type": "task type",
     "adapter": "adapter",
     "data": "data",
     "rows": "rows",
@@ -49,17 +52,11 @@ def provenance(report: PromptReport) -> list[tuple[str, str]]:
 
 def usage(report: PromptReport) -> list[tuple[str, str]]:
     """How to use the prompt, as (when, code); only what the verdicts allow."""
-    base = str(report.context.get("base_model") or "BASE_MODEL")
-    load = "\n".join(
-        (
-            "import peft_interp",
-            "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM",
-            "",
-            f"base = AutoModelForCausalLM.from_pretrained({base!r})",
-            "model = PeftModel.from_pretrained(base, ADAPTER)",
-        )
-    )
+    name = public_name(report.context.get("base_model"))
+    bring, base = loading_code(name, str(report.context.get("task_type") or "CAUSAL_LM"))
+    ours = ["import peft_interp  # makes PEFT know the method"] if report.reading.method == PEFT_TYPE_NAME else []
+    make = [base, 'model = PeftModel.from_pretrained(base, "ADAPTER")']
+    load = "\n".join([*ours, "from peft import PeftModel", bring, "", *make])
     ways = [("As an adapter", load)]
     if report.reading.discrete and report.reading.text:
         where = "in front of the input" if report.reading.position == "start" else "behind the input"

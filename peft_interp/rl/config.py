@@ -83,7 +83,8 @@ class RLPromptConfig(RewardArguments):
         default=0.0, metadata={"help": "As `perplexity_reward_weight`, for tokens without letter or digit."}
     )
     scrutability_reward_weight: float = field(
-        default=0.0, metadata={"help": "As `perplexity_reward_weight`, with the score of `scrutability=` as a reward."}
+        default=0.0,
+        metadata={"help": "As `perplexity_reward_weight`, with the score of `measure_scrutability` as a reward."},
     )
     reward_scale: float = field(
         default=5.0, metadata={"help": "Mixed z-scores are multiplied by this (published: [0, 1] -> [0, 5])."}

@@ -1,15 +1,14 @@
-"""`PromptSearch`: the state of a search, and its two moves: sample and score prompts, and choose the best one.
+"""`PromptSearch`: the state of a search by a policy, and its two moves: sample and score prompts, choose the best one.
 
-Nothing here depends on the number of processes. Every process draws all prompts of a step, scores its share of the new
-ones, and receives the others' scores, so that two processes do what one with twice the prompts does.
+Every process draws all prompts of a step and scores its share of them.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from torch import Tensor
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.policy import Choice, PromptPolicy
 from peft_interp.rl.sampling import example_places, prompt_noise
-from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
+from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate, PolicyVocabulary
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.rewards import mixed_rewards, shaped
-from peft_interp.scoring.selection import Best, best_unseen, mean, statistics, std, total_score
+from peft_interp.scoring.scored_search import Processes, ScoredSearch
+from peft_interp.scoring.selection import best_unseen, statistics, total_score
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,7 @@ class Rollout:
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Processes:
-    """How many processes search together, and how they exchange what they found.
-
-    Attributes:
-        count: number of processes.
-        index: this one's.
-        gather: a list from every process -> all of them joined, in the processes' order.
-        agree: a tensor -> the first process's.
-    """
-
-    count: int = 1
-    index: int = 0
-    gather: Callable[[list[Any]], list[Any]] = list
-    agree: Callable[[Tensor], Tensor] = lambda tensor: tensor
-
-
-class PromptSearch:
+class PromptSearch(ScoredSearch):
     """Samples, scores, remembers, chooses.
 
     Args:
@@ -86,16 +69,11 @@ class PromptSearch:
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        self.policy, self.vocabulary, self.scorer, self.train = policy, vocabulary, scorer, train
-        self.length, self.position, self.config = length, position, config
-        self.processes = processes or Processes()
-        self.archive, self.archive_path = Archive(), archive_path
+        super().__init__(scorer, train, position, processes, archive_path)
+        self.policy, self.vocabulary, self.length, self.config = policy, vocabulary, length, config
         self.choice = Choice(config.top_k or None, config.top_p, config.temperature, config.fluency_top_n)
         self.reference: dict[str, tuple[float, float]] = {}  # mean and std of every reward in the first step
-        self.best: Best | None = None
-        self.trainer_state: Any = None
         self._warned_constant = False
-        self._following = _beginning(train, scorer)
 
     # -- sampling and scoring -------------------------------------------------------------------------------------
 
@@ -129,38 +107,11 @@ class PromptSearch:
         if not self.reference:
             self.reference = statistics([record.scores for record in found], self.scorer.weights)
         rewards = self._rewards(found, step)
-        return Rollout(actions, rewards.to(actions.device), self._metrics(found, candidates, known))
+        return Rollout(actions, rewards.to(actions.device), self.metrics(found, candidates, known))
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""
-        return self.vocabulary.candidate(ids, self.position, self._following)
-
-    def score(
-        self,
-        candidates: Sequence[Candidate],
-        examples: Examples,
-        step: int,
-        split: str = "train",
-        rows: tuple[int, ...] | None = None,
-    ) -> list[ScoredPrompt]:
-        """Scores of prompts; those in the archive are looked up, the others shared among the processes."""
-        fresh = {c.ids: c for c in candidates if self.archive.find(c.ids, split, rows) is None}
-        mine = list(enumerate(fresh.values()))[self.processes.index :: self.processes.count]
-        try:
-            measured = self.scorer.measure([candidate for _, candidate in mine], examples, self.trainer_state)
-        except Exception:
-            self.write_archive()
-            raise
-        pairs = self.processes.gather([(i, scores) for (i, _), scores in zip(mine, measured, strict=True)])
-        for (_, scores), candidate in zip(sorted(pairs, key=lambda pair: pair[0]), fresh.values(), strict=True):
-            self.archive.add(ScoredPrompt(candidate.ids, candidate.text, step, scores, candidate.fits, split, rows))
-        found = [self.archive.find(candidate.ids, split, rows) for candidate in candidates]
-        return [record for record in found if record is not None]
-
-    def write_archive(self) -> None:
-        """Append what is new to the archive's file."""
-        if self.archive_path is not None:
-            self.archive.write(self.archive_path)
+        return self.vocabulary.candidate(ids, self.position, self.following_text)
 
     def _rewards(self, found: Sequence[ScoredPrompt], step: int) -> Tensor:
         """(prompts,) rewards of the loss."""
@@ -176,23 +127,6 @@ class PromptSearch:
             )
         return shaped(rewards, self.config.reward_scale).float()
 
-    def _metrics(
-        self, found: Sequence[ScoredPrompt], candidates: Sequence[Candidate], known: Sequence[bool]
-    ) -> dict[str, float]:
-        raw = [self.scorer.reward(record.scores) for record in found]
-        metrics = {"reward": mean(raw), "reward_std": std(raw)}
-        for name in found[0].scores:
-            values = [value for record in found if (value := record.scores[name]) is not None]
-            if values:
-                metrics |= {f"rewards/{name}/mean": mean(values), f"rewards/{name}/std": std(values)}
-        count = len(candidates)
-        return metrics | {
-            "unique_prompts": len({candidate.ids for candidate in candidates}) / count,
-            "cache_hit": sum(known) / count,
-            "survived": sum(candidate.survived for candidate in candidates) / count,
-            "fits": sum(candidate.fits for candidate in candidates) / count,
-        }
-
     # -- choosing -------------------------------------------------------------------------------------------------
 
     def total(self, scores: Scores) -> float:
@@ -203,17 +137,6 @@ class PromptSearch:
         """The prompts of best training score that the adapter can hold and no evaluation has seen."""
         return [Candidate(r.ids, r.text, True, True) for r in best_unseen(self.archive, self.total, count)]
 
-    def offer(self, records: Sequence[ScoredPrompt]) -> bool:
-        """Let prompts compete for the best; held-out scores count more than any training score."""
-        before = self.best
-        for record in records:
-            best = Best(
-                record.ids, record.text, self.total(record.scores), self.scorer.reward(record.scores), record.split
-            )
-            if record.fits and best.beats(self.best):
-                self.best = best
-        return self.best is not before
-
     def greedy(self) -> Candidate:
         """The prompt the policy likes best now."""
         ids = self.processes.agree(torch.tensor(self.policy.greedy(self.length, self.choice)))
@@ -222,31 +145,17 @@ class PromptSearch:
     # -- keeping --------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs besides the policy and the archive."""
-        return {
-            "reference": {name: list(pair) for name, pair in self.reference.items()},
-            "best": None if self.best is None else {**asdict(self.best), "ids": list(self.best.ids)},
-            "warned_constant": self._warned_constant,
-        }
+        """What a checkpoint needs besides the archive."""
+        reference = {name: list(pair) for name, pair in self.reference.items()}
+        policy = {name: tensor.cpu() for name, tensor in self.policy.state_dict().items()}
+        return {**super().state(), "reference": reference, "warned_constant": self._warned_constant, "policy": policy}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
+        super().load_state(state)
         self.reference = {name: (mean, std) for name, (mean, std) in state["reference"].items()}
-        best = state["best"]
-        self.best = None if best is None else Best(**{**best, "ids": tuple(best["ids"])})
         self._warned_constant = state["warned_constant"]
-
-
-def _beginning(examples: Examples, scorer: PromptScorer) -> str:
-    """The text of the first example, as it stands behind a prompt."""
-    if not examples.rows:
-        return ""
-    ids = list(examples.rows[0]["input_ids"])
-    leading = len(ids) > 0 and ids[0] in scorer.task.leading_ids
-    tokenizer = scorer.task.tokenizer
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    text = tokenizer.decode([*anchor, *ids[int(leading) :]], clean_up_tokenization_spaces=False)
-    return str(text)[len(tokenizer.decode(anchor)) :]
+        self.policy.load_state_dict(state["policy"])
 
 
 def _numbers(scores: Scores, names: Any) -> list[float]:

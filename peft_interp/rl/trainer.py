@@ -1,37 +1,32 @@
 """`RLPromptTrainer`: prompt search by soft Q-learning (RLPrompt, arXiv 2205.12548) as a real `transformers.Trainer`.
 
 Trainer's model is the adapter, as in any script: it is saved, logged and loaded, and always holds the best prompt found
-so far. What the optimizer moves is the policy, which is wrapped for DDP in the adapter's stead.
-
-What differs from the published method: the first step's first prompt is the adapter's own; an evaluation also tries the
-best sampled prompts, not only the greedy one; sampled prompts are drawn from the adapter's allowed tokens; a tie of
-label words counts as wrong; several rewards are mixed as separate z-scores.
+so far. What the optimizer moves is the policy, which is wrapped for DDP in the adapter's stead. What differs from the
+published method, and why, is listed in `peft_interp/rl/__init__.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput
 
-from peft_interp.rl.checkpointing import load_search, put_archive_aside, save_search
 from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.search import Rollout
-from peft_interp.rl.setup import check_model, make_search
+from peft_interp.rl.search import PromptSearch, Rollout
+from peft_interp.rl.setup import make_search
 from peft_interp.rl.soft_q import soft_q_loss
 from peft_interp.scoring.custom_rewards import RewardFunction
-from peft_interp.scoring.examples import Examples, read_examples
+from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge
+from peft_interp.scoring.setup import make_scorer
+from peft_interp.scoring.trainer import PromptScoringTrainer
 from peft_interp.verbalizer import Verbalizer
 
 
-class RLPromptTrainer(Trainer):
+class RLPromptTrainer(PromptScoringTrainer):
     """Searches the prompt of an InterpPrompt adapter with rewards instead of gradients of the model.
 
     Every log entry has `reward` and `reward_std` (the task's reward in its own units, over the step's prompts), mean
@@ -53,13 +48,14 @@ class RLPromptTrainer(Trainer):
         eval_dataset: held-out rows of the same form.
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task. Rows that are encoded already must be encoded
-            with it.
+            with it. A masked LM is asked at a mask in the label word's place.
         reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.custom_rewards`.
         policy_model: the policy's causal LM, by default the task model.
         policy_tokenizer: its tokenizer, by default the same.
         judge_model: the causal LM that measures the prompt's NLL, by default the task model.
         judge_tokenizer: its tokenizer, by default the same.
-        scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`.
+        scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`, in place of
+            `measure_scrutability`.
         text_column: the text, where the verbalizer fills rows in.
         label_column: the label, 0, 1, ..., for the same.
         max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
@@ -69,7 +65,8 @@ class RLPromptTrainer(Trainer):
         ValueError: a model, data or settings that cannot work together.
     """
 
-    loss_is_scaled_for_ga = False  # `compute_loss` returns a mean over the batch's prompts
+    arguments = RLPromptConfig
+    search: PromptSearch
 
     def __init__(
         self,
@@ -90,40 +87,33 @@ class RLPromptTrainer(Trainer):
         max_length: int | None = None,
         **trainer_options: Any,
     ) -> None:
-        check_model(model, args, processing_class, eval_dataset, verbalizer)
         super().__init__(
-            model=model,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **trainer_options,
-        )
-        self.verbalizer = verbalizer
-        self._reading = (text_column, label_column, max_length)
-        functions = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or ())
-        self.search = make_search(
             model,
             args,
-            self.accelerator,
-            train=self._examples(train_dataset, "train_dataset"),
-            tokenizer=processing_class,
-            verbalizer=verbalizer,
-            functions=functions,
-            policy=(policy_model, policy_tokenizer),
-            judge=None if judge_model is None else Judge(judge_model, judge_tokenizer),
-            scrutability=scrutability,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            verbalizer,
+            text_column,
+            label_column,
+            max_length,
+            **trainer_options,
         )
+        judge = None if judge_model is None else Judge(judge_model, judge_tokenizer)
+        scorer = make_scorer(
+            model,
+            args,
+            self._train,
+            processing_class,
+            verbalizer,
+            reward_funcs,
+            judge,
+            scrutability,
+            args.readability_weights,
+        )
+        self.search = make_search(model, args, self.accelerator, self._train, scorer, (policy_model, policy_tokenizer))
         self.policy = self.search.policy.to(args.device)
-        self._dev = None if eval_dataset is None else self._examples(eval_dataset, "eval_dataset")
         self._pending: list[Rollout] = []  # what is left of the step's prompts for its accumulated batches
-        self._metrics: dict[str, list[float]] = defaultdict(list)
-        self._begun = False
-
-    def _examples(self, dataset: Any, what: str) -> Examples:
-        if dataset is None:
-            raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
-        return read_examples(dataset, self.processing_class, self.verbalizer, *self._reading, what)
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -138,6 +128,12 @@ class RLPromptTrainer(Trainer):
         q, target_q = model(rollout.actions)
         baseline = math.log(self.policy.action_count) if args.value_baseline == "uniform" else 0.0
         loss = soft_q_loss(args.loss, q, target_q, rollout.actions, rollout.rewards, baseline=baseline)
+        if not torch.isfinite(loss):
+            self.search.write_archive()
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.state.global_step}. The adapter still holds the best prompt: "
+                "save it if you like. Usual causes: a learning rate that is too high, or fp16 (use bf16)."
+            )
         self._note_q(q.detach())
         return (loss, {"q": q}) if return_outputs else loss
 
@@ -161,24 +157,6 @@ class RLPromptTrainer(Trainer):
                 self._adopt_best()
         return self._pending.pop(0)
 
-    def _begin(self) -> list[int]:
-        """The first step of a run that is not resumed: the adapter's prompt is where it starts."""
-        model: Any = self.model
-        if not self._begun:
-            self._begun = True
-            if self.search.archive_path is not None:
-                put_archive_aside(self.search.archive_path)
-        ids: list[int] = model.prompt_token_ids()
-        return ids
-
-    def _adopt_best(self) -> None:
-        """Move the adapter to the best prompt, and record it there."""
-        best, model = self.search.best, cast(Any, self.model)
-        if best is not None:
-            model.use_prompt(best.ids)
-            model.prompt_encoder[model.active_adapter].best_score.fill_(math.nan)  # of another split or another run
-            model.keep_best_prompt(best.score)
-
     @torch.no_grad()
     def _note_q(self, q: torch.Tensor) -> None:
         """Entropy of the policy and size of its Q-values, over all processes."""
@@ -191,41 +169,7 @@ class RLPromptTrainer(Trainer):
         self._metrics["q_mean"].append(shared[:, 1].mean().item())
         self._metrics["q_max"].append(shared[:, 2].max().item())
 
-    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """As Trainer's, with the means of what was noted since the last log of a training step."""
-        if "loss" in logs:
-            for name, values in self._metrics.items():
-                logs[name] = max(values) if name.endswith("_max") else sum(values) / len(values)
-            self._metrics.clear()
-            if self.search.best is not None:
-                logs |= {"best_reward": self.search.best.reward, "best_prompt": self.search.best.text}
-            self.search.write_archive()
-        super().log(logs, start_time)
-
     # -- evaluation -----------------------------------------------------------------------------------------------
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Scores instead of predictions; `compute_metrics`, if there is one, gets those of the adapter's prompt."""
-        dataset: Any = dataloader.dataset
-        own = dataset is self.eval_dataset and self._dev is not None
-        examples = self._dev if own else self._examples(dataset, "eval_dataset")
-        assert examples is not None
-        chooses = own and self.is_in_train and self.search.reference  # not before the first step (`eval_on_start`)
-        found = self._select(examples) if chooses else {}
-        found |= self._measured(examples)
-        metrics: dict[str, Any] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        if self.compute_metrics is not None:
-            loader = super().get_eval_dataloader(dataset)
-            stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-            metrics = {**(stock.metrics or {}), **metrics}
-        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))  # type: ignore[arg-type]
 
     def _select(self, dev: Examples) -> dict[str, Any]:
         """Score the greedy prompt and the most promising ones on the held-out data, and adopt the best of all."""
@@ -241,16 +185,6 @@ class RLPromptTrainer(Trainer):
         self.search.write_archive()
         return {"greedy_reward": self.search.scorer.reward(records[1].scores), "greedy_prompt": greedy.text}
 
-    def _measured(self, examples: Examples) -> dict[str, Any]:
-        """The adapter's prompt on any labelled data."""
-        candidate = self.search.candidate(cast(Any, self.model).prompt_token_ids())
-        known = self.search.archive.find(candidate.ids, "dev") if examples is self._dev else None
-        scores = known.scores if known else self.search.scorer.measure([candidate], examples, self.state)[0]
-        if examples is not self._dev:
-            self.search.scorer.forget(examples)
-        totals = {"score": self.search.total(scores), "reward": self.search.scorer.reward(scores)}
-        return {**totals, **{k: v for k, v in scores.items() if v is not None}, "prompt": candidate.text}
-
     # -- what Trainer is told ---------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
@@ -264,13 +198,6 @@ class RLPromptTrainer(Trainer):
         numbers: Any = [{"batch": i} for i in range(steps * args.gradient_accumulation_steps)]
         return DataLoader(numbers, batch_size=1)
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """The data set as it is; `evaluation_loop` reads it."""
-        if eval_dataset is None and self.eval_dataset is None:
-            raise ValueError("evaluation needs an `eval_dataset`.")
-        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        return DataLoader(dataset, collate_fn=list)
-
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Trainer's optimizer for the policy's head."""
         return super().create_optimizer(self.policy)
@@ -281,17 +208,7 @@ class RLPromptTrainer(Trainer):
             return super()._wrap_model(model, training, dataloader)
         return self.accelerator.prepare_model(self.policy)
 
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted."""
-        return 0
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            save_search(self.search, dict(self._metrics), output_dir)
-
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self._metrics = defaultdict(list, load_search(self.search, checkpoint))
-            self._pending, self._begun = [], True
+            self._pending = []

@@ -7,7 +7,7 @@ forbids, teaches the policy like any other, but it is never chosen: the adapter 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +91,28 @@ class PolicyVocabulary:
             position: "start": in front of `following_text`; "end": behind the text.
             following_text: the text of a real input, with its leading blank.
         """
-        text = prompt_text(self.tokenizer, ids, position)
-        again = _tokenised_in_place(self.tokenizer, text, position, following_text)
-        scored = again or list(ids)
-        survived = again == list(ids)
-        fits = survived or (again is not None and len(again) == len(ids) and bool(self.task_allowed[again].all()))
-        return Candidate(tuple(scored), text, survived, fits)
+
+        def fits(again: Sequence[int]) -> bool:
+            return len(again) == len(ids) and bool(self.task_allowed[list(again)].all())
+
+        return placed(self.tokenizer, ids, position, following_text, fits)
+
+
+def placed(
+    tokenizer: Any, ids: Sequence[int], position: str, following_text: str, fits: Callable[[Sequence[int]], bool]
+) -> Candidate:
+    """The prompt that the text of `ids` is, in its place.
+
+    Args:
+        tokenizer: the task model's.
+        ids: of the task model.
+        position: "start": in front of `following_text`; "end": behind the text.
+        following_text: the text of a real input, with its leading blank.
+        fits: whether the adapter can hold these ids.
+    """
+    text = prompt_text(tokenizer, ids, position)
+    again = _tokenised_in_place(tokenizer, text, position, following_text)
+    return Candidate(tuple(again or ids), text, again == list(ids), again is not None and fits(again))
 
 
 def prompt_text(tokenizer: Any, ids: Sequence[int], position: str) -> str:

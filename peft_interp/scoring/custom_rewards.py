@@ -67,7 +67,13 @@ def call_reward_function(
     except Exception as error:
         error.add_note(f"raised by reward function {name!r} for the prompts {texts}; all earlier scores are saved.")
         raise
-    values = [None if value is None else float(value) for value in returned]
+    try:
+        values = [None if value is None else float(value) for value in returned]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"reward function {name!r} returned {returned!r}, which is no list of numbers (asynchronous functions are "
+            "not supported); return one number, or None, for each completion."
+        ) from error
     if len(values) != count:
         raise ValueError(
             f"reward function {name!r} returned {len(values)} numbers for {count} completions; return one each."

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.verbalizer import Verbalizer
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
@@ -52,6 +53,7 @@ def read_examples(
     label_column: str = "label",
     max_length: int | None = None,
     what: str = "train_dataset",
+    masked: bool = False,
 ) -> Examples:
     """A data set as `Examples`.
 
@@ -66,9 +68,10 @@ def read_examples(
         label_column: column with the label, 0, 1, ...
         max_length: most tokens of a row the verbalizer encodes, the prompt not counted.
         what: the data set's name in errors.
+        masked: rows of text and label are for a masked LM, with the mask where a causal LM's answer stands.
 
     Raises:
-        ValueError: no rows, rows without any label, or labels that are no label word.
+        ValueError: no rows, rows without any label, labels that are no label word, or a tokenizer without a mask.
     """
     raw = [dict(row) for row in dataset]
     if not raw:
@@ -85,6 +88,7 @@ def read_examples(
             )
         known = verbalizer.label_token_ids(tokenizer)
         rows = [verbalizer.encode(tokenizer, row[text_column], row[label_column], max_length, known) for row in raw]
+        rows = [_as_masked(row, tokenizer) for row in rows] if masked else rows
     for i, row in enumerate(rows):
         if all(label == -100 for label in row["labels"]):
             raise ValueError(f"row {i} of `{what}` has no label (all are -100); drop it or give it one.")
@@ -101,6 +105,22 @@ def _without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
         "attention_mask": [1] * len(kept),
         "labels": [labels[i] for i in kept],
     }
+
+
+def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]]:
+    """`text answer` as a masked LM reads it: `<s> text <mask> </s>`, the answer in the labels only."""
+    if tokenizer.mask_token_id is None:
+        raise ValueError(
+            "the task model is a masked language model, but its tokenizer names no mask token to ask for the answer "
+            "at; pass the masked LM's own tokenizer as `processing_class`."
+        )
+    *text, answer = row["input_ids"]
+    front = leading_ids(tokenizer)
+    behind = tokenizer.encode("a")[len(front) + len(tokenizer.encode("a", add_special_tokens=False)) :]
+    text = text[1:] if text[:1] == [tokenizer.bos_token_id] else text
+    ids = [*front, *text, tokenizer.mask_token_id, *behind]
+    labels = [-100] * (len(front) + len(text)) + [answer] + [-100] * len(behind)
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 
 def _gold(rows: list[dict[str, list[int]]], verbalizer: Verbalizer, tokenizer: Any, what: str) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
+from peft_interp.metrics.references import reference_levels
+from peft_interp.metrics.scrutability import scrutability_scores
 from peft_interp.scoring.archive import Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
@@ -55,12 +57,14 @@ class PromptScorer:
         config: kinds and weights of the task's rewards.
         functions: the user's reward functions.
         judge: None where no causal LM is at hand; then there is no `nll`.
-        scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`; None to leave out.
+        scrutability: `f(text, model, tokenizer)` that returns a number, an object with a `score`, or None where it does
+            not apply. By default the score of `measure_scrutability`, if it weighs anything.
         readability: weights of `nll`, `repetition`, `special_tokens` and `scrutability` in the reward, negative where
             lower is better; their absolute values add up to at most 1, the rest is the task's.
 
     Raises:
-        ValueError: a weight without what it weighs, or no reward at all.
+        ValueError: a weight without what it weighs, a judge that cannot tell readable from shuffled words where
+            scrutability counts, or no reward at all.
     """
 
     def __init__(
@@ -166,17 +170,35 @@ class PromptScorer:
             "repetition": [repetition_penalty(candidate.ids) for candidate in candidates],
             "special_tokens": [special_token_share(candidate.ids, tokenizer) for candidate in candidates],
         }
-        if judge is not None:
-            ids: list[Any] = [candidate.ids for candidate in candidates]
-            if judge.tokenizer is not None:
-                ids = [judge.tokenizer.encode(c.text, add_special_tokens=False) for c in candidates]
-            nlls = token_nlls(judge.model, ids, judge.leading_ids)
-            measures["nll"] = [mean_nll(nll) if len(nll) else None for nll in nlls]  # nothing predicts a single token
-        if self.scrutability is not None and judge is not None:
-            model, known = judge.model, judge.tokenizer or tokenizer
+        if judge is None:
+            return measures
+        measures["nll"] = self.nlls(candidates)
+        model, known = judge.model, judge.tokenizer or tokenizer
+        if self.scrutability is not None:
             found = [self.scrutability(candidate.text, model, known) for candidate in candidates]
-            measures["scrutability"] = [float(getattr(value, "score", value)) for value in found]
+            numbers = [getattr(value, "score", value) for value in found]
+            measures["scrutability"] = [None if number is None else float(number) for number in numbers]
+        elif "scrutability" in self.weights:
+            scores = scrutability_scores(self._judged_ids(candidates), model, known)
+            measures["scrutability"] = [None if math.isnan(score) else score for score in scores]
         return measures
+
+    def nlls(self, candidates: Sequence[Candidate]) -> list[float | None]:
+        """Nats per token under the judge, lower is more fluent; None for a single token, which nothing predicts.
+
+        Raises:
+            ValueError: there is no judge.
+        """
+        if self.judge is None:
+            raise ValueError("there is no causal language model to judge prompts; pass one as `judge_model`.")
+        found = token_nlls(self.judge.model, self._judged_ids(candidates), self.judge.leading_ids)
+        return [mean_nll(nlls) if len(nlls) else None for nlls in found]
+
+    def _judged_ids(self, candidates: Sequence[Candidate]) -> list[Any]:
+        tokenizer = self.judge.tokenizer if self.judge is not None else None
+        if tokenizer is None:
+            return [candidate.ids for candidate in candidates]
+        return [tokenizer.encode(candidate.text, add_special_tokens=False) for candidate in candidates]
 
 
 def _task_reward(config: RewardArguments, has_label_words: bool, has_functions: bool) -> str:
@@ -200,8 +222,22 @@ def _check_parts(scorer: PromptScorer, readability: Mapping[str, float]) -> None
             f"`perplexity_reward_weight={-readability['nll']}` needs a causal language model, which the "
             "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
         )
-    if "scrutability" in readability and (scorer.scrutability is None or judge is None):
+    if "scrutability" in readability:
+        _check_scrutability(scorer, readability["scrutability"])
+
+
+def _check_scrutability(scorer: PromptScorer, weight: float) -> None:
+    judge = scorer.judge
+    if judge is None:
         raise ValueError(
-            f"`scrutability_reward_weight={readability['scrutability']}` needs `scrutability=f(text, model, "
-            "tokenizer)`, and a causal language model (the task model or `judge_model`) to call it with."
+            f"`scrutability_reward_weight={weight}` needs a causal language model that reads the prompt, which the "
+            "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
         )
+    if scorer.scrutability is None:
+        levels = reference_levels(judge.model, judge.tokenizer or scorer.task.tokenizer)
+        if math.isnan(levels.nll_position(0.0)):
+            raise ValueError(
+                f"`scrutability_reward_weight={weight}` needs a language model that finds people's prompts likelier "
+                "than the same words shuffled, and this one does not (untrained, or of another language); pass a "
+                "better one as `judge_model`, or your own score as `scrutability=f(text, model, tokenizer)`."
+            )

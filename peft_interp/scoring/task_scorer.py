@@ -18,7 +18,7 @@ from peft_interp.evaluating import evaluating
 from peft_interp.scoring.answer_head import head_is_linear
 from peft_interp.scoring.batch_memory import Batches, available_bytes, default_tokens
 from peft_interp.scoring.plain_scoring import PlainScoring
-from peft_interp.scoring.scored_rows import Position, ScoredRow, compose, read_rows
+from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow, compose, read_rows
 from peft_interp.scoring.shared_scoring import SharedScoring
 from peft_interp.shared_prefix import can_share_prefix
 
@@ -49,7 +49,8 @@ class TaskScorer:
         forward_passes: prompt-example pairs evaluated so far; a prompt that is twice in one call counts once.
 
     Raises:
-        ValueError: another position, rows without labels, a model with a prompt of its own or without a head.
+        ValueError: another position, rows without labels, rows that show a masked LM its answer, a model with a prompt
+            of its own or without a head.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class TaskScorer:
         self.device = model.get_input_embeddings().weight.device
         self.forward_passes = 0
         self._causal = is_causal(model)
+        if not self._causal:
+            _check_masked(self.rows)
         self._labels = _label_tensor(label_token_ids, model, self.device)
         self._batches = Batches(tokens_per_batch or default_tokens(model, self.device))
         with evaluating(model):
@@ -235,6 +238,16 @@ def _label_tensor(ids: Sequence[int] | None, model: Any, device: torch.device) -
     if len(set(ids)) < 2 or len(set(ids)) < len(ids) or not all(0 <= i < size for i in ids):
         raise ValueError(f"`label_token_ids={list(ids)}` must be at least two different ids from 0 to {size - 1}.")
     return torch.tensor([int(i) for i in ids], device=device)
+
+
+def _check_masked(rows: Sequence[ScoredRow]) -> None:
+    """Refuse rows as a causal LM reads them, in which the answer stands at its own place."""
+    for number, row in enumerate(rows):
+        if all(row.ids[i] == label for i, label in enumerate(row.labels) if label != IGNORED):
+            raise ValueError(
+                f"row {number} shows a masked language model its own answer. Encode the rows with the mask token where "
+                "the answer is asked, the answer in `labels` there, and -100 elsewhere."
+            )
 
 
 def _check_model(model: Any) -> None:

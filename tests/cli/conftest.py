@@ -32,9 +32,9 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # read from the environment when it is imported
-    capsys.readouterr()
 
     def call(*arguments: Any) -> Ran:
+        capsys.readouterr()  # what came before does not count
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as stop:
@@ -46,13 +46,15 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="session")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with adapters: `ours` (says `TEXT`), `soft` (ours, vectors), `stock`, `lora`."""
+    """Adapters: `ours` (says `TEXT`), `end` (behind the text), `soft` (ours, vectors), `stock`, `lora`."""
     folder, tokenizer = tmp_path_factory.mktemp("adapters"), embedded.load_tokenizer()
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     text = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": TEXT, "num_virtual_tokens": len(ids)}
     common = {"task_type": "CAUSAL_LM", "tokenizer_name_or_path": embedded.MODEL_PATH}
+    behind = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " The review is", "prompt_position": "end"}
     configs: dict[str, Any] = {
         "ours": InterpPromptConfig(**common, **text),
+        "end": InterpPromptConfig(**common, **behind),
         "soft": InterpPromptConfig(**common, projection_metric="none", num_virtual_tokens=4),
         "stock": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
         "lora": LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], fan_in_fan_out=True),

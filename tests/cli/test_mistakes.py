@@ -87,6 +87,16 @@ def test_a_base_model_folder_that_is_gone_is_named(run: Build, adapters: Path, t
     assert "does not say which base model it belongs to; name it with --base-model" in run("read", folder).err
 
 
+def test_label_words_are_only_asked_of_causal_models(run: Build, adapters: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    shutil.copytree(adapters / "ours", folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "task_type": "SEQ_CLS"}))
+    ran = run("read", folder, "--task", "sentiment")
+    assert (ran.code, ran.out) == (2, "")
+    assert "which only CAUSAL_LM adapters answer; this one is for SEQ_CLS. Leave the data out" in ran.err
+
+
 def test_a_hub_that_cannot_be_reached_is_named(run: Build, adapters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+from transformers.utils import logging
 
 from peft_interp import embedded
 
@@ -29,6 +31,29 @@ def test_a_prompt_is_shown_with_its_verdicts(run: Build, adapters: Path, tmp_pat
     assert report["context"]["data"] == "sentiment, embedded in peft_interp (test)"
     assert TEXT in (tmp_path / "page.md").read_text()
     assert (tmp_path / "page.html").read_text().startswith("<!")
+
+
+def test_a_prompt_behind_the_text_is_read_in_its_template(run: Build, adapters: Path) -> None:
+    ran = run("evaluate", adapters / "end", "--task", "sentiment", "--rows", "20", "--template", "{text} {prompt}")
+    assert ran.code == 0, ran.err
+    scores = json.loads(ran.out)
+    assert (scores["text"], scores["verdicts"]["faithful"]) == (" The review is", "yes")
+
+
+def test_no_path_of_this_machine_is_written(run: Build, adapters: Path, tmp_path: Path) -> None:
+    files = ["--html", "page.html", "--markdown", "page.md", "--json", "report.json"]
+    ran = run("read", adapters / "ours", *files)
+    written = ran.out + "".join((tmp_path / name).read_text() for name in ("page.html", "page.md", "report.json"))
+    assert embedded.MODEL_PATH not in written
+    assert str(adapters) not in written
+    assert "adapter: ours" in ran.out
+
+
+def test_the_libraries_are_as_loud_as_before(run: Build, adapters: Path) -> None:
+    datasets.enable_progress_bars()
+    assert run("read", adapters / "ours").code == 0
+    assert not datasets.are_progress_bars_disabled()
+    assert logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize("name", ["ours", "stock", "soft"])

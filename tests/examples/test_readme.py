@@ -32,9 +32,13 @@ def test_make_targets_exist() -> None:
 
 def test_folder_listing_is_the_package() -> None:
     listing = README.split("```\npeft_interp/\n")[1].split("```")[0].split("examples/")[0]
-    listed = set(re.findall(r"(\w+\.py)", listing))
-    present = {path.name for path in (ROOT / "peft_interp").glob("*.py")} - {"__init__.py"}
-    assert listed == present
+    listed = set(
+        re.findall(r"\w+\.py\b|\b\w+(?=/)", "\n".join(re.split(r"  +", line)[1] for line in listing.splitlines()))
+    )
+    inside = [
+        path for path in (ROOT / "peft_interp").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    ]
+    assert listed == {path.name for path in inside} - {"__init__.py"}
 
 
 def test_relative_links_lead_somewhere() -> None:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from peft_interp.base_names import loadable_name, loading_code, public_name
 from peft_interp.embedded import MODEL_PATH
 from peft_interp.hub.export import chat_json, chat_messages, fill_template
-from peft_interp.hub.names import loadable_name, public_name
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,22 @@ def test_chat_messages() -> None:
 def test_a_prompt_with_braces_fills_a_template_as_it_is() -> None:
     assert fill_template("{prompt} {text} It was", "a {text} {0}") == "a {text} {0} {text} It was"
     assert fill_template("{text} It was", "Judge:") == "Judge: {text} It was"
+
+
+def test_a_prompt_at_the_end_brings_its_own_blank() -> None:
+    assert fill_template("{text} {prompt}", " It was", "end") == "{text} It was"
+    assert fill_template("{text}\n{prompt} ", "It was", "end") == "{text}\nIt was"
+    assert fill_template("Review: {text}", " It was", "end") == "Review: {text} It was"
+    assert chat_messages(" It was", position="end") == [{"role": "user", "content": "{text} It was"}]
+    with pytest.raises(ValueError, match=r"`role='system'` stands in front of the input, .* use 'user'"):
+        chat_messages(" It was", "system", position="end")
+
+
+def test_what_was_shown_once_is_known_again() -> None:
+    for recorded in ("gpt2", MODEL_PATH, "/home/ann/base"):
+        name = public_name(recorded)
+        assert public_name(name.shown) == name
+    assert loading_code(public_name("/home/ann/base"), "SEQ_2_SEQ_LM") == (
+        "from transformers import AutoModelForSeq2SeqLM",
+        'base = AutoModelForSeq2SeqLM.from_pretrained("FOLDER_OF_THE_BASE_MODEL")',
+    )

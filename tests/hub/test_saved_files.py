@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from transformers import AutoTokenizer, BertForSequenceClassification, GPT2ForSequenceClassification
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoTokenizer,
+    BertForSequenceClassification,
+    GPT2ForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
-from peft_interp import InterpPromptConfig
+from peft_interp import InterpPromptConfig, embedded
+from peft_interp.hub.saving import write_beside
 
 Build = Callable[..., Any]
 BESIDE = {"prompt.json", "portable/adapter_config.json", "portable/adapter_model.safetensors"}
@@ -70,6 +77,55 @@ def test_vectors_are_not_written_as_text(gpt2: Build, readable: Build, tmp_path:
     assert not (tmp_path / "prompt.txt").exists()
     assert not json.loads((tmp_path / "prompt.json").read_text())["is_text"]
     assert "need not act like them" in (tmp_path / "README.md").read_text()
+
+
+def test_a_prompt_at_the_end_has_its_working_text_and_no_stock_copy(tmp_path: Path, files_below: Build) -> None:
+    """Its leading blank is part of it; plain PEFT cannot place it, and the card says so."""
+    tokenizer, folder = embedded.load_tokenizer(), tmp_path / "saved"
+    start = {"task_type": "CAUSAL_LM", "tokenizer_name_or_path": embedded.MODEL_PATH, "prompt_tuning_init": "TEXT"}
+    get_peft_model(
+        embedded.load_model(), InterpPromptConfig(**start, prompt_tuning_init_text="Judge this:")
+    ).save_pretrained(folder)
+    assert (folder / "portable" / "adapter_config.json").exists()
+    config = InterpPromptConfig(**start, prompt_tuning_init_text=" The review is", prompt_position="end")
+    model = get_peft_model(embedded.load_model(), config).eval()
+    model.save_pretrained(folder)  # over the other one, whose copy must not stay
+    text = (folder / "prompt.txt").read_bytes().decode()
+    assert text == " The review is" == model.prompt_text(tokenizer)
+    assert files_below(folder) == {
+        *("adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "README.md")
+    }
+    facts = json.loads((folder / "prompt.json").read_text())
+    assert (facts["position"], facts["text"]) == ("end", text)
+    card = (folder / "README.md").read_text()
+    assert "```text\n The review is\n```" in card
+    assert "right behind the input's text, before the answer" in card
+    assert "Not possible: plain PEFT puts a prompt in front of the input only" in card
+    assert "portable" not in card
+    (code,) = [line for line in card.splitlines() if line.startswith("text = ")]
+    known: dict[str, str] = {}
+    exec(code, known)
+    row = tokenizer(known["text"], return_tensors="pt")
+    bare = tokenizer("Your input.", return_tensors="pt")
+    with torch.no_grad():
+        ours, plain = model(**bare).logits[:, -1], model.get_base_model()(**row).logits[:, -1]
+    torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sentencepiece_text_keeps_the_blank_it_begins_with(llama: Build, tmp_path: Path) -> None:
+    """Decoded alone, the first token loses it."""
+    pieces = {"<unk>": 0, **{f"\u2581{word}": 3 + i for i, word in enumerate(("a", "good", "film"))}}
+    core = Tokenizer(models.WordLevel(pieces, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+    core.decoder = decoders.Metaspace(prepend_scheme="always", split=True)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 2, "prompt_position": "end"}
+    model = get_peft_model(llama(vocab_size=6), InterpPromptConfig(**settings))
+    model.use_prompt([4, 5])
+    model.save_pretrained(tmp_path)
+    write_beside(tmp_path, tokenizer)
+    assert tokenizer.decode([4, 5]) == "good film"
+    assert (tmp_path / "prompt.txt").read_bytes() == b" good film"
 
 
 BASES = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
 
-from peft_interp import embedded
+from peft_interp import Verbalizer, embedded
 from peft_interp.metrics.faithfulness import measure_faithfulness
 
 Build = Callable[..., Any]
@@ -50,6 +50,29 @@ def test_on_the_embedded_model(readable: Build, english: Any, sentiment: Any, an
     assert max(found.logit_mse, found.kl, found.js, found.loss_difference, found.token_error_rate) <= 1e-5
     assert found.accuracy_difference == 0
     assert found.as_prompt.accuracy > found.without.accuracy + 0.1
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("positions", ["answers", "all"])
+@pytest.mark.parametrize("template", ["{text} {prompt}", "Review: {text}\n{prompt}"])
+def test_at_the_end_on_the_embedded_model(
+    readable: Build, english: Any, answers: list[int], side: str, positions: str, template: str
+) -> None:
+    """The prompt right before the label's word; " The review is" brings its own blank, "The review is" needs none."""
+    text = "The review is" if template.endswith("\n{prompt}") else " The review is"
+    written = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": text, "prompt_position": "end"}
+    where = {"num_virtual_tokens": None, "tokenizer_name_or_path": embedded.MODEL_PATH}
+    model = readable(embedded.load_model(), **written, **where)
+    verbalizer = Verbalizer(template, embedded.TASKS["sentiment"].label_words)
+    data = embedded.load_data("sentiment")["test"].select(range(40))
+    rows = [verbalizer.encode(english, row["sentence"], row["label"]) for row in data]
+    found = measure_faithfulness(model, english, rows, answers, positions, 8, side, **QUIET)
+    assert (found.rows, found.skipped_rows) == (40, 0)
+    assert found.cosine_distance == found.euclidean_distance == 0
+    assert max(found.logit_mse, found.kl, found.js, found.loss_difference, found.token_error_rate) <= 1e-5
+    assert found.accuracy_difference == 0
+    assert found.without.loss > found.as_prompt.loss + 1  # the prompt acts, so that its place matters
+    assert all(effect.kl > 0.01 for effect in found.token_effects)
 
 
 def test_stock_misplacement_under_left_padding_shows(

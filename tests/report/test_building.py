@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from transformers import DataCollatorForSeq2Seq
 
 from peft_interp import InterpPromptConfig, embedded
 from peft_interp.report import PromptReport, report_prompt
@@ -91,6 +94,45 @@ def test_waywardness_joins_on_request(reported: Build, rows: list[dict[str, Any]
     assert report.waywardness is not None
     assert report.waywardness.target_text == "apples"
     assert report.verdict("evidence") is not None
+
+
+def test_a_stock_prompt_trained_on_flipped_labels_is_called_out(reported: Build) -> None:
+    """Its nearest tokens look harmless, lie near, are readable and work as text; the prompt does the opposite."""
+    tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
+    data = embedded.load_data("sentiment")
+    wrong = [task.encode(tokenizer, row["sentence"], 1 - row["label"]) for row in data["train"]]
+    wrong = [row for row in wrong if len(row["input_ids"]) <= 22]
+    start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": QUESTION, "num_virtual_tokens": 8}
+    config = PromptTuningConfig(task_type="CAUSAL_LM", tokenizer_name_or_path=embedded.MODEL_PATH, **start)
+    model = get_peft_model(embedded.load_model(), config)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    collate, draw = DataCollatorForSeq2Seq(tokenizer), random.Random(0)
+    for _ in range(60):
+        model(**collate(draw.sample(wrong, 16))).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    report = reported(model, token_effects=False)
+    assert report.reading.text == QUESTION
+    said = answers(report)
+    assert {name: said[name] for name in ("faithful", "near", "survives", "readable", "acts")} == {
+        **{"faithful": "no", "near": "yes", "survives": "yes", "readable": "yes"},
+        "acts": "no",
+    }
+    words = report.verdict("faithful").words
+    assert words.startswith("it acts against what its text does: accuracy 0.")
+    assert report.faithfulness.as_text.accuracy > 0.7 > 0.4 > report.faithfulness.as_prompt.accuracy
+    for shown in (report.to_html(), report.to_markdown(), " ".join(report.to_text().split())):
+        assert "acts against what its text does" in shown
+
+
+def test_a_report_names_no_path_of_this_machine(written: Build, reported: Build, rows: list[dict[str, Any]]) -> None:
+    """It is made to be passed on; how to load the base model is said all the same."""
+    report = reported(written(QUESTION), rows[:8])
+    assert report.context["base_model"] == "embedded model of peft_interp"
+    page = report.to_html()
+    assert embedded.MODEL_PATH not in page + report.to_markdown() + report.to_text(400) + json.dumps(report.to_dict())
+    assert "base = embedded.load_model()" in page
+    assert "import peft_interp" in page
 
 
 def test_without_data_the_text_is_still_judged(written: Build, reported: Build) -> None:

@@ -91,6 +91,8 @@ def test_none_is_ignored_for_that_prompt(rewarded: Build) -> None:
             r"'broken' returned nan for the prompt 'w.*' *; return a finite number, or None",
         ),
         (lambda n: [1.0] * (n - 1), r"'broken' returned 5 numbers for 6 completions"),
+        (lambda n: None, r"'broken' returned None, which is no list of numbers"),
+        (lambda n: ["good"] * n, r"'broken' returned \['good'.*, which is no list of numbers"),
     ],
 )
 def test_returning_no_number_is_named(returned: Any, message: str, rewarded: Build) -> None:

@@ -118,3 +118,27 @@ def test_a_model_that_is_no_causal_lm_is_refused(bert: Build) -> None:
 def test_a_model_without_a_token_to_start_from_is_refused(gpt2: Build) -> None:
     with pytest.raises(ValueError, match="neither a BOS nor an EOS"):
         PromptPolicy(gpt2(bos_token_id=None, eos_token_id=None), ALLOWED)
+
+
+def test_the_models_own_logits_are_computed_only_for_the_fluency_mask(policy: PromptPolicy) -> None:
+    head, seen = policy.language_model.get_output_embeddings(), []
+    hook = head.register_forward_hook(lambda module, args, output: seen.append(output.numel()))
+    noise = prompt_noise(0, 0, 4, 3)
+    policy.sample(noise, Choice())
+    policy.greedy(3)
+    policy(torch.randint(3, 53, (4, 3)))
+    assert sum(seen) == 0
+    policy.sample(noise, Choice(fluency_top_n=5))
+    hook.remove()
+    assert sum(seen) == 4 * 3 * 64  # every prompt, every step
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_model_gives_q_values_in_full_precision(gpt2: Build, dtype: torch.dtype) -> None:
+    policy = PromptPolicy(gpt2().to(dtype), ALLOWED, hidden_size=16)
+    actions = policy.sample(prompt_noise(0, 0, 4, 3), Choice(top_k=8))
+    assert ALLOWED[actions].all()
+    q, target = policy(actions)
+    assert q.dtype == target.dtype == torch.float32
+    q[..., ALLOWED].square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in policy.head.parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from peft import PromptTuningConfig, get_peft_model
 from transformers import TrainingArguments
 
 from peft_interp import Verbalizer
+from peft_interp.scoring.archive import Archive
 
 Build = Callable[..., Any]
 
@@ -77,7 +79,7 @@ def test_a_single_prompt_has_nothing_to_be_compared_with(searcher: Build) -> Non
 
 
 def test_weights_without_what_they_weigh(searcher: Build, prompted: Build) -> None:
-    with pytest.raises(ValueError, match=r"`scrutability_reward_weight=0.2` needs `scrutability=f\(text"):
+    with pytest.raises(ValueError, match=r"`scrutability_reward_weight=0.2`.*shuffled.*`judge_model`"):
         searcher(scrutability_reward_weight=0.2)
     with pytest.raises(ValueError, match=r"`reward_weights=\[1.0\]` must be 0 finite numbers"):
         searcher(reward_weights=[1.0])
@@ -110,3 +112,11 @@ def test_a_broken_model_is_named_with_the_prompt(searcher: Build, prompted: Buil
         model.get_base_model().transformer.h[0].mlp.c_fc.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match=r"the score '\w+' of the prompt 'w.*' is nan"):
         searcher(model).train()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(searcher: Build, tmp_path: Path) -> None:
+    trainer = searcher(learning_rate=1e30, logging_steps=100)
+    with pytest.raises(FloatingPointError, match=r"the loss is \w+ at step \d\. The adapter still holds the best"):
+        trainer.train()
+    assert trainer.model.prompt_token_ids() == list(trainer.search.best.ids)
+    assert Archive.read(tmp_path / "run" / "archive.jsonl").records

@@ -93,12 +93,15 @@ def language_model(gpt2: Build, llama: Build, bert: Build) -> Build:
 
 @pytest.fixture
 def examples() -> Build:
-    """`examples(bos="no", labelled="last", count=7)`: rows of 4 to 9 tokens; BOS in "no", "some" or "all".
+    """`examples(bos="no", labelled="last", count=7, masked=False)`: rows of 4 to 9 tokens.
 
-    `labelled`: the "last" token, the last "few" (1 to 3, one of them left out), or "all".
+    `bos`: in "no", "some" or "all". `labelled`: the "last" token, the last "few" (1 to 3, one of them left out), or
+    "all"; `masked` hides them.
     """
 
-    def build(bos: str = "no", labelled: str = "last", count: int = 7) -> list[dict[str, list[int]]]:
+    def build(
+        bos: str = "no", labelled: str = "last", count: int = 7, masked: bool = False
+    ) -> list[dict[str, list[int]]]:
         dice, rows = random.Random(0), []
         for number in range(count):
             lead = [BOS] if bos == "all" or (bos == "some" and number % 2) else []
@@ -107,6 +110,8 @@ def examples() -> Build:
             labels = [-100] * (len(ids) - known) + ids[len(ids) - known :]
             if labelled == "few" and known == 3:
                 labels[-2] = -100
+            if masked:
+                ids = [i if label == -100 else MASK for i, label in zip(ids, labels, strict=True)]
             rows.append({"input_ids": ids, "labels": labels})
         return rows
 

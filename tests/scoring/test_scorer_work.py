@@ -65,7 +65,7 @@ def test_pairs_are_counted_and_repeated_prompts_are_free(
 @pytest.mark.parametrize("name", ["gpt2", "roberta"])
 def test_head_does_not_run_for_label_words(language_model: Build, examples: Build, name: str) -> None:
     model, seen = language_model(name), []
-    scorer = TaskScorer(model, examples(), LABELS, "end")
+    scorer = TaskScorer(model, examples(masked=name == "roberta"), LABELS, "end")
     head = model.get_output_embeddings()
     hook = head.register_forward_hook(lambda module, args, output: seen.append(output.numel()))
     scorer.label_log_probs([[4], [5]])

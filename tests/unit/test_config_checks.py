@@ -38,6 +38,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"init_text_fit": "repeat"}, r"`init_text_fit='repeat'` only applies to `prompt_tuning_init='TEXT'`; got"),
     ({"init_words": "great"}, r"`init_words='great'` must be a list of words; write `init_words=\['great'\]`"),
     ({"banned_words": "great"}, r"`banned_words='great'` must be a list of words; write `banned_words=\['great'\]`"),
+    ({"banned_words": [7]}, r"`banned_words=\[7\]` must be a list of words"),
+    ({"init_words": 7}, r"`init_words=7` must be a list of words"),
+    ({"banned_token_ids": "great"}, r"`banned_token_ids='great'` must be a list of token ids"),
+    ({"banned_token_ids": 7}, r"`banned_token_ids=7` must be a list of token ids"),
+    ({"perplexity_weight": "0.3"}, r"`perplexity_weight='0.3'` must be a number"),
+    ({"perplexity_weight": None}, r"`perplexity_weight=None` must be a number"),
+    ({"num_virtual_tokens": 8.0}, r"`num_virtual_tokens=8.0` must be a whole number"),
+    ({"num_virtual_tokens": "8"}, r"`num_virtual_tokens='8'` must be a whole number"),
+    ({"stuck_patience": True}, r"`stuck_patience=True` must be a whole number"),
 ]
 
 
@@ -69,9 +78,10 @@ def test_no_argument_is_needed_to_construct_a_config() -> None:
     assert config.projects
 
 
-@pytest.mark.parametrize("task", ["SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"])
+@pytest.mark.parametrize("task", ["SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS"])
 def test_only_a_causal_model_has_an_answer_to_stand_before(task: str) -> None:
-    with pytest.raises(ValueError, match=rf"`prompt_position='end'`.*only `task_type='CAUSAL_LM'` has; got '{task}'"):
+    found = rf"`prompt_position='end'`.*only CAUSAL_LM and .* have; got `task_type='{task}'`"
+    with pytest.raises(ValueError, match=found):
         InterpPromptConfig(task_type=task, prompt_position="end")
     assert InterpPromptConfig(task_type=task).prompt_position == "start"
 

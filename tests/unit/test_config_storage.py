@@ -24,6 +24,7 @@ EVERYTHING: dict[str, Any] = {
     "init_words": ["bad", "great"],
     "init_text_fit": "repeat",
     "prompt_position": "end",
+    "mask_token_id": 3,
     "projection_metric": "dot",
     "perplexity_weight": 0.25,
     "perplexity_gradient": "target",

@@ -1,4 +1,4 @@
-"""How a base model is named in public: by its hub name; a path of the training machine never leaves it."""
+"""How a base model is named and loaded: by its hub name; a path of the training machine never leaves it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded" / "model"
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
+AUTO_CLASSES = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
 _EMBEDDED_PARTS = ("peft_interp", "embedded", "model")
+_EMBEDDED_SHOWN = "embedded model of peft_interp"
+_LOCAL_NOTE = " (a local folder of the training machine)"
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,8 @@ class BaseName:
         """In words, for a card: no path in it."""
         return {
             "hub": self.name,
-            "embedded": "embedded model of peft_interp",
-            "local": f"{self.name} (a local folder of the training machine)",
+            "embedded": _EMBEDDED_SHOWN,
+            "local": f"{self.name}{_LOCAL_NOTE}",
             "unknown": "unknown",
         }[self.kind]
 
@@ -41,10 +51,14 @@ def public_name(recorded: str | None) -> BaseName:
     """What `base_model_name_or_path` may be called in public.
 
     Args:
-        recorded: a hub name, a path on this or another machine, or nothing.
+        recorded: a hub name, a path on this or another machine, what `shown` made of one, or nothing.
     """
     if not recorded:
         return BaseName("unknown", "")
+    if recorded == _EMBEDDED_SHOWN:
+        return BaseName("embedded", EMBEDDED)
+    if recorded.endswith(_LOCAL_NOTE):
+        return BaseName("local", recorded.removesuffix(_LOCAL_NOTE))
     windows = "\\" in recorded or recorded[1:2] == ":"
     parts = (PureWindowsPath if windows else PurePosixPath)(recorded).parts
     if recorded == EMBEDDED or parts[-3:] == _EMBEDDED_PARTS:
@@ -65,3 +79,17 @@ def _can_be_on_hub(name: str) -> bool:
 def loadable_name(recorded: str | None) -> str | None:
     """What to give to `from_pretrained` here: the embedded model's folder of this machine, else what was recorded."""
     return str(EMBEDDED_FOLDER) if public_name(recorded).kind == EMBEDDED else recorded
+
+
+def loading_code(base: BaseName, task_type: str) -> tuple[str, str]:
+    """Python for a reader: the import line, and the line that makes `base`.
+
+    Args:
+        base: of the model; a folder's place is left for the reader to fill in.
+        task_type: PEFT's.
+    """
+    auto = AUTO_CLASSES.get(task_type, "AutoModel")
+    if base.kind == "embedded":
+        return "from peft_interp import embedded", "base = embedded.load_model()"
+    name = base.name if base.kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"
+    return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}")'

@@ -1,4 +1,4 @@
-"""What a checkpoint of a search holds besides the adapter and the optimizer: policy, target, archive, best prompt.
+"""What a checkpoint of a search holds besides the adapter and the optimizer: its own state and the archive.
 
 There is no random state: what a step draws depends on the seed and the step's number alone.
 """
@@ -10,23 +10,22 @@ from pathlib import Path
 
 import torch
 
-from peft_interp.rl.search import PromptSearch
 from peft_interp.scoring.archive import Archive
+from peft_interp.scoring.scored_search import ScoredSearch
 
 STATE_NAME = "prompt_search.pt"
 ARCHIVE_NAME = "archive.jsonl"
 
 
-def save_search(search: PromptSearch, metrics: dict[str, list[float]], folder: str) -> None:
+def save_search(search: ScoredSearch, metrics: dict[str, list[float]], folder: str) -> None:
     """Write the search's state, with the metrics not logged yet, into a checkpoint."""
-    policy = {name: tensor.cpu() for name, tensor in search.policy.state_dict().items()}
-    torch.save({"policy": policy, "search": search.state(), "metrics": metrics}, Path(folder) / STATE_NAME)
+    torch.save({"search": search.state(), "metrics": metrics}, Path(folder) / STATE_NAME)
     search.write_archive()
     if search.archive_path is not None and search.archive_path.exists():
         shutil.copyfile(search.archive_path, Path(folder) / ARCHIVE_NAME)
 
 
-def load_search(search: PromptSearch, folder: str) -> dict[str, list[float]]:
+def load_search(search: ScoredSearch, folder: str) -> dict[str, list[float]]:
     """Go back to a checkpoint; the archive's file becomes the checkpoint's.
 
     Returns:
@@ -42,10 +41,9 @@ def load_search(search: PromptSearch, folder: str) -> dict[str, list[float]]:
             "search cannot go on from it. Start anew from its adapter with `continue_training`."
         )
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    search.policy.load_state_dict(saved["policy"])
-    search.load_state(saved["search"])
     archive = Path(folder) / ARCHIVE_NAME
     search.archive = Archive.read(archive) if archive.exists() else Archive()
+    search.load_state(saved["search"])
     if search.archive_path is not None:
         search.archive_path.unlink(missing_ok=True)
         if archive.exists():

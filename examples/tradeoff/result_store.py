@@ -1,0 +1,66 @@
+"""Results on disk: one file for each point, written whole or not at all, so that a killed study can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from study_points import Point
+
+_POINTS, _FAILED = "points", ".failed.json"
+
+
+class ResultStore:
+    """The folder of a study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / _POINTS
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, point: Point, record: dict[str, Any]) -> None:
+        """Keep a point's result, or, where it holds `error`, its failure."""
+        failed = "error" in record
+        self._put(self._path(point, failed), record)
+        if not failed:
+            self._path(point, True).unlink(missing_ok=True)
+
+    def read(self, point: Point) -> dict[str, Any] | None:
+        """A point's result, or None where there is none yet."""
+        path = self._path(point)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def failure(self, point: Point) -> dict[str, Any] | None:
+        """What went wrong with a point the last time, or None."""
+        path = self._path(point, True)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def missing(self, points: Iterable[Point]) -> list[Point]:
+        """Points without a result, failed ones included."""
+        return [point for point in points if not self._path(point).exists()]
+
+    def _path(self, point: Point, failed: bool = False) -> Path:
+        return self.folder / (point.key + (_FAILED if failed else ".json"))
+
+    def _put(self, path: Path, record: dict[str, Any]) -> None:
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(record, file, ensure_ascii=False, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+
+def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """All records as JSON lines, in one replacement of the file."""
+    unfinished = path.with_suffix(".part")
+    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records]
+    unfinished.write_text("".join(lines), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file written by `write_lines`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

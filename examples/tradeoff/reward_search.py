@@ -1,0 +1,127 @@
+"""A search of this package that scores prompts, run until the study's budget is used."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from study_bench import Bench
+from study_found import Found
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+
+from peft_interp.scoring.archive import ScoredPrompt
+
+_FIRST_EVALUATION = 8  # prompts that an evaluation is expected to score until one has been seen
+
+
+class SpendUntil(TrainerCallback):
+    """Notes what a search has spent, and ends it, with a last evaluation, before the budget is exceeded.
+
+    A prompt that the search looked up costs nothing. What is kept back is the dearest step and evaluation so far.
+    """
+
+    def __init__(self, bench: Bench, dearest_step: int) -> None:
+        self.bench, self.search = bench, None
+        self.counted = 0
+        self.step, self.evaluation = dearest_step, _FIRST_EVALUATION * len(bench.data.rows["dev"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop where another step and its evaluation might not be paid for."""
+        self.count()
+        evaluations = 1 + control.should_evaluate + self.bench.data.settings.generates
+        if self.bench.budget.left < self.step + evaluations * self.evaluation:
+            control.should_training_stop = control.should_evaluate = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Learn what an evaluation costs."""
+        self.evaluation = max(self.evaluation, self.count())
+
+    def count(self) -> int:
+        """Pay for the prompts scored since the last time, and return how much that was."""
+        search: Any = self.search
+        records = search.archive.records if search is not None else []
+        sizes = {"train": len(self.bench.data.rows["train"]), "dev": len(self.bench.data.rows["dev"])}
+        new = records[self.counted :]
+        self.counted = len(records)
+        cost = sum(sizes[record.split] if record.rows is None else len(record.rows) for record in new)
+        self.bench.budget.spend(cost)
+        return cost
+
+
+def run_search(
+    bench: Bench,
+    trainer_class: Any,
+    arguments_class: Any,
+    length: int,
+    eval_every: int,
+    settings: dict[str, Any],
+) -> Found:
+    """Search until the budget is used; the trainer chooses the prompt by its own rule on dev.
+
+    Args:
+        bench: what to work with.
+        trainer_class: a trainer that scores prompts.
+        arguments_class: its arguments.
+        length: tokens of a prompt, at most.
+        eval_every: steps between two evaluations.
+        settings: of the arguments.
+    """
+    set_seed(bench.seed)
+    model: Any = get_peft_model(bench.model, bench.prompt_config(num_virtual_tokens=length))
+    rows, writes = bench.data.rows["train"], bench.data.settings.generates
+    with tempfile.TemporaryDirectory() as folder:
+        args = arguments_class(
+            output_dir=folder,
+            max_steps=1_000_000,  # the budget ends it
+            eval_strategy="steps",
+            eval_steps=eval_every,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=bench.seed,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            **({"task_reward": "negative_loss"} if writes else {}),
+            **settings,
+        )
+        spending = SpendUntil(bench, args.prompts_per_step * (args.examples_per_step or len(rows)))
+        trainer = trainer_class(
+            model=model,
+            args=args,
+            train_dataset=rows,
+            eval_dataset=bench.data.rows["dev"],
+            processing_class=bench.tokenizer,
+            verbalizer=None if writes else bench.data.verbalizer,
+            callbacks=[spending],
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        spending.search = trainer.search
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="all .* prompts of step .* got the same reward")
+            trainer.train()
+        spending.count()
+    return found_in(bench, trainer.search.archive.records, model.prompt_token_ids(), trainer.state.global_step)
+
+
+def found_in(bench: Bench, archive: list[ScoredPrompt], chosen: list[int], steps: int) -> Found:
+    """What the search's evaluations scored on dev, on the study's board."""
+    tried = [record for record in archive if record.split == "dev" and record.fits]
+    if bench.data.settings.generates:  # the trainer knows the loss, not whether the answer was written
+        tried = _scored_again(bench, tried, tuple(chosen), archive[0].ids)
+    else:
+        for record in tried:
+            bench.board.add(record)
+    start = next((record for record in tried if record.ids == archive[0].ids), tried[0])
+    return Found.of_board(bench, chosen, start, {"steps": steps, "prompts_scored": len(archive)})
+
+
+def _scored_again(
+    bench: Bench, tried: list[ScoredPrompt], chosen: tuple[int, ...], first: tuple[int, ...]
+) -> list[ScoredPrompt]:
+    """The chosen prompt, the start, and as many of the others, best loss first, as can be paid for."""
+    rest = sorted(tried, key=lambda record: record.scores["loss"] or 0.0)
+    ordered = list(dict.fromkeys([chosen, first, *(record.ids for record in rest)]))
+    return bench.score_on_dev(ordered[: max(1, bench.budget.left // len(bench.data.rows["dev"]))])

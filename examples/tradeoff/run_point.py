@@ -1,0 +1,69 @@
+"""One point of the study from beginning to end: search within the budget, measure what was found, say what it cost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+from measure_found import Measurement
+from study_bench import make_bench
+from study_config import Study
+from study_found import thinned
+from study_methods import METHODS
+from study_points import Point
+
+
+class PeakMemory:
+    """Highest resident memory of this process while the block runs, bytes, looked at every 20 ms."""
+
+    def __enter__(self) -> PeakMemory:
+        self.peak, self._stop = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._stop.wait(0.02):
+            self.peak = max(self.peak, process.memory_info().rss)
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, psutil.Process().memory_info().rss)
+
+
+def run_point(study: Study, point: Point) -> dict[str, Any]:
+    """The record of a point, with everything that is needed to redo it.
+
+    Raises:
+        ValueError: an unknown method, and whatever the method raises.
+    """
+    if point.method not in METHODS:
+        raise ValueError(f"`method={point.method!r}` is unknown; use one of {', '.join(METHODS)}.")
+    with PeakMemory() as memory:
+        bench = make_bench(study, study.task(point.task), point.split, point.seed)
+        begun, working = time.perf_counter(), time.process_time()
+        found = METHODS[point.method](bench, **dict(point.values))
+        searched, worked = time.perf_counter() - begun, time.process_time() - working
+    measure = Measurement(study, bench)
+    prompts = [measure.of(prompt) for prompt in thinned(found.prompts, study.front_size)]
+    return {
+        **{name: value for name, value in asdict(point).items() if name != "values"},
+        "values": dict(point.values),
+        "budget": study.budget,
+        "evaluations": bench.budget.spent,
+        "seconds": searched,
+        "cpu_seconds": worked,
+        "seconds_measuring": time.perf_counter() - begun - searched,
+        "cpu_seconds_measuring": time.process_time() - working - worked,
+        "peak_bytes": memory.peak,
+        "model": study.model_name_or_path,
+        "second_model": study.second_model,
+        "rows": {name: len(rows) for name, rows in bench.data.rows.items()},
+        "prompts": prompts,
+        "details": found.details,
+    }

@@ -1,0 +1,78 @@
+"""What a method hands back: one prompt to be judged by, and whatever else it found on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from peft_interp.scoring.archive import ScoredPrompt
+
+if TYPE_CHECKING:
+    from study_bench import Bench
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt to be measured on the test rows.
+
+    Attributes:
+        role: "chosen" (what the method would be used with), "front" (another one on its dev front), or "reading" (the
+            nearest tokens of the chosen vectors).
+        ids: its tokens; None for vectors.
+        adapter: the PEFT model that holds it; None for tokens that need none.
+        dev: its dev scores, where it has any.
+    """
+
+    role: str
+    ids: tuple[int, ...] | None = None
+    adapter: Any = None
+    dev: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run's result.
+
+    Attributes:
+        prompts: the chosen prompt first.
+        details: how the search went, for the record.
+    """
+
+    prompts: list[Prompt]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_board(cls, bench: Bench, chosen: Any, start: ScoredPrompt, details: dict[str, Any]) -> Found:
+        """The chosen prompt, and those on the front of everything that was scored on dev."""
+        record = next(record for record in bench.board.records if record.ids == tuple(chosen))
+        others = [other for other in bench.front() if other.ids != record.ids]
+        prompts = [Prompt("chosen", record.ids, dev=record.scores)]
+        prompts += [Prompt("front", other.ids, dev=other.scores) for other in others]
+        return cls(prompts, {**details, **progress(start, record)})
+
+
+def progress(start: ScoredPrompt, chosen: ScoredPrompt) -> dict[str, Any]:
+    """Whether a search got away from where it started.
+
+    A run is *stuck* where the chosen prompt answers no more dev rows than the start did; it is *frozen* where it is the
+    start. With the start at the ceiling a run would count as stuck too, which random tokens are not.
+    """
+    moved = sum(a != b for a, b in zip(start.ids, chosen.ids, strict=False)) + abs(len(start.ids) - len(chosen.ids))
+    gain = (chosen.scores["accuracy"] or 0.0) - (start.scores["accuracy"] or 0.0)
+    return {
+        "start_text": start.text,
+        "start_accuracy": start.scores["accuracy"],
+        "start_nll": start.scores["nll"],
+        "moved_share": moved / max(1, len(chosen.ids)),
+        "frozen": start.ids == chosen.ids,
+        "stuck": gain <= 0,
+    }
+
+
+def thinned(prompts: list[Prompt], most: int) -> list[Prompt]:
+    """The chosen prompt, its reading, and at most `most` of the front, evenly spread over it."""
+    front = [prompt for prompt in prompts if prompt.role == "front"]
+    if len(front) > most:
+        places = [round(i * (len(front) - 1) / max(1, most - 1)) for i in range(most)]
+        front = [front[place] for place in places]
+    return [prompt for prompt in prompts if prompt.role != "front"] + front

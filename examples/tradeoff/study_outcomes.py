@@ -1,0 +1,172 @@
+"""Results as a flat list: one outcome for every prompt that was measured, and the sums that every table is made of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from peft_interp.scoring.pareto import hypervolume
+
+Unit = tuple[str, int, int]  # task, split, seed: what comparisons are paired by
+READING = ", nearest tokens"
+EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One prompt of one run.
+
+    Attributes:
+        unit: task, split, seed.
+        method: name of the method.
+        family: what it is compared as; that of a nearest-token reading says so.
+        setting: the run's settings in words.
+        weight: of perplexity, 0 where there is none.
+        role: "chosen", "front" or "reading".
+        key: of the run.
+        measured: what `measure_found` recorded.
+        details: how the run's search went.
+    """
+
+    unit: Unit
+    method: str
+    family: str
+    setting: str
+    weight: float
+    role: str
+    key: str
+    measured: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.unit[0]
+
+    @property
+    def accuracy(self) -> float:
+        """On the test rows, 0 to 1."""
+        return float(self.measured["accuracy"])
+
+    @property
+    def text(self) -> str | None:
+        """What the prompt says; None for vectors."""
+        return self.measured.get("text")
+
+    def number(self, name: str) -> float | None:
+        """A measure; None where it has none."""
+        value = self.measured.get(name)
+        return None if value is None else float(value)
+
+
+def outcomes_of(records: Iterable[dict[str, Any]]) -> list[Outcome]:
+    """Every prompt of every record."""
+    found = []
+    for record in records:
+        unit = (record["task"], record["split"], record["seed"])
+        weight = float(record["values"].get("weight", 0.0))
+        for measured in record["prompts"]:
+            role = measured["role"]
+            family = record["family"] + (READING if role == "reading" else "")
+            place = (unit, record["method"], family, record["setting"], weight, role, record["key"])
+            found.append(Outcome(*place, measured, record["details"]))
+    return found
+
+
+def select(outcomes: Iterable[Outcome], **wanted: Any) -> list[Outcome]:
+    """Those whose attributes have the wanted values; a tuple lists several."""
+    allowed = {name: value if isinstance(value, tuple) else (value,) for name, value in wanted.items()}
+    return [o for o in outcomes if all(getattr(o, name) in values for name, values in allowed.items())]
+
+
+def groups(outcomes: Iterable[Outcome], key: Callable[[Outcome], Any]) -> dict[Any, list[Outcome]]:
+    """By a key, in order of first appearance."""
+    found: dict[Any, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        found[key(outcome)].append(outcome)
+    return dict(found)
+
+
+def judged(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Without the other prompts of a front: one outcome for each run, and for each reading of vectors."""
+    return select(outcomes, role=("chosen", "reading"))
+
+
+def families(outcomes: Iterable[Outcome]) -> list[str]:
+    """In the order of the configuration."""
+    return list(dict.fromkeys(outcome.family for outcome in outcomes))
+
+
+def by_unit(outcomes: Iterable[Outcome], value: Callable[[Outcome], float | None]) -> dict[Unit, float]:
+    """Mean of a value for each task, split and seed."""
+    found = {}
+    for unit, own in groups(outcomes, lambda o: o.unit).items():
+        numbers = [number for o in own if (number := value(o)) is not None]
+        if numbers:
+            found[unit] = sum(numbers) / len(numbers)
+    return found
+
+
+def no_prompt(outcomes: Sequence[Outcome]) -> dict[Unit, float]:
+    """Accuracy without a prompt."""
+    return by_unit(select(outcomes, method=EMPTY), lambda o: o.accuracy)
+
+
+@dataclass(frozen=True)
+class Corner:
+    """What is no better than nothing: the accuracy without a prompt, and the NLL of random tokens."""
+
+    accuracy: float
+    nll: float
+
+
+def corner(outcomes: Sequence[Outcome], unit: Unit) -> Corner | None:
+    """The corner of a task; None where no prompt of it has an NLL, or "no prompt" was not run."""
+    levels = [o.measured["nll_random"] for o in outcomes if o.unit == unit and o.measured.get("nll_random") is not None]
+    accuracy = no_prompt([o for o in outcomes if o.unit == unit]).get(unit)
+    return None if not levels or accuracy is None else Corner(accuracy, max(levels))
+
+
+def volume(outcomes: Iterable[Outcome], of: Corner) -> float:
+    """Share, 0 to 1, of the square between the corner and (all right, NLL 0) that some prompts cover."""
+    points = [[o.accuracy, -nll] for o in outcomes if (nll := o.number("nll")) is not None]
+    if not points or of.accuracy >= 1:
+        return 0.0
+    covered = hypervolume(torch.tensor(points, dtype=torch.float64), torch.tensor([of.accuracy, -of.nll]).double())
+    return covered / ((1 - of.accuracy) * of.nll)
+
+
+def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool) -> dict[Unit, float]:
+    """Hypervolume of a family for each unit: the mean of its runs' own fronts, or that of all its runs together.
+
+    A front that costs one run and one that costs a run for each weight are not the same thing; hence both.
+    """
+    found = {}
+    for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items():
+        if (place := corner(outcomes, unit)) is None or all(o.number("nll") is None for o in own):
+            continue
+        runs = list(groups(own, lambda o: o.key).values()) if per_run else [own]
+        found[unit] = sum(volume(run, place) for run in runs) / len(runs)
+    return found
+
+
+def at_human_level(outcomes: Sequence[Outcome], family: str) -> dict[Unit, float]:
+    """Test accuracy of a family's prompts that are as fluent as the median human-written prompt.
+
+    Among a unit's prompts at or below that NLL the one of best dev accuracy counts, then of least dev loss; where there
+    is none, no prompt is left.
+    """
+    empty, found = no_prompt(outcomes), {}
+    for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items():
+        known = [o for o in own if o.number("nll") is not None]
+        fluent = [o for o in known if (o.number("nll") or 0.0) <= (o.number("nll_human") or 0.0)]
+        if fluent:
+            best = max(fluent, key=lambda o: (o.number("dev_accuracy") or 0.0, -(o.number("dev_loss") or 0.0)))
+            found[unit] = best.accuracy
+        elif known and unit in empty:
+            found[unit] = empty[unit]
+    return found

@@ -1,0 +1,116 @@
+"""The study as one HTML page that needs nothing else: no script, no font, no image, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study_claims import Claim
+from study_outcomes import groups
+from study_tables import Table
+from tradeoff_figure import legend, picture
+
+from peft_interp.report.texts import in_html, printable
+
+if TYPE_CHECKING:
+    from study_report import Example, Findings
+
+_STYLE = Path(__file__).with_name("study_page.css")
+_HEAD = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Readable prompts: the trade-off</title>
+<style>
+"""
+_TITLE = "Readable prompts: the trade-off, measured"
+
+
+def to_page(found: Findings) -> str:
+    """The page. Light and dark follow the reader's system; it fits a phone and prints."""
+    body = [_header(found), _figure(found), _claims(found.claims)]
+    body += [_table(table) for table in found.tables]
+    body += [_prompts(found.examples), _made(found)]
+    style = _STYLE.read_text(encoding="utf-8")
+    return f"{_HEAD}{style}</style>\n</head>\n<body><main>{''.join(body)}</main></body>\n</html>\n"
+
+
+def _header(found: Findings) -> str:
+    troubles = []
+    if found.not_run:
+        troubles.append(f"{found.not_run} runs of the grid are not done yet.")
+    troubles += [f"Failed, {count} times: {error}" for error, count in found.failures.items()]
+    warning = "".join(f'<p class="warning">{in_html(line)}</p>' for line in troubles)
+    intro = (
+        "Can a prompt be readable and good? Every method got the same number of model evaluations; every prompt was "
+        "measured on the same test rows."
+    )
+    answers = "".join(f"<li>{in_html(sentence)}</li>" for sentence in found.headlines)
+    return f'<header><h1>{_TITLE}</h1><p>{intro}</p><ul class="answers">{answers}</ul>{warning}</header>'
+
+
+def _made(found: Findings) -> str:
+    facts = "<br>".join(f"{in_html(name)}: {in_html(value)}" for name, value in found.facts.items())
+    return f'<h2>How it was made</h2><p class="facts">{facts}</p>'
+
+
+def _figure(found: Findings) -> str:
+    pictures = [
+        f"<figure><figcaption>{in_html(task)}</figcaption>{picture(task, own)}</figure>"
+        for task, own in groups(found.outcomes, lambda o: o.task).items()
+        if any(o.number("nll") is not None for o in own)
+    ]
+    note = (
+        "Each sign is one setting: the mean over splits, with 95% bootstrap intervals. Lines are fronts: at every "
+        "log-perplexity, the accuracy of the prompts at least as fluent that were best on dev rows. Up and left is "
+        "better. Point at a sign to see a prompt."
+    )
+    shown = f'{legend(found.outcomes)}<div class="pictures">{"".join(pictures)}</div>'
+    return f'<h2>Accuracy against log-perplexity</h2><p class="note">{note}</p>{shown}'
+
+
+def _claims(claims: list[Claim]) -> str:
+    items = []
+    for claim in claims:
+        evidence = "".join(f"<li>{in_html(sentence)}</li>" for sentence in claim.evidence)
+        rule = f'<span class="note">Rule: {in_html(claim.rule)}.</span>'
+        said = f"<b>{in_html(claim.statement)}</b><ul>{evidence}</ul>{rule}"
+        items.append(f'<li><span class="verdict">{in_html(claim.verdict.capitalize())}</span><div>{said}</div></li>')
+    note = (
+        "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
+        "paper's. Rules were fixed before the runs."
+    )
+    return f'<h2>The paper\'s claims</h2><p class="note">{note}</p><ul class="claims">{"".join(items)}</ul>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in table.columns)
+    lines = []
+    for row in table.rows:
+        cells = "".join(f"<td>{in_html(cell)}</td>" for cell in row[1:])
+        lines.append(f'<tr><th scope="row">{in_html(row[0])}</th>{cells}</tr>')
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    title, notes = in_html(table.title), in_html(table.notes)
+    return f'<h2>{title}</h2><p class="note">{notes}</p><div class="scroll" tabindex="0"><table>{body}</table></div>'
+
+
+def _prompts(examples: dict[str, list[Example]]) -> str:
+    parts = []
+    for task, own in examples.items():
+        cards = []
+        for example in own:
+            nll = example.outcome.number("nll")
+            numbers = f"accuracy {example.outcome.accuracy:.1%}" + (
+                "" if nll is None else f", log-perplexity {nll:.1f}"
+            )
+            text = in_html(printable(example.outcome.text or "").strip())
+            said = f"<small>{in_html(numbers)}</small><small>{in_html(example.pattern)}</small>"
+            cards.append(
+                f"<article><h3>{in_html(example.outcome.family)}</h3>{said}<p><code>{text}</code></p></article>"
+            )
+        parts.append(f'<h3>{in_html(task)}</h3><div class="prompts">{"".join(cards)}</div>')
+    note = "Of each method and task the prompt of best test accuracy, as an illustration."
+    return f'<h2>Prompts to read</h2><p class="note">{note}</p>{"".join(parts)}'

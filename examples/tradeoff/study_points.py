@@ -1,0 +1,100 @@
+"""The grid: one point for every task, split, seed and setting. A point is a run that can be done by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from study_config import Study
+
+_RESERVED = ("method", "family", "tasks")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run.
+
+    Attributes:
+        task: name of the task.
+        split: few-shot split.
+        seed: of whatever is drawn.
+        method: which function of `study_methods` runs it.
+        family: what it is compared as: settings of one family make one front.
+        values: the settings of this point.
+        setting: those that vary within the family, in words: "weight 0.1".
+        key: names the point and everything that decides its result; the name of its file.
+    """
+
+    task: str
+    split: int
+    seed: int
+    method: str
+    family: str
+    values: tuple[tuple[str, Any], ...]
+    setting: str
+    key: str
+
+    def __str__(self) -> str:
+        words = f"{self.task} {self.split} {self.family}"
+        return f"{words} ({self.setting})" if self.setting else words
+
+
+def grid(study: Study) -> list[Point]:
+    """All points of a study, the splits outermost, so that an unfinished study has every method.
+
+    Raises:
+        ValueError: a setting without a method, or for a task that does not exist.
+    """
+    points = []
+    for run in range(study.seeds):
+        for number, split in enumerate(study.splits):
+            for task in study.tasks:
+                for table in study.settings:
+                    if task.name not in _tasks_of(table, study):
+                        continue
+                    for values in _combinations(table):
+                        seed = number + run * len(study.splits)
+                        points.append(_point(study, task.name, split, seed, table, values))
+    keys = [point.key for point in points]
+    if len(set(keys)) < len(keys):
+        raise ValueError("the grid holds the same point twice; remove the repeated `[[settings]]`.")
+    return points
+
+
+def _tasks_of(table: dict[str, Any], study: Study) -> list[str]:
+    names = [task.name for task in study.tasks]
+    if "method" not in table:
+        raise ValueError(f"a `[[settings]]` table has no `method`: {table}.")
+    chosen = list(table.get("tasks", names))
+    if strange := sorted(set(chosen) - set(names)):
+        raise ValueError(f"a `[[settings]]` table names the tasks {strange}; there are {', '.join(names)}.")
+    return chosen
+
+
+def _combinations(table: dict[str, Any]) -> Iterator[tuple[tuple[str, Any], ...]]:
+    varied = {name: value for name, value in table.items() if name not in _RESERVED}
+    lists = [value if isinstance(value, list) else [value] for value in varied.values()]
+    for chosen in itertools.product(*lists):
+        yield tuple(zip(varied, chosen, strict=True))
+
+
+def _point(study: Study, task: str, split: int, seed: int, table: dict[str, Any], values: Any) -> Point:
+    """With a key that changes with whatever decides the result."""
+    parts = {
+        "task": study.task(task).__dict__,
+        "study": [
+            *(study.model_path, study.tokenizer_path, study.second_model, study.budget, study.prompt_length),
+            *(study.test_rows, study.front_size, study.faithfulness_rows, study.shots),
+        ],
+        "point": [split, seed, table["method"], list(values)],
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+    words = re.sub(r"[^a-z0-9.]+", "-", f"{task}-{split}-{table['method']}-{values}".lower()).strip("-")
+    family = table.get("family", table["method"])
+    setting = ", ".join(f"{name} {value}" for name, value in values if isinstance(table[name], list))
+    return Point(task, split, seed, table["method"], family, tuple(values), setting, f"{words[:100]}-{digest}")

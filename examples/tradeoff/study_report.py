@@ -1,0 +1,165 @@
+"""Writes what a study found: a page, and a Markdown file for people who read the repository."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from prompt_patterns import pattern
+from study_claims import Claim, all_claims
+from study_config import Study
+from study_headlines import headlines
+from study_outcomes import Outcome, families, groups, judged, no_prompt, outcomes_of, select
+from study_page import to_page
+from study_tables import Table, all_tables
+
+import peft_interp
+from peft_interp.report.texts import in_markdown
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt that is shown: of its family and task, the one of best test accuracy."""
+
+    outcome: Outcome
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a report says.
+
+    Attributes:
+        facts: how the study was made, by name.
+        claims: the paper's claims.
+        tables: all tables.
+        examples: prompts to read, by task.
+        failures: points that failed, by what went wrong.
+        not_run: points that were not run.
+        outcomes: every measured prompt.
+        headlines: the answer in a few sentences.
+    """
+
+    facts: dict[str, str]
+    claims: list[Claim]
+    tables: list[Table]
+    examples: dict[str, list[Example]]
+    failures: dict[str, int]
+    not_run: int
+    outcomes: list[Outcome]
+    headlines: list[str]
+
+
+def write_report(folder: Path, study: Study, records: Records, failures: Records, not_run: int) -> None:
+    """`report.html` and `RESULTS.md`."""
+    found = findings(study, records, failures, not_run)
+    (folder / "report.html").write_text(to_page(found), encoding="utf-8")
+    (folder / "RESULTS.md").write_text(to_markdown(found), encoding="utf-8")
+
+
+def findings(study: Study, records: Records, failures: Records, not_run: int) -> Findings:
+    """All figures, computed from the records."""
+    outcomes = outcomes_of(dict(record) for record in records)
+    kinds = Counter(f"{failure['error']} ({_method(failure)})" for failure in failures)
+    facts = _facts(study, records)
+    tables = all_tables(outcomes, records)
+    claims, heads = all_claims(outcomes), headlines(outcomes)
+    return Findings(facts, claims, tables, _examples(outcomes), dict(kinds), not_run, outcomes, heads)
+
+
+def _method(failure: Mapping[str, Any]) -> str:
+    return str(failure.get("point", failure.get("key", "?")))
+
+
+def _facts(study: Study, records: Records) -> dict[str, str]:
+    versions = {"peft_interp": peft_interp, "torch": torch, "transformers": transformers, "peft": peft}
+    seconds = sum(record["cpu_seconds"] + record["cpu_seconds_measuring"] for record in records)
+    rows = records[0]["rows"]
+    return {
+        "Made": f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {torch.get_num_threads()} thread for each run",
+        "Versions": ", ".join(f"{name} {module.__version__}" for name, module in versions.items()),
+        "Configuration": Path(study.source).name,
+        "Model": study.model_name_or_path,
+        "Second model": study.second_model or "none",
+        "Tasks": ", ".join(task.name for task in study.tasks),
+        "Splits": ", ".join(f"{split} (seed {seed})" for seed, split in enumerate(study.splits)),
+        "Rows": f"{rows['train']} train and {rows['dev']} dev in the first task, {rows['test']} test, the same for all",
+        "Budget": f"{study.budget:,} model evaluations for each run (prompt-example pairs; a training row counts 3)",
+        "Prompt": f"{study.prompt_length} tokens, unless a setting says otherwise",
+        "Runs": f"{len(records)}, {seconds / 3600:.1f} hours of processor time",
+    }
+
+
+def _examples(outcomes: Sequence[Outcome]) -> dict[str, list[Example]]:
+    empty = no_prompt(outcomes)
+    found: dict[str, list[Example]] = {}
+    texts = [o for o in judged(outcomes) if o.text]
+    for task, own in groups(texts, lambda o: o.task).items():
+        for family in families(own):
+            best = max(select(own, family=family), key=lambda o: o.accuracy)
+            found.setdefault(task, []).append(Example(best, pattern(best, empty) or ""))
+    return found
+
+
+def to_markdown(found: Findings) -> str:
+    """RESULTS.md."""
+    lines = [
+        "# Results of the study",
+        "",
+        "Every number below is computed from `results.jsonl` by `study_report.py`.",
+        "",
+    ]
+    lines += [*(f"- {sentence}" for sentence in found.headlines), "", "## How it was made", ""]
+    lines += [f"- {name}: {value}" for name, value in found.facts.items()]
+    lines += ["", *_failures(found), "", "## The paper's claims", ""]
+    lines += [
+        "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
+        "paper's; its claims are those of its abstract and of a review. Rules were fixed before the runs.",
+        "",
+    ]
+    for claim in found.claims:
+        lines += [f"**{claim.statement}** *{claim.verdict}*", "", f"Rule: {claim.rule}.", ""]
+        lines += [f"- {sentence}" for sentence in claim.evidence] + [""]
+    for table in found.tables:
+        lines += [f"## {table.title}", "", table.notes, "", *_table(table), ""]
+    lines += [
+        "## Prompts to read",
+        "",
+        "Of each method and task the prompt of best *test* accuracy, as an illustration.",
+        "",
+    ]
+    for task, examples in found.examples.items():
+        rows = [_example_cells(example) for example in examples]
+        columns = ["method", "accuracy", "log-perplexity", "what it is", "prompt"]
+        lines += [f"### {task}", "", *_table(Table("", "", columns, rows)), ""]
+    return "\n".join(lines)
+
+
+def _failures(found: Findings) -> list[str]:
+    if not found.failures and not found.not_run:
+        return ["Every run of the grid was done and none failed."]
+    lines = [f"{found.not_run} runs of the grid are not done yet."] if found.not_run else []
+    if found.failures:
+        lines += ["", f"{sum(found.failures.values())} runs failed:", ""]
+        lines += [f"- {count} x {error}" for error, count in found.failures.items()]
+    return lines
+
+
+def _example_cells(example: Example) -> list[str]:
+    nll = example.outcome.number("nll")
+    numbers = [f"{example.outcome.accuracy:.1%}", "" if nll is None else f"{nll:.1f}"]
+    return [example.outcome.family, *numbers, example.pattern, in_markdown((example.outcome.text or "").strip())]
+
+
+def _table(table: Table) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (table.columns, ["---"] * len(table.columns), *table.rows)]

@@ -1,0 +1,241 @@
+"""Accuracy against log-perplexity, one picture for each task, as inline SVG that takes its colours from the page.
+
+A dot is a setting: its mean over splits, with 95% intervals both ways. A line is a family's front: for every
+log-perplexity, the mean test accuracy of the prompts at least as fluent that were best on dev; where a split has none,
+that of no prompt. Dashed and dotted lines across are vectors, which have no log-perplexity, and no prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from study_outcomes import READING, Outcome, by_unit, families, groups, no_prompt, select
+from study_statistics import Spread, spread
+
+from peft_interp.report.texts import in_html
+
+WIDTH, HEIGHT = 460.0, 330.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 448.0, 14.0, 282.0
+_STYLES = {  # by method: name of the colour in the page's style, shape
+    "written": ("written", "diamond"),
+    "random_tokens": ("random", "ring"),
+    "random_search": ("random", "circle"),
+    "prompt_tuning": ("soft", "triangle"),
+    "p_tuning": ("soft", "flipped"),
+    "pez": ("pez", "circle"),
+    "rlprompt": ("rl", "square"),
+    "search": ("search", "star"),
+}
+_OTHER = ("other", "circle")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """From numbers to places in the picture."""
+
+    nll: tuple[float, float]
+    accuracy: tuple[float, float]
+
+    def x(self, nll: float) -> float:
+        """Left reads better."""
+        low, high = self.nll
+        return _LEFT + (nll - low) / (high - low) * (_RIGHT - _LEFT)
+
+    def y(self, accuracy: float) -> float:
+        """Up is better."""
+        low, high = self.accuracy
+        return _BOTTOM - (accuracy - low) / (high - low) * (_BOTTOM - _TOP)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One setting of one family."""
+
+    family: str
+    method: str
+    setting: str
+    nll: Spread
+    accuracy: Spread
+    text: str
+
+
+def style_of(family: str, method: str) -> tuple[str, str, bool]:
+    """Colour, shape and whether it is drawn hollow: a method without its readability objective is.
+
+    A variant ("PEZ + perplexity, context side") has another shape and a dashed line.
+    """
+    colour, shape = _STYLES.get(method, _OTHER)
+    if is_variant(family):
+        shape = {"circle": "triangle", "square": "diamond"}.get(shape, shape)
+    return colour, shape, method in ("pez", "rlprompt") and "+" not in family
+
+
+def is_variant(family: str) -> bool:
+    """Whether the name says how it differs from the method's main form."""
+    return "," in family and not family.endswith(READING)
+
+
+def dots_of(outcomes: Sequence[Outcome]) -> list[Dot]:
+    """The settings of one task whose prompts are tokens."""
+    found = []
+    chosen = select(outcomes, role=("chosen", "reading"))
+    for (family, setting), own in groups(chosen, lambda o: (o.family, o.setting)).items():
+        known = [o for o in own if o.number("nll") is not None]
+        if known:
+            numbers = spread([o.number("nll") or 0.0 for o in known]), spread([o.accuracy for o in known])
+            found.append(Dot(family, known[0].method, setting, *numbers, known[0].text or ""))
+    return found
+
+
+def front_line(outcomes: Sequence[Outcome], family: str) -> list[tuple[float, float]]:
+    """(log-perplexity, mean accuracy) corners of a family's front over the splits of one task, most fluent first."""
+    empty = no_prompt(outcomes)
+    units = {
+        unit: sorted((o.number("nll") or 0.0, o.number("dev_accuracy") or 0.0, o.accuracy) for o in own)
+        for unit, own in groups(
+            (o for o in select(outcomes, family=family) if o.number("nll") is not None), _unit
+        ).items()
+    }
+    corners: list[tuple[float, float]] = []
+    for level in sorted({nll for own in units.values() for nll, *_ in own}):
+        best = []
+        for unit, own in units.items():
+            fluent = [(dev, accuracy) for nll, dev, accuracy in own if nll <= level]
+            best.append(max(fluent)[1] if fluent else empty.get(unit, 0.0))
+        corners.append((level, sum(best) / len(best)))
+    return corners
+
+
+def _unit(outcome: Outcome) -> tuple[str, int, int]:
+    return outcome.unit
+
+
+def lined_families(outcomes: Sequence[Outcome]) -> list[str]:
+    """Families that a front is drawn for: those with a weight to vary, and the search."""
+    return families(o for o in outcomes if o.weight or o.method == "search")
+
+
+def picture(task: str, outcomes: Sequence[Outcome]) -> str:
+    """The SVG of one task; its outcomes only."""
+    dots, across = dots_of(outcomes), _across(outcomes)
+    axes = _axes(dots, [level for _, level, _ in across])
+    human = [
+        o.number("nll_human") for o in outcomes if o.number("nll_human") is not None and len(o.measured["ids"]) > 4
+    ]
+    parts = _grid(axes)
+    if human:
+        middle = sorted(number for number in human if number is not None)[len(human) // 2]
+        parts += [_line(axes.x(middle), _TOP, axes.x(middle), _BOTTOM, "mark", "5 4")]
+        parts += [_words(axes.x(middle) + 4, _BOTTOM - 6, "human median", "start")]
+    for name, level, dashes in across:
+        parts += [_line(_LEFT, axes.y(level), _RIGHT, axes.y(level), "mark", dashes)]
+        parts += [_words(_RIGHT - 2, axes.y(level) - 4, name, "end")]
+    for family in lined_families(outcomes):
+        parts.append(_front(axes, front_line(outcomes, family), family, select(outcomes, family=family)[0].method))
+    parts += [_dot(axes, dot) for dot in dots]
+    said = f"{task}: accuracy against log-perplexity of {len(dots)} settings; the table beside it has the numbers"
+    label = _words((_LEFT + _RIGHT) / 2, HEIGHT - 8, "log-perplexity, nats per token (left reads better)", "middle")
+    size = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{in_html(said)}"'
+    return f"<svg {size}>{''.join(parts)}{label}</svg>"
+
+
+def legend(outcomes: Sequence[Outcome]) -> str:
+    """The families with their signs."""
+    found: dict[str, str] = {}
+    for outcome in outcomes:
+        if outcome.number("nll") is not None:
+            found.setdefault(outcome.family, outcome.method)
+    items = []
+    for family, method in found.items():
+        sign = _sign(*style_of(family, method), 10, 10)
+        items.append(f'<li><svg viewBox="0 0 20 20" aria-hidden="true">{sign}</svg>{in_html(family)}</li>')
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _across(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
+    """Levels without a log-perplexity: the best kind of vectors, and no prompt."""
+    found = []
+    soft = select(outcomes, method=("prompt_tuning", "p_tuning", "prefix_tuning"), role="chosen")
+    means = {
+        family: _mean(by_unit(own, lambda o: o.accuracy)) for family, own in groups(soft, lambda o: o.family).items()
+    }
+    if means:
+        best = max(means, key=lambda family: means[family])
+        found.append((f"{best} (vectors)", means[best], "9 3"))
+    if empty := no_prompt(outcomes):
+        found.append(("no prompt", _mean(empty), "1 4"))
+    return found
+
+
+def _mean(values: dict[tuple[str, int, int], float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _axes(dots: Sequence[Dot], levels: Sequence[float]) -> Axes:
+    nlls = [end for dot in dots for end in (dot.nll.low, dot.nll.high)] or [0.0, 1.0]
+    accuracies = [end for dot in dots for end in (dot.accuracy.low, dot.accuracy.high)] + list(levels)
+    low, high = math.floor(min(accuracies) * 10 - 0.3) / 10, math.ceil(max(accuracies) * 10 + 0.3) / 10
+    return Axes((max(0.0, math.floor(min(nlls)) - 0.2), math.ceil(max(nlls)) + 0.2), (max(0.0, low), min(1.0, high)))
+
+
+def _grid(axes: Axes) -> list[str]:
+    parts = []
+    for tenth in range(round(axes.accuracy[0] * 10), round(axes.accuracy[1] * 10) + 1):
+        y = axes.y(tenth / 10)
+        parts += [_line(_LEFT, y, _RIGHT, y, "grid"), _words(_LEFT - 6, y + 4, f"{10 * tenth}%", "end")]
+    step = max(1, round((axes.nll[1] - axes.nll[0]) / 7))
+    for tick in range(math.ceil(axes.nll[0]), math.floor(axes.nll[1]) + 1, step):
+        parts.append(_words(axes.x(tick), _BOTTOM + 17, str(tick), "middle"))
+    return parts
+
+
+def _front(axes: Axes, corners: Sequence[tuple[float, float]], family: str, method: str) -> str:
+    if not corners:
+        return ""
+    colour = style_of(family, method)[0]
+    path = f"M{axes.x(corners[0][0]):.1f} {axes.y(corners[0][1]):.1f}"
+    for nll, accuracy in corners[1:]:
+        path += f"H{axes.x(nll):.1f}V{axes.y(accuracy):.1f}"
+    dashes = ' stroke-dasharray="6 4"' if is_variant(family) else ""
+    return f'<path d="{path}" class="front" stroke="var(--{colour})"{dashes}><title>{in_html(family)}</title></path>'
+
+
+def _dot(axes: Axes, dot: Dot) -> str:
+    colour, shape, hollow = style_of(dot.family, dot.method)
+    x, y = axes.x(dot.nll.mean), axes.y(dot.accuracy.mean)
+    bars = f"M{axes.x(dot.nll.low):.1f} {y:.1f}H{axes.x(dot.nll.high):.1f}"
+    bars += f"M{x:.1f} {axes.y(dot.accuracy.low):.1f}V{axes.y(dot.accuracy.high):.1f}"
+    name = f"{dot.family} ({dot.setting})" if dot.setting else dot.family
+    numbers = f"accuracy {dot.accuracy.mean:.1%}, log-perplexity {dot.nll.mean:.1f}"
+    said = in_html(f"{name}: {numbers}; for example: {dot.text.strip()}")
+    sign = _sign(colour, shape, hollow, x, y)
+    return f'<g><title>{said}</title><path d="{bars}" class="bars" stroke="var(--{colour})"/>{sign}</g>'
+
+
+def _sign(colour: str, shape: str, hollow: bool, x: float, y: float) -> str:
+    fill = "var(--paper)" if hollow or shape == "ring" else f"var(--{colour})"
+    look = f'fill="{fill}" stroke="var(--{colour})" stroke-width="2"'
+    if shape in ("circle", "ring"):
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" {look}/>'
+    corners = {
+        "square": ((-4.2, -4.2), (4.2, -4.2), (4.2, 4.2), (-4.2, 4.2)),
+        "diamond": ((0, -6), (6, 0), (0, 6), (-6, 0)),
+        "triangle": ((0, -5.5), (5.2, 4), (-5.2, 4)),
+        "flipped": ((0, 5.5), (5.2, -4), (-5.2, -4)),
+        "star": tuple(
+            (r * math.sin(k * math.pi / 5), -r * math.cos(k * math.pi / 5)) for k, r in enumerate((7.5, 3.2) * 5)
+        ),
+    }[shape]
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f'<polygon points="{points}" {look}/>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str, dashes: str = "") -> str:
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{style}"{dashed}/>'
+
+
+def _words(x: float, y: float, words: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{in_html(words)}</text>'

@@ -1,0 +1,122 @@
+"""Puts together what a user passes to a trainer that scores prompts, and says clearly what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from accelerate.utils import broadcast, gather_object
+
+from peft_interp.config import InterpPromptConfig
+from peft_interp.scoring.config import RewardArguments
+from peft_interp.scoring.custom_rewards import RewardFunction
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
+from peft_interp.scoring.scored_search import Processes
+from peft_interp.verbalizer import Verbalizer
+from peft_interp.vocabulary import named_token_ids
+
+
+def check_model(
+    model: Any,
+    args: Any,
+    kind: type[RewardArguments],
+    tokenizer: Any,
+    eval_dataset: Any,
+    verbalizer: Verbalizer | None,
+) -> None:
+    """Refuse what cannot be searched, before anything is built.
+
+    Args:
+        model: must hold an adapter whose prompt consists of tokens.
+        args: must be a `kind`.
+        kind: the trainer's own arguments.
+        tokenizer: must be there.
+        eval_dataset: must not be several.
+        verbalizer: must place the prompt where the adapter does.
+
+    Raises:
+        ValueError: saying what is wrong and what to do.
+    """
+    config = getattr(model, "active_peft_config", None)
+    if not isinstance(config, InterpPromptConfig):
+        raise ValueError(
+            f"`model` is a {type(model).__name__} without an InterpPrompt adapter; pass `get_peft_model(base, "
+            "InterpPromptConfig(...))`."
+        )
+    if not config.projects:
+        raise ValueError("`projection_metric='none'` is a soft prompt, but the search chooses tokens; use 'cosine'.")
+    if not isinstance(args, kind):
+        raise ValueError(
+            f"`args` is a {type(args).__name__}; pass {'an' if kind.__name__[0] in 'R' else 'a'} `{kind.__name__}`, "
+            "which is a TrainingArguments."
+        )
+    if tokenizer is None:
+        raise ValueError("`processing_class` is needed: prompts are scored as text; pass the task model's tokenizer.")
+    if isinstance(eval_dataset, dict):
+        raise ValueError(
+            "`eval_dataset` must be one data set, since it chooses the prompt; score others with "
+            "`trainer.evaluate(other, metric_key_prefix='other')`."
+        )
+    if verbalizer is not None and verbalizer.prompt_position != config.prompt_position:
+        raise ValueError(
+            f"the template {verbalizer.template!r} has the prompt at the {verbalizer.prompt_position}, but the "
+            f"adapter's `prompt_position={config.prompt_position!r}`; make them agree."
+        )
+
+
+def make_scorer(
+    model: Any,
+    args: RewardArguments,
+    train: Examples,
+    tokenizer: Any,
+    verbalizer: Verbalizer | None,
+    reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
+    judge: Judge | None = None,
+    scrutability: Callable[..., Any] | None = None,
+    readability: Mapping[str, float] | None = None,
+) -> PromptScorer:
+    """What an adapter's prompts are scored by.
+
+    Args:
+        model: the adapter.
+        args: settings of the task's rewards.
+        train: examples of the training reward.
+        tokenizer: the task model's.
+        verbalizer: template and label words, or None.
+        reward_funcs: the user's reward functions.
+        judge: the model of the prompt's NLL, None for the task model if that is a causal LM.
+        scrutability, readability: as for `PromptScorer`.
+
+    Raises:
+        ValueError: no labels and no reward, or parts that do not fit together.
+    """
+    config, base = model.active_peft_config, model.get_base_model()
+    functions = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or ())
+    label_ids = None if verbalizer is None or train.gold is None else verbalizer.label_token_ids(tokenizer)
+    needs_labels = not functions or args.task_reward in ("gap", "negative_loss")
+    if not train.rows and needs_labels:
+        raise ValueError(
+            "there are no labels and no reward: `train_dataset` has no columns `input_ids` and `labels`. Encode it, "
+            "pass a `verbalizer` (template and label words) to fill in text and label, or pass `reward_funcs`."
+        )
+    task = Task(base, tokenizer, config.prompt_position, tuple(config.leading_token_ids or ()), label_ids)
+    if judge is not None:
+        judge.model.to(args.device)
+    return PromptScorer(task, args, functions, judge or _own_judge(task, train), scrutability, readability)
+
+
+def processes_of(accelerator: Any) -> Processes:
+    """The processes that an accelerator knows."""
+    if accelerator.num_processes == 1:
+        return Processes()
+    agree = lambda tensor: broadcast(tensor.to(accelerator.device))  # noqa: E731
+    return Processes(accelerator.num_processes, accelerator.process_index, gather_object, agree)
+
+
+def _own_judge(task: Task, train: Examples) -> Judge | None:
+    """The task model as the judge, which sees a BOS in front of a prompt if inputs begin with one; None if no LM."""
+    if not hasattr(task.model, "prepare_inputs_for_generation") or task.model.config.is_encoder_decoder:
+        return None
+    begins = bool(train.rows) and train.rows[0]["input_ids"][0] in task.leading_ids
+    return Judge(task.model, None, tuple(named_token_ids(task.model.config, ("bos",))[:1]) if begins else ())

@@ -1,0 +1,177 @@
+"""`PromptScoringTrainer`: what all trainers share that score prompts instead of following the model's gradient.
+
+Trainer's model is the adapter, as in any script: it is saved, logged and loaded, and always holds the best prompt found
+so far. The archive of every scored prompt is the file `archive.jsonl` in the output folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from peft_interp.scoring.checkpointing import load_search, put_archive_aside, save_search
+from peft_interp.scoring.config import RewardArguments
+from peft_interp.scoring.examples import Examples, read_examples
+from peft_interp.scoring.scored_search import ScoredSearch
+from peft_interp.scoring.setup import check_model
+from peft_interp.scoring.task_scorer import is_causal
+from peft_interp.verbalizer import Verbalizer
+
+
+class PromptScoringTrainer(Trainer):
+    """Base of trainers that search; a subclass sets `search` at the end of its `__init__`.
+
+    Args:
+        model: what `get_peft_model` returned for an `InterpPromptConfig`.
+        args: settings.
+        train_dataset: rows with `input_ids` and `labels`; or text and label, with a verbalizer; or any columns, with
+            reward functions.
+        eval_dataset: held-out rows of the same form.
+        processing_class: the task model's tokenizer.
+        verbalizer: template and label words of a classification task.
+        text_column: the text, where the verbalizer fills rows in.
+        label_column: the label, 0, 1, ..., for the same.
+        max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
+        trainer_options: Trainer's other arguments.
+
+    Raises:
+        ValueError: a model, data or settings that cannot work together.
+    """
+
+    loss_is_scaled_for_ga = False  # `compute_loss` returns a mean over the batch's prompts
+    arguments: type[RewardArguments] = RewardArguments
+    search: ScoredSearch
+
+    def __init__(
+        self,
+        model: Any,
+        args: RewardArguments,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        verbalizer: Verbalizer | None = None,
+        text_column: str = "sentence",
+        label_column: str = "label",
+        max_length: int | None = None,
+        **trainer_options: Any,
+    ) -> None:
+        check_model(model, args, self.arguments, processing_class, eval_dataset, verbalizer)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **trainer_options,
+        )
+        self.verbalizer = verbalizer
+        self._reading = (text_column, label_column, max_length)
+        self._train = self._examples(train_dataset, "train_dataset")
+        self._dev = None if eval_dataset is None else self._examples(eval_dataset, "eval_dataset")
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._begun = False
+
+    def _examples(self, dataset: Any, what: str) -> Examples:
+        if dataset is None:
+            raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
+        masked = not is_causal(cast(Any, self.model).get_base_model())
+        return read_examples(dataset, self.processing_class, self.verbalizer, *self._reading, what, masked)
+
+    def _begin(self) -> list[int]:
+        """The first step of a run that is not resumed: the adapter's prompt is where it starts."""
+        model: Any = self.model
+        if not self._begun:
+            self._begun = True
+            if self.search.archive_path is not None:
+                put_archive_aside(self.search.archive_path)
+        ids: list[int] = model.prompt_token_ids()
+        return ids
+
+    def _adopt_best(self) -> None:
+        """Move the adapter to the best prompt, and record it there."""
+        best, model = self.search.best, cast(Any, self.model)
+        if best is not None:
+            model.use_prompt(best.ids, resize=True)
+            model.prompt_encoder[model.active_adapter].best_score.fill_(math.nan)  # of another split or another run
+            model.keep_best_prompt(best.score)
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """As Trainer's, with the means of what was noted since the last log of a training step."""
+        if "loss" in logs:
+            for name, values in self._metrics.items():
+                logs[name] = max(values) if name.endswith("_max") else sum(values) / len(values)
+            self._metrics.clear()
+            if self.search.best is not None:
+                logs |= {"best_reward": self.search.best.reward, "best_prompt": self.search.best.text}
+            self.search.write_archive()
+        super().log(logs, start_time)
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Scores instead of predictions; `compute_metrics`, if there is one, gets those of the adapter's prompt."""
+        dataset: Any = dataloader.dataset
+        own = dataset is self.eval_dataset and self._dev is not None
+        examples = self._dev if own else self._examples(dataset, "eval_dataset")
+        assert examples is not None
+        chooses = (
+            own and self.is_in_train and self.search.archive.records
+        )  # not before the first step (`eval_on_start`)
+        found = self._select(examples) if chooses else {}
+        found |= self._measured(examples)
+        metrics: dict[str, Any] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        if self.compute_metrics is not None:
+            loader = super().get_eval_dataloader(dataset)
+            stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+            metrics = {**(stock.metrics or {}), **metrics}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))  # type: ignore[arg-type]
+
+    def _select(self, dev: Examples) -> dict[str, Any]:
+        """Score prompts on the held-out data, adopt the best, and return what else an evaluation is logged with."""
+        raise NotImplementedError
+
+    def _measured(self, examples: Examples) -> dict[str, Any]:
+        """The adapter's prompt on any labelled data."""
+        candidate = self.search.candidate(cast(Any, self.model).prompt_token_ids())
+        known = self.search.archive.find(candidate.ids, "dev") if examples is self._dev else None
+        scores = known.scores if known else self.search.scorer.measure([candidate], examples, self.state)[0]
+        if examples is not self._dev:
+            self.search.scorer.forget(examples)
+        totals = {"score": self.search.total(scores), "reward": self.search.scorer.reward(scores)}
+        return {**totals, **{k: v for k, v in scores.items() if v is not None}, "prompt": candidate.text}
+
+    # -- what Trainer is told ---------------------------------------------------------------------------------------
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The data set as it is; `evaluation_loop` reads it."""
+        if eval_dataset is None and self.eval_dataset is None:
+            raise ValueError("evaluation needs an `eval_dataset`.")
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(dataset, collate_fn=list)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            save_search(self.search, dict(self._metrics), output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._metrics = defaultdict(list, load_search(self.search, checkpoint))
+            self._begun = True

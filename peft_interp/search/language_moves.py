@@ -1,0 +1,104 @@
+"""Proposals from the language model itself, which are readable because it finds them likely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from peft_interp.evaluating import evaluating
+
+_ENDINGS = (".", "?", "!", ":")
+
+
+def sentence_ends(texts: Sequence[str]) -> list[int]:
+    """Ids of tokens behind which a sentence is over, given the text of every token."""
+    return [i for i, text in enumerate(texts) if text.rstrip().endswith(_ENDINGS)]
+
+
+def continued(
+    model: Any,
+    prefixes: Sequence[Sequence[int]],
+    most: int,
+    forbidden: Sequence[int],
+    ends: Sequence[int],
+    seed: int,
+    temperature: float = 1.0,
+    top_p: float = 0.95,
+) -> list[list[int]]:
+    """Go on from the beginnings of prompts until a sentence is over or a length is reached.
+
+    Args:
+        model: a causal LM.
+        prefixes: ids to go on from, with BOS where the model wants one; none of them empty.
+        most: new tokens at most.
+        forbidden: ids that are never chosen.
+        ends: ids that end a prompt.
+        seed: of the draw; the caller's random state is not touched.
+        temperature: of sampling, > 0.
+        top_p: nucleus, in (0, 1].
+
+    Returns:
+        For each prefix the new ids, the ending included.
+    """
+    if not prefixes:
+        return []
+    longest, pad = max(map(len, prefixes)), forbidden[0] if len(forbidden) else 0
+    rows = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prefixes], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prefixes], device=model.device)
+    settings = GenerationConfig(
+        do_sample=True,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=0,
+        max_new_tokens=most,
+        pad_token_id=pad,
+        eos_token_id=list(ends) or None,
+        suppress_tokens=list(forbidden) or None,
+    )
+    devices = [model.device] if model.device.type == "cuda" else []
+    with evaluating(model), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        drawn = model.generate(rows, attention_mask=mask, generation_config=settings)[:, longest:]
+    stop = set(ends)
+    return [_until(row, stop, pad) for row in drawn.tolist()]
+
+
+def _until(row: list[int], stop: set[int], pad: int) -> list[int]:
+    for place, token in enumerate(row):
+        if token in stop:
+            return row[: place + 1]
+    return [token for token in row if token != pad]
+
+
+def drawn_token(logits: Tensor, allowed: Tensor, rng: Random, top_k: int = 64) -> int:
+    """One of the `top_k` likeliest allowed tokens, drawn by probability.
+
+    Args:
+        logits: (vocabulary,).
+        allowed: (vocabulary,) bool.
+        rng: of the draw.
+        top_k: how many may be drawn.
+    """
+    scores = logits.double().masked_fill(~allowed[: len(logits)], -torch.inf)
+    top = scores.topk(min(top_k, int(allowed.sum())))
+    return int(rng.choices(top.indices.tolist(), top.values.softmax(-1).tolist())[0])
+
+
+def rewritten(ids: Sequence[int], logits: Tensor, allowed: Tensor, rng: Random, insert: bool) -> list[int]:
+    """With one token that is likely behind what is in front of it, instead of another or between two.
+
+    Args:
+        ids: (L,) the prompt.
+        logits: (L, vocabulary): row i predicts place i.
+        allowed: (vocabulary,) bool.
+        rng: of the draw.
+        insert: put it between two tokens.
+    """
+    place = rng.randrange(len(ids))
+    token = drawn_token(logits[place], allowed, rng)
+    return [*ids[:place], token, *ids[place + (not insert) :]]

@@ -1,0 +1,323 @@
+"""`FluentSearch`: a population of prompts along the front of task and fluency, and how a step moves it on.
+
+Every process makes the same proposals (they depend on seed and step alone) and scores its share of the chosen ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.metrics.flags import find_flags
+from peft_interp.metrics.text_measures import piece_texts
+from peft_interp.scoring.archive import ScoredPrompt, Scores
+from peft_interp.scoring.candidates import Candidate, placed
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.pareto import best_order, hypervolume, knee, ranks
+from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.scoring.scored_search import Processes, ScoredSearch
+from peft_interp.scoring.selection import Best
+from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.fluency import FluencyScale
+from peft_interp.search.prompt_reading import read_prompts
+from peft_interp.search.proposals import Proposer
+from peft_interp.search.surrogate import fit_surrogate
+
+GROWTH = 4  # each round of screening uses so many times the examples of the one before
+LEAST_KNOWN = 16  # scored prompts from which on rewards are guessed
+EXPLORING_NOISE = 0.5  # noise on a guess, in units of its error
+
+
+class FluentSearch(ScoredSearch):
+    """Proposes, chooses, scores, keeps.
+
+    Args:
+        proposer: where new prompts come from.
+        scale: what their NLL means.
+        allowed: (vocabulary,) bool, the adapter's filter.
+        scorer: what prompts are worth.
+        train: the examples of the training reward.
+        position: "start" or "end".
+        config: the run's settings.
+        processes: those that search together.
+        archive_path: file of the archive; None for processes that do not write it.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        scale: FluencyScale,
+        allowed: Tensor,
+        scorer: PromptScorer,
+        train: Examples,
+        position: str,
+        config: PromptSearchConfig,
+        processes: Processes | None = None,
+        archive_path: Path | None = None,
+    ) -> None:
+        super().__init__(scorer, train, position, processes, archive_path)
+        self.proposer, self.scale, self.config = proposer, scale, config
+        self.allowed = allowed.cpu()
+        self.members: list[tuple[int, ...]] = []  # the population, best first
+        self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
+        self.worst_reward: float | None = None  # of the first step; where the hypervolume is measured from
+        self._rounds = _rounds(train, config.screening_examples, config.seed)
+
+    # -- a step ---------------------------------------------------------------------------------------------------
+
+    def step(self, step: int, count: int, starts: Sequence[Sequence[int]] = ()) -> dict[str, float]:
+        """Score `count` new prompts and keep the population.
+
+        Args:
+            step: with the seed it decides what is drawn.
+            count: prompts of all processes.
+            starts: prompts to begin with, which are scored whatever they are like; the first step's only.
+
+        Returns:
+            What the step is logged with.
+
+        Raises:
+            ValueError: a reward that is not a number, or no prompt to start from.
+        """
+        new = self._first(starts, count) if not self.members else self._chosen(step, count)
+        new = self._agreed(new)
+        known = [self.archive.find(c.ids, rows=self._rounds[0]) is not None for c in new]
+        self._read([c.ids for c in new])
+        found = self._scored(new, step)
+        if self.worst_reward is None:
+            self.worst_reward = min(self.scorer.reward(record.scores) for record in found)
+        whole = [record for record in found if record.rows is None and record.fits]
+        self._keep({record.ids for record in whole})
+        return self.metrics(found, new, known) | {
+            "new_in_population": sum(record.ids in self.members for record in whole) / max(1, len(new)),
+        }
+
+    def candidate(self, ids: Sequence[int]) -> Candidate:
+        """The prompt that these ids are as text; it fits with any length that the adapter may have."""
+
+        def fits(again: Sequence[int]) -> bool:
+            return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
+
+        return placed(self.scorer.task.tokenizer, ids, self.position, self.following_text, fits)
+
+    def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
+        """The given prompts, and the language model's own words where there are too few."""
+        given = list(dict.fromkeys(self.candidate(ids) for ids in starts if len(ids)))
+        usable = [c.ids for c in given if c.fits] or [c.ids for c in given]
+        if len(given) < count:
+            made = self.proposer.opened(usable, 4 * count, seed=self._seed(0))
+            fresh = self._acceptable([ids for _, ids in made])
+            given += [c for c in fresh if c not in given][: count - len(given)]
+        if not given:
+            raise ValueError(
+                "there is no prompt to start from: the language model made none that the adapter can hold. Give "
+                "`start_texts`, raise `num_virtual_tokens`, or loosen `allowed_tokens`."
+            )
+        return given
+
+    def _chosen(self, step: int, count: int) -> list[Candidate]:
+        """The most promising proposals, and some at random."""
+        made = self.proposer.propose(self.members, count * self.config.proposals_per_prompt, self._seed(step))
+        candidates = self._acceptable([ids for _, ids in made])
+        if len(candidates) <= count:
+            return candidates
+        order = best_order(self._promise(candidates, step))
+        sure = count - round(self.config.exploration * count)
+        rest = Random(self._seed(step) + 1).sample(order[sure:], count - sure)
+        return [candidates[i] for i in [*order[:sure], *rest]]
+
+    def _agreed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The first process's prompts, should the processes' arithmetic differ."""
+        if self.processes.count == 1:
+            return list(candidates)
+        size = self.processes.agree(torch.tensor([len(candidates), max(len(c.ids) for c in candidates)]))
+        ids = torch.full(tuple(size.tolist()), -1)
+        for row, candidate in zip(ids, candidates, strict=False):
+            kept = candidate.ids[: len(row)]
+            row[: len(kept)] = torch.tensor(kept)
+        rows = self.processes.agree(ids).tolist()
+        return [self.candidate([i for i in row if i >= 0]) for row in rows]
+
+    def _promise(self, candidates: Sequence[Candidate], step: int) -> Tensor:
+        """(candidates, 2) guessed reward, with noise that keeps the search open, and fluency; more is better."""
+        ids = [c.ids for c in candidates]
+        reading = self._read(ids)
+        fluent = self.scale.value(self.scorer.nlls(candidates) if self.scale.own_judge else reading)
+        generator = torch.Generator().manual_seed(self._seed(step))
+        noise = torch.randn(len(ids), generator=generator, dtype=torch.float64)
+        records = self._round_records()
+        if not self.config.use_surrogate or len(records) < LEAST_KNOWN:
+            return torch.stack((noise, fluent), 1)
+        known = torch.stack([self.features[record.ids] for record in records])
+        rewards = torch.tensor([self.scorer.reward(record.scores) for record in records])
+        fitted = fit_surrogate(known, rewards)
+        guess = fitted.guess(torch.stack([self.features[i] for i in ids]))
+        return torch.stack((guess + EXPLORING_NOISE * fitted.error * noise, fluent), 1)
+
+    def _acceptable(self, proposals: Sequence[Sequence[int]]) -> list[Candidate]:
+        """New prompts that the adapter can hold, that come back from text as they are, and that people can read."""
+        tokenizer, found = self.scorer.task.tokenizer, {}
+        for ids in dict.fromkeys(map(tuple, proposals)):
+            candidate = self.candidate(ids)
+            seen = candidate.ids in found or self.archive.find(candidate.ids, rows=self._rounds[0]) is not None
+            if seen or not candidate.fits:
+                continue
+            flags = find_flags(candidate.text, piece_texts(tokenizer, candidate.ids))
+            if not any(flag.unreadable for flag in flags):
+                found[candidate.ids] = candidate
+        return list(found.values())
+
+    def _read(self, prompts: Sequence[tuple[int, ...]]) -> list[float | None]:
+        """NLL under the proposing language model; features are kept."""
+        reading = read_prompts(self.proposer.model, prompts, self.proposer.leading)
+        self.features |= dict(zip(prompts, reading.features, strict=True))
+        return [None if math.isnan(nll) else nll for nll in reading.nll.tolist()]
+
+    def _scored(self, candidates: Sequence[Candidate], step: int) -> list[ScoredPrompt]:
+        """Scores on more and more examples; each round goes on with the better half."""
+        found: dict[tuple[int, ...], ScoredPrompt] = {}
+        left = list(candidates)
+        for rows in self._rounds:
+            examples = self.train if rows is None else self.train.subset(rows)
+            records = self.score(left, examples, step, rows=rows)
+            found |= {record.ids: record for record in records}
+            order = best_order(self._points(records))
+            left = [left[i] for i in sorted(order[: math.ceil(len(order) / 2)])]
+        return list(found.values())
+
+    def _round_records(self) -> list[ScoredPrompt]:
+        """One record of every scored prompt, on the same examples."""
+        return [r for r in self.archive.records if r.split == "train" and r.rows == self._rounds[0]]
+
+    def _keep(self, new: set[tuple[int, ...]]) -> None:
+        """The population: the best by non-dominated sorting, a quarter of it the best within reach of the target."""
+        ids = list(dict.fromkeys([*self.members, *sorted(new)]))
+        records = [record for i in ids if (record := self.archive.find(i)) is not None]
+        size = self.config.population_size
+        order = best_order(self._points(records))
+        within = [i for i in range(len(records)) if self.scale.within(records[i].scores["nll"])]
+        within.sort(key=lambda i: -self.scorer.reward(records[i].scores))
+        reserved = within[: size // 4]
+        kept = [*reserved, *[i for i in order if i not in reserved]][:size]
+        self.members = [records[i].ids for i in order if i in set(kept)]
+        wanted = {record.ids for record in self.archive.records}
+        self.features = {ids: vector for ids, vector in self.features.items() if ids in wanted}
+
+    def _points(self, records: Sequence[ScoredPrompt]) -> Tensor:
+        """(records, 3) reward, fluency, absence of repetition; more is better."""
+        reward = torch.tensor([self.scorer.reward(r.scores) for r in records], dtype=torch.float64)
+        fluent = self.scale.value([r.scores["nll"] for r in records])
+        repeated = torch.tensor([-(r.scores["repetition"] or 0.0) for r in records], dtype=torch.float64)
+        return torch.stack((reward, fluent, repeated), 1)
+
+    def _seed(self, step: int) -> int:
+        return Random(f"{self.config.seed}-{step}").getrandbits(62)
+
+    # -- the front ------------------------------------------------------------------------------------------------
+
+    def front(self, split: str) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both reward and fluency, best reward first.
+
+        Args:
+            split: "dev", or "train" for those scored on all training examples.
+        """
+        records = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
+        records = [r for r in records if r.scores.get("nll") is not None and self._readable(r)]
+        if not records:
+            return []
+        points = self._points(records)[:, :2]
+        best = [records[i] for i in (ranks(points) == 0).nonzero().flatten().tolist()]
+        unique = {(self.scorer.reward(r.scores), r.scores["nll"]): r for r in best}
+        return sorted(unique.values(), key=lambda r: (-self.scorer.reward(r.scores), r.scores["nll"] or 0.0))
+
+    def _readable(self, record: ScoredPrompt) -> bool:
+        flags = find_flags(record.text, piece_texts(self.scorer.task.tokenizer, record.ids))
+        return not any(flag.unreadable for flag in flags)
+
+    def chosen(self, front: Sequence[ScoredPrompt]) -> ScoredPrompt | None:
+        """The prompt for the adapter: the best within the target, or the knee; None for an empty front.
+
+        Where no prompt reaches the target, the most fluent one.
+        """
+        if not front:
+            return None
+        if self.scale.target is None:
+            return front[knee(self._points(front)[:, :2])]
+        within = [record for record in front if self.scale.within(record.scores["nll"])]
+        return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
+
+    def area(self, front: Sequence[ScoredPrompt]) -> float:
+        """Hypervolume of a front, in reward times nats per token, measured from the first step's worst reward and the
+        NLL of random tokens; higher is better."""
+        if not front or self.worst_reward is None:
+            return 0.0
+        reference = torch.tensor([self.worst_reward, -self.scale.random], dtype=torch.float64)
+        return hypervolume(self._points(front)[:, :2], reference)
+
+    def promising(self, count: int) -> list[Candidate]:
+        """The best of the population that no evaluation has seen; those within the target first."""
+        new = [i for i in self.members if self.archive.find(i, "dev") is None]
+        records = [record for i in new if (record := self.archive.find(i)) is not None]
+        within = [r for r in records if self.scale.within(r.scores["nll"])]
+        within.sort(key=lambda r: -self.scorer.reward(r.scores))
+        first = within[: count // 2]
+        ordered = [*first, *[r for r in records if r not in first]][:count]
+        return [Candidate(r.ids, r.text, True, True) for r in ordered]
+
+    def total(self, scores: Scores) -> float:
+        """The task's reward."""
+        return self.scorer.reward(scores)
+
+    # -- keeping --------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs besides the archive."""
+        ids = list(self.features)
+        return super().state() | {
+            "members": [list(member) for member in self.members],
+            "worst_reward": self.worst_reward,
+            "feature_ids": [list(i) for i in ids],
+            "features": torch.stack([self.features[i] for i in ids]) if ids else torch.zeros(0, 0),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        super().load_state(state)
+        self.members = [tuple(member) for member in state["members"]]
+        self.worst_reward = state["worst_reward"]
+        self.features = dict(zip(map(tuple, state["feature_ids"]), state["features"], strict=True))
+
+    def adopt(self, record: ScoredPrompt) -> bool:
+        """Make a prompt the best one.
+
+        Returns:
+            Whether it was another before.
+        """
+        before, reward = self.best, self.scorer.reward(record.scores)
+        self.best = Best(record.ids, record.text, reward, reward, record.split)
+        return before is None or before.ids != record.ids
+
+
+def _rounds(train: Examples, first: int | None, seed: int) -> list[tuple[int, ...] | None]:
+    """Places of the examples of each round of screening; None, the last, for all of them. Rounds contain each other,
+    and hold the labels in equal parts where there are label words."""
+    total, rounds = len(train), []
+    order = Random(seed).sample(range(total), total)
+    if train.gold is not None:
+        turn: dict[int, int] = {}
+        label_turn = {}
+        for i in order:
+            label = int(train.gold[i])
+            label_turn[i] = turn[label] = turn.get(label, -1) + 1
+        order.sort(key=lambda i: label_turn[i])
+    size = first or total
+    while size < total:
+        rounds.append(tuple(sorted(order[:size])))
+        size *= GROWTH
+    return [*rounds, None]

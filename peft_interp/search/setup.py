@@ -1,0 +1,147 @@
+"""Puts a search for fluent prompts together, and says clearly what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from torch import Tensor
+
+from peft_interp.evaluating import evaluating
+from peft_interp.metrics.references import human_prompts
+from peft_interp.scoring.checkpointing import ARCHIVE_NAME
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.prompt_scorer import Judge, PromptScorer
+from peft_interp.scoring.scored_rows import read_rows
+from peft_interp.scoring.setup import processes_of
+from peft_interp.scoring.task_scorer import is_causal
+from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.fluency import fluency_scale
+from peft_interp.search.gradient_moves import swap_gains
+from peft_interp.search.proposals import Moves, Proposer
+from peft_interp.search.search import FluentSearch
+from peft_interp.verbalizer import encode_behind
+from peft_interp.vocabulary import named_token_ids
+
+GRADIENT_EXAMPLES = 16
+
+
+def make_search(
+    model: Any, args: PromptSearchConfig, accelerator: Any, train: Examples, scorer: PromptScorer
+) -> FluentSearch:
+    """The search for an adapter's prompt.
+
+    Args:
+        model: the adapter.
+        args: settings.
+        accelerator: the processes.
+        train: examples of the training reward.
+        scorer: what prompts are worth.
+
+    Raises:
+        ValueError: no language model that can propose and judge, or lengths that leave nothing.
+    """
+    config, task = model.active_peft_config, scorer.task
+    longest = args.longest_prompt or config.num_virtual_tokens
+    if longest < args.shortest_prompt:
+        raise ValueError(
+            f"`shortest_prompt={args.shortest_prompt}` is more than the {longest} tokens that a prompt may have; raise "
+            "`longest_prompt` or `num_virtual_tokens`."
+        )
+    moves = Moves(
+        {
+            "continue": args.continuation_share,
+            "rewrite": args.rewrite_share,
+            "gradient": args.gradient_share,
+            "edit": args.edit_share,
+        },
+        args.shortest_prompt,
+        longest,
+        args.proposal_temperature,
+        args.proposal_top_p,
+    )
+    judge, proposing = scorer.judge, _proposing(scorer)
+    allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
+    starts = named_token_ids(proposing.model.config, ("bos",)) or named_token_ids(proposing.model.config, ("eos",))
+    proposer = Proposer(
+        proposing.model, task.tokenizer, allowed, moves, proposing.leading_ids, starts[0] if starts else None
+    )
+    assert judge is not None
+    scale = fluency_scale(
+        judge.model,
+        judge.tokenizer or task.tokenizer,
+        args.target_perplexity,
+        args.target_percentile,
+        own_judge=judge is not proposing,
+    )
+    path = Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None
+    search = FluentSearch(
+        proposer, scale, allowed, scorer, train, config.prompt_position, args, processes_of(accelerator), path
+    )
+    if train.rows and args.gradient_share:
+        proposer.gains = _Gains(search, args.seed)
+    return search
+
+
+def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: FluentSearch) -> list[list[int]]:
+    """The adapter's prompt, the user's texts, and human-written prompts that the adapter can hold.
+
+    Raises:
+        ValueError: a text of the user that the adapter cannot hold.
+    """
+    starts: list[list[int]] = []
+    longest = search.proposer.moves.longest
+    for text in args.start_texts or []:
+        ids = _encoded(tokenizer, text, search.position)
+        if not search.candidate(ids).fits:
+            raise ValueError(
+                f"`start_texts` holds {text!r} ({len(ids)} tokens), which the adapter cannot hold: prompts have "
+                f"{args.shortest_prompt} to {longest} tokens that its `allowed_tokens` let through. Change the text, "
+                "or raise `longest_prompt`."
+            )
+        starts.append(ids)
+    known = [_encoded(tokenizer, text, search.position) for text in human_prompts()]
+    usable = [ids for ids in known if search.proposer.moves.fits(len(ids)) and search.candidate(ids).fits]
+    drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
+    return [model.prompt_token_ids(), *starts, *drawn]
+
+
+def _encoded(tokenizer: Any, text: str, position: str) -> list[int]:
+    if position == "end":
+        return encode_behind(tokenizer, text if text[:1].isspace() else f" {text}")
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def _proposing(scorer: PromptScorer) -> Judge:
+    """The language model that makes proposals: the judge, unless it has a tokenizer of its own."""
+    judge, task = scorer.judge, scorer.task
+    if judge is None:
+        raise ValueError(
+            "the search needs a causal language model that proposes and judges prompts, which the task model is not; "
+            "pass one with the same tokenizer as `judge_model`."
+        )
+    if judge.tokenizer is None or judge.tokenizer.get_vocab() == task.tokenizer.get_vocab():
+        return judge
+    if not is_causal(task.model):
+        raise ValueError("the judge has a tokenizer of its own, so it cannot propose prompts for a masked model.")
+    return Judge(task.model, None, task.leading_ids)
+
+
+class _Gains:
+    """`swap_gains` on a few training examples, the same in the whole run; counted as three passes each."""
+
+    def __init__(self, search: FluentSearch, seed: int) -> None:
+        task, train = search.scorer.task, search.train
+        places = sorted(Random(seed).sample(range(len(train)), min(GRADIENT_EXAMPLES, len(train))))
+        self.rows = read_rows([train.rows[i] for i in places], task.leading_ids)
+        self.search, self.causal = search, is_causal(task.model)
+
+    def __call__(self, ids: Sequence[int]) -> Tensor:
+        task = self.search.scorer.task
+        self.search.evaluations += 3 * len(self.rows)
+        with evaluating(task.model):
+            position: Any = self.search.position
+            return swap_gains(task.model, ids, self.rows, position, self.causal)

@@ -1,0 +1,214 @@
+"""`PromptSearchTrainer`: fluent prompts for a task, found along the front of reward and fluency, as a real `Trainer`.
+
+How a step goes (`search.py`): proposals are made from the population by a language model (continuations and rewritten
+tokens), by the task's gradient among likely tokens, and by edits. Those that people cannot read, or that do not survive
+decode -> encode, are dropped. A guess learned from the prompts scored so far chooses among the rest. The chosen ones are
+scored on more and more examples, and non-dominated sorting of reward, fluency and repetition keeps the population.
+
+Sources: EPO (arXiv 2402.01702) for the front, BEAST (2402.15570) for proposals from the language model, GCG
+(2307.15043) and HotFlip (1712.06751) for the gradient, NSGA-II (Deb et al. 2002) for the sorting; the guess is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft.utils import load_peft_weights
+from torch import nn
+from torch.utils.data import DataLoader
+
+from peft_interp.scoring.archive import ScoredPrompt
+from peft_interp.scoring.custom_rewards import RewardFunction
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.prompt_scorer import Judge
+from peft_interp.scoring.setup import make_scorer
+from peft_interp.scoring.trainer import PromptScoringTrainer
+from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.search import FluentSearch
+from peft_interp.search.setup import make_search, start_prompts
+from peft_interp.verbalizer import Verbalizer
+
+
+class PromptSearchTrainer(PromptScoringTrainer):
+    """Searches readable prompts for an InterpPrompt adapter and delivers the trade-off, not a point.
+
+    After (and during) training the adapter holds the prompt that `args` asks for: the best within
+    `target_perplexity` or `target_percentile`, or the knee of the front. `front()` has all of them. A prompt may be
+    shorter than `num_virtual_tokens`; the adapter then becomes as short.
+
+    Every log entry has what `RLPromptTrainer` logs of rewards and prompts, `evaluations_max` (prompt-example pairs run
+    so far) and `new_in_population`. An evaluation logs `eval_hypervolume` and `eval_front_size` of the front on the
+    held-out data, and every measure of the adapter's prompt.
+
+    Args:
+        model: what `get_peft_model` returned for an `InterpPromptConfig`. `allowed_tokens="printable"` or "ascii" lets
+            prompts have punctuation, which readable ones need.
+        args: settings.
+        train_dataset: rows with `input_ids` and `labels`; or text and label, with a verbalizer; or any columns, with
+            reward functions.
+        eval_dataset: held-out rows of the same form, which choose the prompt.
+        processing_class: the task model's tokenizer.
+        verbalizer: template and label words of a classification task.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.custom_rewards`.
+        judge_model: the causal LM that measures fluency, and proposes if it shares the tokenizer; by default the task
+            model.
+        judge_tokenizer: its tokenizer, by default the same.
+        text_column: the text, where the verbalizer fills rows in.
+        label_column: the label, 0, 1, ..., for the same.
+        max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
+        trainer_options: Trainer's other arguments (callbacks, compute_metrics, ...).
+
+    Raises:
+        ValueError: a model, data or settings that cannot work together.
+    """
+
+    arguments = PromptSearchConfig
+    search: FluentSearch
+
+    def __init__(
+        self,
+        model: Any,
+        args: PromptSearchConfig,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        verbalizer: Verbalizer | None = None,
+        reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
+        judge_model: Any = None,
+        judge_tokenizer: Any = None,
+        text_column: str = "sentence",
+        label_column: str = "label",
+        max_length: int | None = None,
+        **trainer_options: Any,
+    ) -> None:
+        super().__init__(
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            verbalizer,
+            text_column,
+            label_column,
+            max_length,
+            **trainer_options,
+        )
+        judge = None if judge_model is None else Judge(judge_model, judge_tokenizer)
+        scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, judge)
+        self.search = make_search(model, args, self.accelerator, self._train, scorer)
+        self._starts = start_prompts(model, processing_class, args, self.search)
+        self._stand_in = _StandIn().to(args.device)
+        self._done = -1  # the last optimizer step whose prompts are scored
+        self._loss = 0.0
+
+    def front(self, split: str | None = None) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both reward and fluency, best reward first.
+
+        Args:
+            split: "dev" for held-out scores, "train" for the training data's; None: "dev" if there are any.
+        """
+        if split is None:
+            split = "dev" if self.search.front("dev") else "train"
+        return self.search.front(split)
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As Trainer's; at the end the held-out data chooses among all that was found."""
+        output = super().train(*args, **kwargs)
+        if self._dev is not None and not self.args.load_best_model_at_end:
+            self._select(self._dev)
+        return output
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """A step of the search; the loss that Trainer logs is the negative mean reward of its prompts."""
+        if "batch" not in inputs:  # rows for the adapter, from the stock evaluation that `compute_metrics` needs
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self._done != self.state.global_step:
+            self._done = self.state.global_step
+            self._step()
+        loss = self._stand_in(self._loss)
+        return (loss, {}) if return_outputs else loss
+
+    def _step(self) -> None:
+        args, search = cast(PromptSearchConfig, self.args), self.search
+        search.trainer_state = self.state
+        starts: Sequence[Sequence[int]] = ()
+        if self.state.global_step == 0:
+            self._begin()
+            starts = self._starts
+        count = args.prompts_per_step * search.processes.count * self.current_gradient_accumulation_steps
+        metrics = search.step(self.state.global_step, count, starts)
+        self._loss = -metrics["reward"]
+        for name, value in metrics.items():
+            self._metrics[name].append(value)
+        if not search.front("dev"):
+            self._adopt(search.front("train"))
+
+    def _adopt(self, front: Sequence[ScoredPrompt]) -> None:
+        chosen = self.search.chosen(front)
+        if chosen is not None and self.search.adopt(chosen):
+            self._adopt_best()
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def _select(self, dev: Examples) -> dict[str, Any]:
+        """Score the most promising prompts on the held-out data, and adopt the one that is asked for."""
+        args = cast(PromptSearchConfig, self.args)
+        own = self.search.candidate(cast(Any, self.model).prompt_token_ids())
+        self.search.score([own, *self.search.promising(args.eval_candidates)], dev, self.state.global_step, "dev")
+        front = self.search.front("dev")
+        self._adopt(front)
+        self.search.write_archive()
+        return {"hypervolume": self.search.area(front), "front_size": len(front)}
+
+    # -- what Trainer is told ---------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One number per batch; an epoch is a step."""
+        args: Any = self.args
+        numbers: Any = [{"batch": i} for i in range(args.gradient_accumulation_steps)]
+        return DataLoader(numbers, batch_size=1)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """One that moves nothing: prompts are chosen, not descended to."""
+        self.optimizer = torch.optim.SGD(self._stand_in.parameters(), lr=0.0)
+        return self.optimizer
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        """In training a stand-in takes the adapter's place, which has nothing to learn by gradient."""
+        return self._stand_in if training else super()._wrap_model(model, training, dataloader)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Only the prompt: it may have another length than this run's adapter began with."""
+        self._use_saved(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint is not None:
+            self._use_saved(self.state.best_model_checkpoint)
+
+    def _use_saved(self, folder: str) -> None:
+        weights = load_peft_weights(str(Path(folder)), device="cpu")
+        cast(Any, self.model).use_prompt(weights["prompt_ids"].tolist(), resize=True)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._done = self.state.global_step - 1
+
+
+class _StandIn(nn.Module):
+    """A parameter without effect, so that Trainer's backward pass has something to run on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def forward(self, value: float) -> torch.Tensor:
+        """`value`, as a loss with a gradient of zero."""
+        return self.nothing * 0.0 + value

@@ -1,0 +1,141 @@
+"""What the study measures: answers, budget, rows. Each is held against a plain way of computing it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from peft_interp import InterpPromptConfig, embedded
+
+TRADEOFF = Path(__file__).parents[2] / "examples" / "tradeoff"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_path() -> Iterator[None]:
+    sys.path.insert(0, str(TRADEOFF))
+    yield
+    sys.path.remove(str(TRADEOFF))
+
+
+def task(**settings: Any) -> Any:
+    common = {"name": "sentiment", "label_words": ("terrible", "great"), "dataset_name": "embedded:sentiment"}
+    template = {"template": "{prompt} {text} It was"}
+    return import_module("study_config").TaskSettings(**{**common, **template, **settings})
+
+
+def bench(own: Any, **values: Any) -> Any:
+    study = import_module("study_config").Study(tasks=(own,), settings=(), test_rows=10, shots=4, **values)
+    return import_module("study_bench").make_bench(study, own, 13, 0)
+
+
+@pytest.fixture(scope="module")
+def classifying() -> Any:
+    return bench(task())
+
+
+@pytest.fixture(scope="module")
+def writing() -> Any:
+    return bench(task(template="{prompt} {text}", answers=("It was terrible", "It was great")))
+
+
+def adapter_of(where: Any, ids: list[int]) -> Any:
+    config = InterpPromptConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=len(ids), tokenizer_name_or_path=embedded.MODEL_PATH
+    )
+    adapter = get_peft_model(where.model, config)
+    adapter.use_prompt(ids)
+    return adapter
+
+
+@pytest.mark.parametrize("kind", ["classifying", "writing"])
+def test_tokens_and_an_adapter_that_holds_them_are_measured_alike(kind: str, request: pytest.FixtureRequest) -> None:
+    where = request.getfixturevalue(kind)
+    ids = where.tokenizer.encode("Movie review:")
+    answers = import_module("prompt_answers").PromptAnswers(where.model, where.data, "test")
+    tokens, vectors = answers.of_prompts([ids])[0], answers.of_adapter(adapter_of(where, ids))
+    assert torch.equal(tokens.right, vectors.right)
+    torch.testing.assert_close(tokens.losses, vectors.losses, atol=1e-4, rtol=1e-4)
+    assert 0 < tokens.accuracy < 1  # else there is nothing to compare
+
+
+@pytest.mark.parametrize("prompt", ["Movie review:", "The weather was cold"])
+def test_exact_match_is_that_of_greedy_generation(writing: Any, prompt: str) -> None:
+    ids = writing.tokenizer.encode(prompt)
+    answers = import_module("prompt_answers").PromptAnswers(writing.model, writing.data, "test")
+    found = answers.of_prompts([ids])[0].right.tolist()
+    written = []
+    for row in writing.data.rows["test"]:
+        asked = [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100]
+        answer = [label for label in row["labels"] if label != -100]
+        given = torch.tensor([[*ids, *asked]])
+        made = writing.model.generate(given, max_new_tokens=len(answer), do_sample=False, pad_token_id=0)
+        written.append(made[0, given.shape[1] :].tolist() == answer)
+    assert found == written
+    assert any(found) or prompt != "Movie review:"
+
+
+def test_answers_end_in_the_end_mark(writing: Any) -> None:
+    row = writing.data.rows["test"][0]
+    answer = writing.tokenizer.decode([label for label in row["labels"] if label != -100])
+    assert answer in (" It was terrible<|endoftext|>", " It was great<|endoftext|>")
+
+
+def test_budget_is_counted_and_cannot_be_exceeded(classifying: Any) -> None:
+    module = import_module("study_bench")
+    own = bench(task(), budget=20)
+    dev = len(own.data.rows["dev"])
+    assert dev == 8
+    own.score_on_dev([[5, 6], [5, 6], [7, 8]])
+    assert own.budget.spent == 2 * dev
+    own.score_on_dev([[5, 6]])
+    assert own.budget.spent == 2 * dev
+    with pytest.raises(module.OverBudgetError, match="24 model evaluations of 20"):
+        own.score_on_dev([[9, 9]])
+
+
+@pytest.mark.parametrize("total", [500, 700, 1500, 6000])
+def test_training_steps_and_their_looks_fit_the_budget(total: int) -> None:
+    module = import_module("study_bench")
+    steps = module.Budget(total).training_steps(batch_size=16, every=10, dev_rows=32)
+    looks = 1 + steps // 10 + (steps % 10 > 0)
+    assert steps * 48 + looks * 32 <= total < (steps + 1) * 48 + (looks + 2) * 32
+
+
+def test_test_rows_are_the_same_for_every_split_and_in_order() -> None:
+    rows = [(f"text {i}", i % 2) for i in range(50)]
+    fixed_rows = import_module("study_data").fixed_rows
+    chosen = fixed_rows(rows, 10)
+    assert chosen == fixed_rows(rows, 10)
+    assert len(chosen) == 10
+    assert chosen == sorted(chosen, key=rows.index)
+    assert fixed_rows(rows, 99) == rows
+
+
+def test_few_shot_folder_is_read_with_its_quotes(tmp_path: Path) -> None:
+    config, data = import_module("study_config"), import_module("study_data")
+    (tmp_path / "films" / "16-13").mkdir(parents=True)
+    lines = '\tlabel\n"a ""dull , dull"" film"\t0\nit\'s "great" fun\t1\n'
+    for name, column in (("16-13/train.tsv", "text"), ("16-13/dev.tsv", "text"), ("test.tsv", "sentence")):
+        (tmp_path / "films" / name).write_text(column + lines)  # as AG News has them
+    own = task(dataset_name=None, folder="films")
+    study = config.Study(tasks=(own,), settings=(), data_dir=str(tmp_path))
+    found = data.load_task(study, own, 13, embedded.load_tokenizer())
+    assert found.texts["train"] == [('a "dull , dull" film', 0), ('it\'s "great" fun', 1)]
+    with pytest.raises(FileNotFoundError, match="16-99 does not exist"):
+        data.load_task(study, own, 99, embedded.load_tokenizer())
+
+
+def test_rows_drawn_from_a_data_set_are_balanced_and_apart(classifying: Any) -> None:
+    texts = classifying.data.texts
+    for split in ("train", "dev"):
+        assert sorted(label for _, label in texts[split]) == [0] * 4 + [1] * 4
+    assert not set(texts["train"]) & set(texts["dev"])
+    other = bench(task())
+    assert other.data.texts == texts

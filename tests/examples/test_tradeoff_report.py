@@ -1,0 +1,191 @@
+"""The report's sums, and that its verdicts depend on the results."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRADEOFF = Path(__file__).parents[2] / "examples" / "tradeoff"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_path() -> Iterator[None]:
+    sys.path.insert(0, str(TRADEOFF))
+    yield
+    sys.path.remove(str(TRADEOFF))
+
+
+def measured(role: str = "chosen", accuracy: float = 0.8, nll: float | None = 5.0, **values: Any) -> dict[str, Any]:
+    tokens = {"ids": [1] * 8, "text": " some words", "score": 0.3, "readable": False, "survives": True, "nll": nll}
+    tokens |= {"nll_human": 3.0, "nll_random": 10.0, "flags": {}, "unreadable_flags": [], "repetition": 0.0}
+    exact = {"cosine_distance": 0.0, "euclidean_distance": 0.0, "logit_mse": 0.0, "kl": 0.0, "loss_difference": 0.0}
+    tokens |= {"nll_percentile": 10.0, "dev_accuracy": accuracy, "dev_loss": 0.5, "faithfulness": exact}
+    exact["accuracy_difference"] = 0.0
+    return {"role": role, "accuracy": accuracy, "loss": 0.5, **(tokens if nll is not None else {}), **values}
+
+
+def record(split: int, method: str, *prompts: dict[str, Any], weight: float = 0.0, **values: Any) -> dict[str, Any]:
+    family = f"{method}{' + perplexity' if weight else ''}"
+    settings = {"weight": weight} if weight else {}
+    place = {"task": "films", "split": split, "seed": split, "method": method, "family": family}
+    about = {"values": settings, "setting": f"weight {weight}" if weight else "", "key": f"{split}-{family}"}
+    costs = {"evaluations": 10, "cpu_seconds": 1.0, "cpu_seconds_measuring": 1.0, "peak_bytes": 1 << 20}
+    return {**place, **about, **costs, "prompts": list(prompts), "details": {"stuck": False, "frozen": False}, **values}
+
+
+def study(weighted: float, nll: float = 2.0, text_loss: float = 0.2, readable: bool = False) -> list[dict[str, Any]]:
+    """Six splits: no prompt, a soft prompt and its reading, PEZ, and PEZ with perplexity at accuracy `weighted`."""
+    found = []
+    for split in range(6):
+        jitter = 0.004 * split
+        reading = measured("reading", 0.75 + jitter - text_loss, 10.0)
+        soft = measured("chosen", 0.75 + jitter, None, faithfulness=measured()["faithfulness"])
+        found += [
+            record(split, "empty", measured(accuracy=0.5, nll=None)),
+            record(split, "prompt_tuning", soft, reading),
+            record(split, "pez", measured(accuracy=0.8 + jitter, nll=7.0 + jitter)),
+            record(split, "pez", measured(accuracy=weighted - jitter, nll=nll, readable=readable), weight=0.3),
+        ]
+    return found
+
+
+def claims(records: list[dict[str, Any]]) -> dict[str, str]:
+    outcomes = import_module("study_outcomes").outcomes_of(records)
+    return {claim.statement: claim.verdict for claim in import_module("study_claims").all_claims(outcomes)}
+
+
+def verdict(records: list[dict[str, Any]], start: str) -> str:
+    return next(verdict for statement, verdict in claims(records).items() if statement.startswith(start))
+
+
+def test_trade_off_is_confirmed_only_where_accuracy_falls() -> None:
+    start = "An interpretability objective on PEZ"
+    assert verdict(study(weighted=0.6), start) == "confirmed"
+    assert verdict(study(weighted=0.82), start) == "partly confirmed"
+    assert verdict(study(weighted=0.82, nll=7.5), start) == "not confirmed"
+    assert verdict(study(weighted=0.6), "An interpretability objective on RLPrompt") == "not testable here"
+
+
+def test_faithfulness_is_judged_by_text_against_vectors() -> None:
+    assert verdict(study(0.6), "Soft prompts do not meet") == "confirmed"
+    assert verdict(study(0.6, text_loss=0.0), "Soft prompts do not meet") == "not confirmed"
+
+
+def test_perplexity_is_gamed_only_where_fluent_prompts_are_unreadable() -> None:
+    assert verdict(study(0.6), "Perplexity is a flawed") == "confirmed"
+    assert verdict(study(0.6, readable=True), "Perplexity is a flawed") == "not confirmed"
+    assert verdict(study(0.6, nll=5.0), "Perplexity is a flawed") == "not testable here"
+
+
+def test_stuck_runs_decide_about_convergence() -> None:
+    records = study(0.6)
+    assert verdict(records, "PEZ with a perplexity term") == "not confirmed"
+    for own in records[3::4][:2]:
+        own["details"] = {"stuck": True, "frozen": True}
+    assert verdict(records, "PEZ with a perplexity term") == "confirmed"
+
+
+def test_nothing_is_said_about_too_few_runs() -> None:
+    few = [own for own in study(0.6) if own["split"] < 2]
+    assert set(claims(few).values()) <= {"not testable here", "confirmed"}
+    assert verdict(few, "An interpretability objective on PEZ") == "not testable here"
+    assert verdict(few, "Soft prompts do not meet") == "not testable here"
+
+
+def test_hypervolume_and_human_level_by_hand() -> None:
+    module = import_module("study_outcomes")
+    prompts = [measured(accuracy=0.75, nll=5.0), measured("front", 0.6, 2.5), measured("front", 0.55, 8.0)]
+    outcomes = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", *prompts)])
+    # of the square 0.5 x 10: 0.25 x 5 under the first prompt, and 0.1 x 2.5 more under the second
+    expected = (0.25 * 5 + 0.1 * 2.5) / (0.5 * 10)
+    unit = ("films", 0, 0)
+    assert module.volumes(outcomes, "pez", per_run=True) == pytest.approx({unit: expected})
+    assert module.at_human_level(outcomes, "pez") == {unit: 0.6}
+    unread = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", prompts[0])])
+    assert module.at_human_level(unread, "pez") == {unit: 0.5}  # none is fluent enough: no prompt is left
+
+
+def test_human_level_is_chosen_on_dev_not_on_test() -> None:
+    module = import_module("study_outcomes")
+    lucky = measured("front", 0.9, 2.0, dev_accuracy=0.5)
+    solid = measured("chosen", 0.7, 2.0, dev_accuracy=0.8)
+    outcomes = module.outcomes_of([record(0, "pez", solid, lucky)])
+    assert module.at_human_level(outcomes, "pez") == {("films", 0, 0): 0.7}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"flags": {"blank": "..."}}, "special tokens"),
+        ({"flags": {"repetition": "...", "label_leak": "..."}}, "repetition"),
+        ({"flags": {"boilerplate": "..."}}, "boilerplate"),
+        ({"flags": {"label_leak": "..."}, "readable": True}, "label leakage"),
+        ({}, "word salad"),
+        ({"readable": True, "accuracy": 0.51}, "fluent but ignored"),
+        ({"readable": True}, "readable and at work"),
+        ({"text": ""}, None),
+    ],
+)
+def test_patterns(values: dict[str, Any], expected: str | None) -> None:
+    outcomes = import_module("study_outcomes").outcomes_of([record(0, "pez", measured(**values))])
+    found = import_module("prompt_patterns").pattern(outcomes[0], {("films", 0, 0): 0.5})
+    assert found == expected
+
+
+def test_statistics_by_hand() -> None:
+    module = import_module("study_statistics")
+    found = module.spread([1.0, 2.0, 3.0])
+    assert (found.n, found.mean, found.sd) == (3, 2.0, 1.0)
+    assert 1.0 <= found.low < 2.0 < found.high <= 3.0
+    assert module.spread([1.0, 2.0, 3.0]) == found  # the bootstrap draws the same every time
+    assert math.isnan(module.spread([4.0]).sd)
+    with pytest.raises(ValueError, match="no values"):
+        module.spread([])
+    compared = module.paired({"a": 1.0, "b": 3.0, "c": 9.0}, {"a": 0.0, "b": 1.0, "x": 5.0})
+    assert (compared.n, compared.difference) == (2, 1.5)
+    assert module.paired({"a": 1.0}, {"b": 1.0}) is None
+    same = module.paired({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
+    assert (same.t_test, same.wilcoxon) == (1.0, 1.0)
+    assert module.rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == (pytest.approx(1.0), 4)
+    assert math.isnan(module.rank_correlation([1, 2, 3], [5, 5, 5])[0])
+
+
+def test_front_line_steps_up_as_less_fluent_prompts_join() -> None:
+    module = import_module("study_outcomes")
+    prompts = [measured(accuracy=0.8, nll=6.0), measured("front", 0.6, 2.0)]
+    outcomes = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", *prompts)])
+    assert import_module("tradeoff_figure").front_line(outcomes, "pez") == [(2.0, 0.6), (6.0, 0.8)]
+
+
+def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
+    config, report = import_module("study_config"), import_module("study_report")
+    hostile = "</svg><script>alert(1)</script> | a `b` \n# c"
+    rows = {"train": 32, "dev": 32, "test": 10}
+    records = [{**own, "rows": rows} for own in study(0.6)]
+    records[22]["prompts"][0]["text"] = hostile  # the best of its method, which is the one that is shown
+    own = config.TaskSettings(name="films", template="{prompt} {text} It was", label_words=("bad", "good"))
+    report.write_report(tmp_path, config.Study(tasks=(own,), settings=()), records, [{"error": "<b>no</b>"}], 3)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "alert(1)" in page
+    assert "&lt;b&gt;no&lt;/b&gt;" in page
+    assert "3 runs of the grid are not done yet" in page
+    text = (tmp_path / "RESULTS.md").read_text()
+    line = next(line for line in text.splitlines() if "alert" in line)
+    assert line.count("|") == 6
+    assert "<script" not in line
+
+
+def test_headline_names_the_best_fluent_method_or_says_that_there_is_none() -> None:
+    module, headlines = import_module("study_outcomes"), import_module("study_headlines").headlines
+    fluent = headlines(module.outcomes_of(study(0.7, nll=2.0)))
+    assert fluent[0].startswith("films: as fluent as people write, the best method is pez + perplexity with 69.0%")
+    assert "prompt_tuning, which nobody can read, reaches 76.0%" in fluent[0]
+    assert "no method has a prompt that helps" in headlines(module.outcomes_of(study(0.7, nll=6.0)))[0]
+    assert fluent[-1].startswith("Front of one run: pez + perplexity covers most")
