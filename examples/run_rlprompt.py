@@ -10,7 +10,7 @@ The published setting, with any causal LM and any data set, from the hub or from
         --policy_model_name_or_path distilgpt2 \\
         --train_file train.tsv --validation_file dev.tsv --test_file test.tsv \\
         --template "{text} {prompt}" --label_words terrible great --allowed_tokens all \\
-        --learning_rate 5e-5 --max_steps 12000 --loss both --value_baseline none --top_k 256
+        --learning_rate 5e-5 --max_steps 12000
 """
 
 from __future__ import annotations
@@ -59,13 +59,10 @@ class PromptArguments:
 
 @dataclass
 class Search(RLPromptConfig):
-    """`RLPromptConfig` with defaults that get somewhere in hundreds of steps; the published ones need thousands."""
+    """`RLPromptConfig` with a learning rate for hundreds of steps; the published one needs thousands."""
 
     output_dir: str = "outputs/rlprompt"
     learning_rate: float = 1e-3
-    loss: str = "path"
-    value_baseline: str = "uniform"
-    top_k: int | None = 0
     max_steps: int = 250
     examples_per_step: int | None = 32
     eval_strategy: str = "steps"

@@ -237,7 +237,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         if labels is not None or kwargs.get("num_items_in_batch") is None:
             return
         config = self.active_peft_config
-        if not config.align_logits_with_labels or (self.training and config.perplexity_weight > 0):
+        if not config.align_logits_with_labels or (self.training and config.has_perplexity_term):
             raise ValueError(
                 "the labels were taken out of the batch, as Trainer does for `label_smoothing_factor` and "
                 "`compute_loss_func`. Set `label_smoothing_factor=0`. A `compute_loss_func` works with "

@@ -15,6 +15,7 @@ from peft_interp.vocabulary import KINDS
 
 PEFT_TYPE_NAME = "INTERP_PROMPT"
 DEFAULT_PROMPT_LENGTH = 10
+FIRST_CONTROLLED_WEIGHT = 0.03
 _TASKS_WITH_ANSWERS = (None, TaskType.CAUSAL_LM, TaskType.FEATURE_EXTRACTION)
 
 
@@ -75,6 +76,14 @@ class InterpPromptConfig(PromptTuningConfig):
         metadata={
             "help": "Weight of the prompt's NLL (nats per token) in the training loss, >= 0. 0 is plain PEZ; PEZ's "
             "published fluency weight is 0.003 (convex)."
+        },
+    )
+    target_perplexity: float | None = field(
+        default=None,
+        metadata={
+            "help": "How readable the prompt shall be, instead of a weight: the weight rises while the prompt's "
+            "perplexity is above this and falls while it is below. It starts from `perplexity_weight`, or from 0.03. "
+            "`peft_interp.metrics.references.human_perplexity` gives that of human-written prompts."
         },
     )
     perplexity_gradient: str = field(
@@ -169,10 +178,11 @@ class InterpPromptConfig(PromptTuningConfig):
                 f"`prompt_tuning_init_text={self.prompt_tuning_init_text!r}` is only used with "
                 "`prompt_tuning_init='TEXT'`; set that too, or leave the text out."
             )
-        if self.projection_metric == "none" and self.perplexity_weight:
+        if self.projection_metric == "none" and self.has_perplexity_term:
             raise ValueError(
-                f"`perplexity_weight={self.perplexity_weight}` needs a projected prompt, but `projection_metric="
-                "'none'` trains vectors that are no tokens; use 'cosine', 'dot' or 'euclidean', or weight 0."
+                f"`perplexity_weight={self.perplexity_weight}` and `target_perplexity={self.target_perplexity}` need a "
+                "projected prompt, but `projection_metric='none'` trains vectors that are no tokens; use 'cosine', "
+                "'dot' or 'euclidean', or weight 0 and no target."
             )
         if self.prompt_position == "end" and self.task_type not in _TASKS_WITH_ANSWERS:
             raise ValueError(
@@ -199,12 +209,28 @@ class InterpPromptConfig(PromptTuningConfig):
         """Whether the prompt consists of real tokens."""
         return self.projection_metric != "none"
 
-    def perplexity_weight_at(self, step: int) -> float:
-        """Weight of the perplexity term after `step` optimizer steps."""
+    @property
+    def has_perplexity_term(self) -> bool:
+        """Whether the training loss has a perplexity term."""
+        return self.perplexity_weight > 0 or self.target_perplexity is not None
+
+    @property
+    def first_perplexity_weight(self) -> float:
+        """The full weight at the beginning of training; without a target it stays."""
+        return self.perplexity_weight or (0.0 if self.target_perplexity is None else FIRST_CONTROLLED_WEIGHT)
+
+    def perplexity_weight_at(self, step: int, full_weight: float | None = None) -> float:
+        """Weight of the perplexity term after `step` optimizer steps, by the schedule.
+
+        Args:
+            step: optimizer steps.
+            full_weight: what the schedule ends at; None: `first_perplexity_weight`.
+        """
         elapsed = step - self.perplexity_start_step
         if elapsed < 0:
             return 0.0
-        return self.perplexity_weight * min(1.0, (elapsed + 1) / (self.perplexity_warmup_steps + 1))
+        full = self.first_perplexity_weight if full_weight is None else full_weight
+        return full * min(1.0, (elapsed + 1) / (self.perplexity_warmup_steps + 1))
 
     def to_dict(self) -> dict[str, Any]:
         """As PEFT's, with "INTERP_PROMPT" for the type, so that a saved adapter comes back as ours."""
@@ -241,6 +267,11 @@ def _check_numbers(config: InterpPromptConfig) -> None:
         raise ValueError(f"`perplexity_weight={weight}` must be a finite number >= 0; use 0 for plain PEZ.")
     if config.perplexity_combination == "convex" and weight > 1:
         raise ValueError(f"`perplexity_weight={weight}` must be in [0, 1] for 'convex'; use 'additive' or less weight.")
+    target = config.target_perplexity
+    if target is not None and not (math.isfinite(target) and target > 1):
+        raise ValueError(f"`target_perplexity={target}` must be a finite number > 1; leave it out for a fixed weight.")
+    if target is not None and config.perplexity_combination == "convex":
+        raise ValueError("`target_perplexity` moves the weight freely, which 'convex' does not allow; use 'additive'.")
     for name, least in (("perplexity_start_step", 0), ("perplexity_warmup_steps", 0), ("stuck_patience", 1)):
         if getattr(config, name) < least:
             raise ValueError(f"`{name}={getattr(config, name)}` must be >= {least}.")

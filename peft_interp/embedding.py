@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from peft_interp.config import InterpPromptConfig
 from peft_interp.initialization import initial_ids
+from peft_interp.perplexity import controlled_weight
 from peft_interp.projection import straight_through
 from peft_interp.token_table import TokenTable
 from peft_interp.vocabulary import leading_token_ids
@@ -38,8 +39,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
     """Prompt encoder that PEFT builds for `InterpPromptConfig`.
 
     Its one parameter is `latent` (prompt, dim), fp32. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
-    until a score is recorded), and `step`, the optimizer steps seen. The table belongs to the base model and is
-    neither registered nor copied here.
+    until a score is recorded), `step`, the optimizer steps seen, and `weight`, the perplexity term's full weight now.
+    The table belongs to the base model and is neither registered nor copied here.
 
     Args:
         config: completed in place: `token_dim`, `num_virtual_tokens`, `leading_token_ids`.
@@ -66,12 +67,14 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.register_buffer("best_ids", torch.zeros(length, dtype=torch.long))
         self.register_buffer("best_score", torch.tensor(float("nan"), dtype=torch.float64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.long))
+        self.register_buffer("weight", torch.tensor(config.first_perplexity_weight, dtype=torch.float64))
         self.embedding = _EffectivePrompt(self)
 
     ids: Tensor
     best_ids: Tensor
     best_score: Tensor
     step: Tensor
+    weight: Tensor
 
     @property
     def table(self) -> Tensor:
@@ -131,6 +134,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
     def _count_step(self, ids: Tensor) -> None:
         self.step += 1
         self.changed_share = (ids != self.ids).float().mean().item()
+        target, nll = self.config.target_perplexity, self.statistics.get("prompt_nll")
+        if target is not None and nll is not None:
+            self.weight.fill_(controlled_weight(self.weight.item(), nll.item(), target))
         self._unchanged_steps = 0 if self.changed_share else self._unchanged_steps + 1
         if self.config.projects and self._unchanged_steps >= self.config.stuck_patience and not self._warned_stuck:
             self._warned_stuck = True
@@ -255,6 +261,7 @@ _SAVED_BUFFERS = {
     "best_prompt_ids": "best_ids",
     "best_prompt_score": "best_score",
     "prompt_step": "step",
+    "prompt_perplexity_weight": "weight",
 }
 
 

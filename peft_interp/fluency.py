@@ -98,7 +98,12 @@ def check_scorer(scorer: Any, table: Tensor) -> None:
 
 
 def join_losses(
-    config: InterpPromptConfig, step: int, task_loss: Tensor, nll: Tensor, batch_share: Tensor | float
+    config: InterpPromptConfig,
+    step: int,
+    task_loss: Tensor,
+    nll: Tensor,
+    batch_share: Tensor | float,
+    full_weight: float | None = None,
 ) -> Tensor:
     """Task loss and perplexity term in one number.
 
@@ -108,11 +113,12 @@ def join_losses(
         task_loss: scalar, already divided by the labels of the whole accumulated batch where Trainer asks for it.
         nll: scalar, nats per token.
         batch_share: this micro-batch's share of the accumulated batch's labels, so that the term counts once.
+        full_weight: as for `perplexity_weight_at`.
 
     Returns:
         Scalar loss.
     """
-    weight = config.perplexity_weight_at(step)
+    weight = config.perplexity_weight_at(step, full_weight)
     term = weight * nll.to(task_loss.device) * batch_share
     return (1 - weight) * task_loss + term if config.perplexity_combination == "convex" else task_loss + term
 

@@ -91,7 +91,7 @@ class PromptModelMixin(PromptFilesMixin):
         known = {
             "step": float(step),
             "changed_share": encoder.changed_share,
-            "perplexity_weight": encoder.config.perplexity_weight_at(step),
+            "perplexity_weight": encoder.config.perplexity_weight_at(step, encoder.weight.item()),
             **{name: float(value) for name, value in encoder.statistics.items()},
         }
         if clear:
@@ -215,7 +215,7 @@ class PromptModelMixin(PromptFilesMixin):
         return argument in inspect.signature(self.base_model.forward).parameters
 
     def _wants_term(self) -> bool:
-        return self.training and self.active_peft_config.perplexity_weight > 0
+        return self.training and self.active_peft_config.has_perplexity_term
 
     def _add_term(
         self,
@@ -233,9 +233,9 @@ class PromptModelMixin(PromptFilesMixin):
             nll = scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
         elif logits is None or hidden is None:
             raise ValueError(
-                f"`perplexity_weight={config.perplexity_weight}` needs a causal language-model head, which "
-                f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
-                "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
+                "the perplexity term (`perplexity_weight`, `target_perplexity`) needs a causal language-model head, "
+                f"which {type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM "
+                "with the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
         else:
             nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
@@ -247,7 +247,7 @@ class PromptModelMixin(PromptFilesMixin):
             encoder.statistics["perplexity_gradient_norm"] = (
                 gradient.norm() if gradient is not None else torch.tensor(0.0)
             )
-        return join_losses(config, step, task_loss, nll, share)
+        return join_losses(config, step, task_loss, nll, share, encoder.weight.item())
 
     def _check_loss(self, loss: Tensor | None) -> None:
         """Stop before a broken loss reaches the latent.

@@ -27,4 +27,4 @@ def rlprompt(
     if 0 < examples_per_step < len(bench.data.rows["train"]):
         settings["examples_per_step"] = examples_per_step
     settings["perplexity_reward_weight"] = weight
-    return run_search(bench, RLPromptTrainer, RLPromptConfig, length, eval_every, settings)
+    return run_search(bench, RLPromptTrainer, RLPromptConfig, length, eval_every, False, settings)

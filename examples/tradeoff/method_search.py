@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from reward_search import run_search
 from study_bench import Bench
 from study_found import Found
 
+from peft_interp import PromptSearchConfig, PromptSearchTrainer
 
-def search(bench: Bench, eval_every: int = 5, **settings: Any) -> Found:
-    """One run of `PromptSearchTrainer` within the study's budget.
+
+def search(bench: Bench, eval_every: int = 10, **settings: Any) -> Found:
+    """One run of `PromptSearchTrainer` within the study's budget; its prompts may hold punctuation, as sentences do.
 
     Args:
         bench: what to work with.
         eval_every: steps between two evaluations.
         settings: of `PromptSearchConfig`; `length` is the longest prompt, where it is not the study's.
     """
-    package: Any = import_module("peft_interp")
     length = settings.pop("length", bench.length)
-    return run_search(bench, package.PromptSearchTrainer, package.PromptSearchConfig, length, eval_every, settings)
+    return run_search(bench, PromptSearchTrainer, PromptSearchConfig, length, eval_every, True, settings, allowed_tokens="ascii")

@@ -14,39 +14,42 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 
 from peft_interp.scoring.archive import ScoredPrompt
 
-_FIRST_EVALUATION = 8  # prompts that an evaluation is expected to score until one has been seen
-
 
 class SpendUntil(TrainerCallback):
-    """Notes what a search has spent, and ends it, with a last evaluation, before the budget is exceeded.
+    """Notes what a search has spent, and ends it before the budget is exceeded, its last evaluation included.
 
-    A prompt that the search looked up costs nothing. What is kept back is the dearest step and evaluation so far.
+    A prompt that the search looked up costs nothing. What is kept back is the dearest step, the first left out, and the
+    dearest evaluation so far.
+
+    Args:
+        bench: the budget.
+        step: what a step is expected to cost.
+        evaluation: what an evaluation is expected to cost.
+        closes: whether the trainer evaluates by itself at the end of training.
     """
 
-    def __init__(self, bench: Bench, dearest_step: int) -> None:
-        self.bench, self.search = bench, None
-        self.counted = 0
-        self.step, self.evaluation = dearest_step, _FIRST_EVALUATION * len(bench.data.rows["dev"])
+    def __init__(self, bench: Bench, step: int, evaluation: int, closes: bool) -> None:
+        self.bench, self.closes = bench, closes
+        self.step, self.evaluation, self.counted = step, evaluation, 0
+        self.search: Any = None  # the trainer's, set when there is one
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop where another step and its evaluation might not be paid for."""
-        self.count()
+        """Stop where another step and its evaluations might not be paid for."""
+        cost = self.count()
+        self.step = max(self.step, cost if state.global_step > 1 else 0)
         evaluations = 1 + control.should_evaluate + self.bench.data.settings.generates
         if self.bench.budget.left < self.step + evaluations * self.evaluation:
-            control.should_training_stop = control.should_evaluate = True
+            control.should_training_stop = True
+            control.should_evaluate = not self.closes
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Learn what an evaluation costs."""
         self.evaluation = max(self.evaluation, self.count())
 
     def count(self) -> int:
-        """Pay for the prompts scored since the last time, and return how much that was."""
-        search: Any = self.search
-        records = search.archive.records if search is not None else []
-        sizes = {"train": len(self.bench.data.rows["train"]), "dev": len(self.bench.data.rows["dev"])}
-        new = records[self.counted :]
-        self.counted = len(records)
-        cost = sum(sizes[record.split] if record.rows is None else len(record.rows) for record in new)
+        """Pay for what was run since the last time, and return how much that was."""
+        cost = self.search.evaluations - self.counted
+        self.counted = self.search.evaluations
         self.bench.budget.spend(cost)
         return cost
 
@@ -57,7 +60,9 @@ def run_search(
     arguments_class: Any,
     length: int,
     eval_every: int,
+    closes: bool,
     settings: dict[str, Any],
+    allowed_tokens: str = "words",
 ) -> Found:
     """Search until the budget is used; the trainer chooses the prompt by its own rule on dev.
 
@@ -67,10 +72,12 @@ def run_search(
         arguments_class: its arguments.
         length: tokens of a prompt, at most.
         eval_every: steps between two evaluations.
+        closes: whether the trainer evaluates by itself at the end of training.
         settings: of the arguments.
+        allowed_tokens: what a prompt may hold, as in `InterpPromptConfig`.
     """
     set_seed(bench.seed)
-    model: Any = get_peft_model(bench.model, bench.prompt_config(num_virtual_tokens=length))
+    model: Any = get_peft_model(bench.model, bench.prompt_config(num_virtual_tokens=length, allowed_tokens=allowed_tokens))
     rows, writes = bench.data.rows["train"], bench.data.settings.generates
     with tempfile.TemporaryDirectory() as folder:
         args = arguments_class(
@@ -86,7 +93,9 @@ def run_search(
             **({"task_reward": "negative_loss"} if writes else {}),
             **settings,
         )
-        spending = SpendUntil(bench, args.prompts_per_step * (args.examples_per_step or len(rows)))
+        evaluation = (args.eval_candidates + 3) * len(bench.data.rows["dev"])
+        step = args.prompts_per_step * (args.examples_per_step or len(rows))
+        spending = SpendUntil(bench, step, evaluation, closes)
         trainer = trainer_class(
             model=model,
             args=args,

@@ -81,7 +81,7 @@ def _claims(claims: list[Claim]) -> str:
         items.append(f'<li><span class="verdict">{in_html(claim.verdict.capitalize())}</span><div>{said}</div></li>')
     note = (
         "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
-        "paper's. Rules were fixed before the runs."
+        "paper's. Rules were written before the grid was run."
     )
     return f'<h2>The paper\'s claims</h2><p class="note">{note}</p><ul class="claims">{"".join(items)}</ul>'
 

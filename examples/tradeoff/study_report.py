@@ -124,7 +124,7 @@ def to_markdown(found: Findings) -> str:
     lines += ["", *_failures(found), "", "## The paper's claims", ""]
     lines += [
         "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
-        "paper's; its claims are those of its abstract and of a review. Rules were fixed before the runs.",
+        "paper's; its claims are those of its abstract and of a review. Rules were written before the grid was run.",
         "",
     ]
     for claim in found.claims:

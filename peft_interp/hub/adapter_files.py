@@ -21,7 +21,6 @@ REPORT_FILE = "prompt_report.json"
 PORTABLE_FOLDER = "portable"
 CARD_FILE = "README.md"
 _PICKLE = "adapter_model.bin"
-_OWN_TENSORS = ("prompt_latent", "prompt_ids", "best_prompt_ids", "best_prompt_score", "prompt_step")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -98,7 +97,8 @@ def read_tensors(folder: Path, names: tuple[str, ...] | None = None) -> dict[str
 
 def stock_tensors(folder: Path) -> dict[str, Tensor]:
     """What stock prompt tuning knows: the effective rows, and trained heads beside them."""
-    return {name: tensor for name, tensor in read_tensors(folder).items() if name not in _OWN_TENSORS}
+    known = read_tensors(folder).items()
+    return {name: tensor for name, tensor in known if name == "prompt_embeddings" or "." in name}  # heads have a path
 
 
 def digest_of(ids: list[int], vectors: Tensor | None) -> str:

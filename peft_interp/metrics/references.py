@@ -130,6 +130,30 @@ def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> L
     return sampled.levels[length]
 
 
+def human_perplexity(model: Any, tokenizer: Any, percentile: float = 50.0, length: int | None = None) -> float:
+    """The perplexity that so many percent of human-written prompts reach: a target for `target_perplexity`.
+
+    Args:
+        model: as for `reference_levels`.
+        tokenizer: its tokenizer.
+        percentile: 0 (the likeliest of them) to 100 (the least likely).
+        length: as for `reference_levels`.
+
+    Returns:
+        exp of the NLL per token, > 1.
+
+    Raises:
+        ValueError: a percentile outside 0 to 100, or what `reference_levels` raises.
+    """
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"`percentile={percentile}` must be in [0, 100].")
+    levels = reference_levels(model, tokenizer, length)
+    human = sorted(nll for nll in levels.human["nll"] if not math.isnan(nll))
+    place = percentile / 100 * (len(human) - 1)
+    low = math.floor(place)
+    return math.exp(human[low] + (place - low) * (human[math.ceil(place)] - human[low]))
+
+
 def _sample(base: Any, tokenizer: Any) -> dict[str, list[tuple[list[int], Tensor]]]:
     """By kind, ids and token NLLs of whole prompts; a prompt cut short keeps the NLLs of its tokens."""
     human = [ids for ids in tokenizer(list(human_prompts()), add_special_tokens=False)["input_ids"] if len(ids) >= 2]

@@ -9,6 +9,7 @@ from peft_interp.report.thresholds import (
     ALIKE_KL,
     ALIKE_TOP1,
     EXACT_KL,
+    EXACT_TOP1,
     LOSS_TOLERANCE,
     SAID_SHARE,
     UNLIKE_KL,
@@ -46,7 +47,7 @@ def faithful(reading: PromptReading, measured: Faithfulness | None, chance: floa
 def _faithful_tokens(measured: Faithfulness, moved: str) -> Answer:
     """For a prompt whose vectors are exactly tokens."""
     same_tokens = measured.token_error_rate == 0
-    if same_tokens and not moved and measured.kl <= EXACT_KL and measured.top1_agreement == 1:
+    if same_tokens and not moved and measured.kl <= EXACT_KL and measured.top1_agreement >= EXACT_TOP1:
         return "yes", f"the text is the prompt: the same tokens, the same answers on {measured.rows} rows"
     if same_tokens:
         cause = "the tokens are the same but the answers are not: the prompt does not stand where its text would"

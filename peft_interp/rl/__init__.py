@@ -25,8 +25,22 @@ What differs, and why:
 * **Random numbers** depend on seed, step and a prompt's place only: a resumed run, or one on two processes, draws the
   same prompts.
 * **Masked LMs** read `{text} {prompt} <mask>`; encode the rows yourself for the reference's full stop behind the mask.
-* **Two more losses** ("path", "bellman") and `value_baseline`, none of them the default. Tried on the embedded model
-  (SST-2, 16 per class), where runs of hundreds of steps are all one has. At the published rate of 5e-5 nothing moves in
-  that time. With 1e-3 the published losses climb fast and then collapse: within 80 steps most prompts repeat one token
-  (" Sh jud jud jud jud"). "path" with the uniform baseline reaches the same rewards with prompts that differ.
+* **Two more losses** ("path", "bellman") and `value_baseline`, none of them the default.
+
+What was tried, on the embedded model with 16 prompts of 5 tokens a step; mean reward of the sampled prompts in steps
+1-20, 41-60 and 141-150 of one run on 8 short reviews, where random prompts have 36 and the best known prompt 144:
+
+| loss | baseline | rate | top-k | 1-20 | 41-60 | 141-150 |
+|---|---|---|---|---|---|---|
+| both (published) | none | 5e-5 (published) | 256 | 38 | 38 | |
+| both | none | 1e-3 | 256 | 38 | 77 | 134 |
+| both | uniform | 1e-3 | all | 52 | 111 | 95 |
+| path | none | 3e-3 | all | 38 | 119 | |
+| path | uniform | 3e-3 | all | 64 | 90 | |
+| bellman (target rate 0.1) | uniform | 3e-3 | all | 41 | 48 | |
+
+So a run of hundreds of steps needs a larger learning rate, not another loss. At 5e-5 nothing moves in that time, and
+since the first 256 tokens are then all that is ever sampled, as many random prompts hold a better one. "path" with the
+uniform baseline climbs from the first step on but levels off; the published loss takes 50 steps and goes further, on
+the way repeating tokens (" Sh jud jud jud jud").
 """

@@ -10,11 +10,11 @@ A_t does not change when all Q-values of a state move by one amount, so these lo
 where it starts wrong it stays wrong, and the policy they converge to is close to, not exactly, the optimal exp(r) / Z.
 (A network moves levels as a side effect.) With all Q-values 0, V is ln(vocabulary) in every state, but V_t should
 exceed V_{t+1} by as much: the first thing these losses learn is to make whatever was sampled likelier. `baseline`
-removes that. On a small model the published losses collapse to one prompt for want of a level (their V' runs away).
+removes that.
 
 Two more losses train the level and have the optimum for their only zero. "bellman" is the reference code's v1. "path"
 is ours: the multi-step loss with the online V_t in the target's place, (V_t + sum_{s >= t} A_s - r)^2, as in path
-consistency learning (arXiv 1702.08892). It needs no target network, and is the one that learned best here.
+consistency learning (arXiv 1702.08892). It needs no target network. How they compare stands in `peft_interp.rl`.
 """
 
 from __future__ import annotations

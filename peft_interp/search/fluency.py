@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import quantiles
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from peft_interp.metrics.references import Levels, reference_levels
+from peft_interp.metrics.references import human_perplexity, reference_levels
 
 FLOOR_PERCENT = 10
 
@@ -60,22 +59,8 @@ def fluency_scale(
     Raises:
         ValueError: a judge without a next-token head.
     """
-    levels = reference_levels(judge, tokenizer)
-    human = sorted(nll for nll in levels.human["nll"] if not math.isnan(nll))
-    target = None if perplexity is None else math.log(perplexity)
+    floor, usual = (math.log(human_perplexity(judge, tokenizer, percent)) for percent in (FLOOR_PERCENT, 50))
+    random = reference_levels(judge, tokenizer).medians("nll")["random"] or math.inf
     if percentile is not None:
-        target = _quantile(human, percentile)
-    return FluencyScale(_quantile(human, FLOOR_PERCENT), _quantile(human, 50), _random(levels), target, own_judge)
-
-
-def _random(levels: Levels) -> float:
-    return levels.medians("nll")["random"] or math.inf
-
-
-def _quantile(ordered: Sequence[float], percent: float) -> float:
-    if percent <= 0:
-        return ordered[0]
-    if percent >= 100:
-        return ordered[-1]
-    cuts = quantiles(ordered, n=1000, method="inclusive")
-    return cuts[min(998, max(0, round(percent * 10) - 1))]
+        perplexity = human_perplexity(judge, tokenizer, percentile)
+    return FluencyScale(floor, usual, random, None if perplexity is None else math.log(perplexity), own_judge)

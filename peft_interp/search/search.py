@@ -27,9 +27,9 @@ from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.fluency import FluencyScale
 from peft_interp.search.prompt_reading import read_prompts
 from peft_interp.search.proposals import Proposer
+from peft_interp.search.screening import screening_rounds
 from peft_interp.search.surrogate import fit_surrogate
 
-GROWTH = 4  # each round of screening uses so many times the examples of the one before
 LEAST_KNOWN = 16  # scored prompts from which on rewards are guessed
 EXPLORING_NOISE = 0.5  # noise on a guess, in units of its error
 
@@ -67,7 +67,7 @@ class FluentSearch(ScoredSearch):
         self.members: list[tuple[int, ...]] = []  # the population, best first
         self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
         self.worst_reward: float | None = None  # of the first step; where the hypervolume is measured from
-        self._rounds = _rounds(train, config.screening_examples, config.seed)
+        self._rounds = screening_rounds(train, config.screening_examples, config.seed)
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
@@ -122,13 +122,16 @@ class FluentSearch(ScoredSearch):
         return given
 
     def _chosen(self, step: int, count: int) -> list[Candidate]:
-        """The most promising proposals, and some at random."""
+        """The most promising proposals, half of them as fluent as asked for, and some at random."""
         made = self.proposer.propose(self.members, count * self.config.proposals_per_prompt, self._seed(step))
         candidates = self._acceptable([ids for _, ids in made])
         if len(candidates) <= count:
             return candidates
-        order = best_order(self._promise(candidates, step))
+        promise = self._promise(candidates, step)
+        within = [i for i in range(len(candidates)) if self.scale.within(-promise[i, 1].item())]
+        within.sort(key=lambda i: -promise[i, 0].item())
         sure = count - round(self.config.exploration * count)
+        order = list(dict.fromkeys([*within[: sure // 2], *best_order(promise)]))
         rest = Random(self._seed(step) + 1).sample(order[sure:], count - sure)
         return [candidates[i] for i in [*order[:sure], *rest]]
 
@@ -253,8 +256,7 @@ class FluentSearch(ScoredSearch):
         return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
 
     def area(self, front: Sequence[ScoredPrompt]) -> float:
-        """Hypervolume of a front, in reward times nats per token, measured from the first step's worst reward and the
-        NLL of random tokens; higher is better."""
+        """Hypervolume in reward times nats per token, from the first step's worst reward and random tokens' NLL on."""
         if not front or self.worst_reward is None:
             return 0.0
         reference = torch.tensor([self.worst_reward, -self.scale.random], dtype=torch.float64)
@@ -294,30 +296,7 @@ class FluentSearch(ScoredSearch):
         self.features = dict(zip(map(tuple, state["feature_ids"]), state["features"], strict=True))
 
     def adopt(self, record: ScoredPrompt) -> bool:
-        """Make a prompt the best one.
-
-        Returns:
-            Whether it was another before.
-        """
+        """Make a prompt the best one; returns whether it was another before."""
         before, reward = self.best, self.scorer.reward(record.scores)
         self.best = Best(record.ids, record.text, reward, reward, record.split)
         return before is None or before.ids != record.ids
-
-
-def _rounds(train: Examples, first: int | None, seed: int) -> list[tuple[int, ...] | None]:
-    """Places of the examples of each round of screening; None, the last, for all of them. Rounds contain each other,
-    and hold the labels in equal parts where there are label words."""
-    total, rounds = len(train), []
-    order = Random(seed).sample(range(total), total)
-    if train.gold is not None:
-        turn: dict[int, int] = {}
-        label_turn = {}
-        for i in order:
-            label = int(train.gold[i])
-            label_turn[i] = turn[label] = turn.get(label, -1) + 1
-        order.sort(key=lambda i: label_turn[i])
-    size = first or total
-    while size < total:
-        rounds.append(tuple(sorted(order[:size])))
-        size *= GROWTH
-    return [*rounds, None]

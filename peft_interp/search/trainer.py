@@ -2,7 +2,7 @@
 
 How a step goes (`search.py`): proposals are made from the population by a language model (continuations and rewritten
 tokens), by the task's gradient among likely tokens, and by edits. Those that people cannot read, or that do not survive
-decode -> encode, are dropped. A guess learned from the prompts scored so far chooses among the rest. The chosen ones are
+decode -> encode, are dropped. A guess learned from the prompts scored so far chooses among the rest. What is chosen is
 scored on more and more examples, and non-dominated sorting of reward, fluency and repetition keeps the population.
 
 Sources: EPO (arXiv 2402.01702) for the front, BEAST (2402.15570) for proposals from the language model, GCG
@@ -154,6 +154,10 @@ class PromptSearchTrainer(PromptScoringTrainer):
         chosen = self.search.chosen(front)
         if chosen is not None and self.search.adopt(chosen):
             self._adopt_best()
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """As Trainer's, without what only training by gradient has."""
+        super().log({k: v for k, v in logs.items() if k not in ("grad_norm", "learning_rate")}, start_time)
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 

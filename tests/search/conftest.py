@@ -1,0 +1,63 @@
+"""A search on the embedded model, which knows words; the tiny models of other tests have none people could read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from peft_interp import InterpPromptConfig, PromptSearchConfig, PromptSearchTrainer, embedded
+
+Build: TypeAlias = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def language_model() -> Any:
+    return embedded.load_model()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    return embedded.load_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def reviews() -> list[dict[str, Any]]:
+    rows = list(embedded.load_data("sentiment")["train"])
+    short = sorted(rows, key=lambda row: len(row["sentence"]))
+    return [row for label in (0, 1) for row in [r for r in short if r["label"] == label][:8]]
+
+
+@pytest.fixture
+def adapter(language_model: Any) -> Build:
+    """`adapter(**config)`: of six tokens, the same at every call."""
+
+    def build(**config: Any) -> Any:
+        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 6, "allowed_tokens": "printable"}
+        files = {"tokenizer_name_or_path": embedded.MODEL_PATH}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return get_peft_model(language_model, InterpPromptConfig(**{**settings, **files, **config}))
+
+    return build
+
+
+@pytest.fixture
+def searcher(adapter: Build, reviews: list[dict[str, Any]], tokenizer: Any, tmp_path: Path) -> Build:
+    """`searcher(model=None, options=None, **arguments)`: a trainer of three quick steps."""
+
+    def build(model: Any = None, options: dict[str, Any] | None = None, **arguments: Any) -> PromptSearchTrainer:
+        quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "output_dir": str(tmp_path / "run")}
+        size = {"max_steps": 3, "prompts_per_step": 8, "human_starts": 6, "proposals_per_prompt": 4}
+        few = {"population_size": 8, "screening_examples": None, "eval_candidates": 4}
+        machine = {"use_cpu": True, "dataloader_pin_memory": False}
+        args = PromptSearchConfig(**{**quiet, **size, **few, **machine, **arguments})
+        parts = {"train_dataset": reviews[::2], "eval_dataset": reviews[1::2], "processing_class": tokenizer}
+        parts |= {"verbalizer": embedded.TASKS["sentiment"]}
+        return PromptSearchTrainer(adapter() if model is None else model, args, **{**parts, **(options or {})})
+
+    return build

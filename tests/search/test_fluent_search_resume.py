@@ -1,0 +1,108 @@
+"""An interrupted search goes on as if it had not been interrupted, and two processes do what one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Build = Callable[..., Any]
+TIMES = ("runtime", "per_second")
+
+
+def comparable(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in entry.items() if not any(t in k for t in TIMES)} for entry in history[:-1]]
+
+
+def test_resumed_search_equals_an_uninterrupted_one(searcher: Build, tmp_path: Path) -> None:
+    run = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    run |= {"logging_steps": 1, "screening_examples": 4}
+    straight = searcher(**run, output_dir=str(tmp_path / "straight"))
+    straight.train()
+    resumed = searcher(**run, output_dir=str(tmp_path / "resumed"))
+    torch.manual_seed(99)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-2"))
+    assert straight.search.archive.records == resumed.search.archive.records
+    assert straight.search.members == resumed.search.members
+    assert straight.search.evaluations == resumed.search.evaluations
+    assert set(straight.search.features) == set(resumed.search.features)
+    assert all(torch.equal(v, resumed.search.features[k]) for k, v in straight.search.features.items())
+    assert straight.model.prompt_token_ids() == resumed.model.prompt_token_ids()
+    assert straight.front() == resumed.front()
+    assert comparable(straight.state.log_history) == comparable(resumed.state.log_history)
+    files = [(tmp_path / name / "archive.jsonl").read_text() for name in ("straight", "resumed")]
+    assert files[0] == files[1]
+
+
+SCRIPT = '''
+import os
+import sys
+
+import torch
+from peft import get_peft_model
+
+from peft_interp import InterpPromptConfig, PromptSearchConfig, PromptSearchTrainer, embedded
+
+
+def train(folder, prompts, accumulation=1):
+    """Archive and best prompt after three steps."""
+    torch.manual_seed(0)
+    files = dict(tokenizer_name_or_path=embedded.MODEL_PATH)
+    config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, allowed_tokens="printable", **files)
+    model = get_peft_model(embedded.load_model(), config)
+    rows = sorted(embedded.load_data("sentiment")["train"], key=lambda row: len(row["sentence"]))[:12]
+    args = PromptSearchConfig(
+        folder, max_steps=3, prompts_per_step=prompts, gradient_accumulation_steps=accumulation, human_starts=6,
+        proposals_per_prompt=4, screening_examples=4, eval_candidates=4, population_size=8, logging_steps=1,
+        eval_strategy="steps", eval_steps=2, save_strategy="no", use_cpu=True, dataloader_pin_memory=False,
+        disable_tqdm=True, report_to=[], ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
+    )
+    trainer = PromptSearchTrainer(
+        model, args, rows[::2], rows[1::2], embedded.load_tokenizer(), embedded.TASKS["sentiment"]
+    )
+    trainer.train()
+    return {
+        "processes": trainer.args.world_size,
+        "archive": [(r.ids, r.step, r.split, r.rows) for r in trainer.search.archive.records],
+        "rewards": [trainer.search.scorer.reward(r.scores) for r in trainer.search.archive.records],
+        "best": model.prompt_token_ids(),
+        "evaluations": trainer.search.evaluations,
+    }
+
+
+if __name__ == "__main__":
+    result = train(sys.argv[1], 4)
+    torch.save(result, f"{sys.argv[1]}/rank{torch.distributed.get_rank()}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+'''
+
+
+def assert_equal_runs(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert first["archive"] == second["archive"]
+    torch.testing.assert_close(torch.tensor(first["rewards"]), torch.tensor(second["rewards"]), rtol=1e-4, atol=1e-3)
+    assert first["best"] == second["best"]
+    assert first["evaluations"] == second["evaluations"]
+
+
+def test_two_searching_processes_equal_one(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    names: dict[str, Any] = {"__name__": "script"}
+    exec(SCRIPT, names)
+    alone = names["train"](str(tmp_path / "alone"), 8)
+    assert_equal_runs(names["train"](str(tmp_path / "parts"), 2, 4), alone)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, *launch, str(script), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in (0, 1):
+        together = torch.load(tmp_path / f"rank{rank}.pt")
+        assert together["processes"] == 2
+        assert_equal_runs(together, alone)
