@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,11 +74,10 @@ class Search(RLPromptConfig):
 
 
 def report(trainer: RLPromptTrainer, test: Any | None) -> dict[str, Any]:
-    """Test the prompt and say what it says, and what else the run found; the text goes to `prompt.txt`."""
+    """Test the prompt and say what it says, and what else the run found."""
     model: Any = trainer.model
     text = model.prompt_text(trainer.processing_class)
     metrics: dict[str, Any] = trainer.evaluate(test, metric_key_prefix="test") if test is not None else {}
-    (Path(str(trainer.args.output_dir)) / "prompt.txt").write_text(text + "\n", encoding="utf-8")
     trainer.save_metrics("test", metrics)
     print(f"\nprompt:     {text!r}")
     if test is not None:

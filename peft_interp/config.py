@@ -270,8 +270,6 @@ def _check_numbers(config: InterpPromptConfig) -> None:
     target = config.target_perplexity
     if target is not None and not (math.isfinite(target) and target > 1):
         raise ValueError(f"`target_perplexity={target}` must be a finite number > 1; leave it out for a fixed weight.")
-    if target is not None and config.perplexity_combination == "convex":
-        raise ValueError("`target_perplexity` moves the weight freely, which 'convex' does not allow; use 'additive'.")
     for name, least in (("perplexity_start_step", 0), ("perplexity_warmup_steps", 0), ("stuck_patience", 1)):
         if getattr(config, name) < least:
             raise ValueError(f"`{name}={getattr(config, name)}` must be >= {least}.")
@@ -282,12 +280,12 @@ def _check_numbers(config: InterpPromptConfig) -> None:
 
 def _check_kinds(config: InterpPromptConfig) -> None:
     """Refuse what is no number; it would fail later, in words that do not name the setting."""
-    kinds: dict[str, Any] = {"perplexity_weight": (Real, "number")}
+    kinds: dict[str, Any] = {"perplexity_weight": (Real, "number"), "target_perplexity": (Real, "number")}
     for name in ("perplexity_start_step", "perplexity_warmup_steps", "stuck_patience", "num_virtual_tokens"):
         kinds[name] = (Integral, "whole number")
     for name, (kind, called) in kinds.items():
         value = getattr(config, name)
-        left_out = name == "num_virtual_tokens" and value is None
+        left_out = name in ("num_virtual_tokens", "target_perplexity") and value is None
         if not left_out and (isinstance(value, bool) or not isinstance(value, kind)):
             raise ValueError(f"`{name}={value!r}` must be a {called}.")
     ids = config.banned_token_ids

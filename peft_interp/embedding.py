@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from peft_interp.config import InterpPromptConfig
 from peft_interp.initialization import initial_ids
-from peft_interp.perplexity import controlled_weight
+from peft_interp.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.projection import straight_through
 from peft_interp.token_table import TokenTable
 from peft_interp.vocabulary import leading_token_ids
@@ -136,7 +136,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.changed_share = (ids != self.ids).float().mean().item()
         target, nll = self.config.target_perplexity, self.statistics.get("prompt_nll")
         if target is not None and nll is not None:
-            self.weight.fill_(controlled_weight(self.weight.item(), nll.item(), target))
+            most = 1.0 if self.config.perplexity_combination == "convex" else MOST_WEIGHT
+            self.weight.fill_(controlled_weight(self.weight.item(), nll.item(), target, most))
         self._unchanged_steps = 0 if self.changed_share else self._unchanged_steps + 1
         if self.config.projects and self._unchanged_steps >= self.config.stuck_patience and not self._warned_stuck:
             self._warned_stuck = True
@@ -229,7 +230,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """
         self.check_state(state_dict)
         for name, target in self._saved_tensors().items():
-            target.copy_(state_dict[name])
+            target.copy_(state_dict.get(name, target))
         self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
 
     def _saved_tensors(self) -> dict[str, Tensor]:
@@ -242,6 +243,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
         """
         for name, target in self._saved_tensors().items():
+            if name not in state_dict and name in _OPTIONAL:
+                continue
             if name not in state_dict:
                 raise ValueError(
                     f"the checkpoint has no tensor {name!r} (it has {sorted(state_dict)}); it is incomplete or not "
@@ -263,6 +266,7 @@ _SAVED_BUFFERS = {
     "prompt_step": "step",
     "prompt_perplexity_weight": "weight",
 }
+_OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
 
 
 class _EffectivePrompt(nn.Module):

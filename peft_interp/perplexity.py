@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 CONTROL_RATE = 0.05  # a controlled weight changes by at most 5% a step, a hundredfold in about a hundred steps
-WEIGHT_RANGE = (1e-4, 100.0)
+LEAST_WEIGHT, MOST_WEIGHT = 1e-4, 100.0
 
 
 def token_nll(logits: Tensor, ids: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int]
     return token_nll(logits, ids).mean().item()
 
 
-def controlled_weight(weight: float, nll: float, target_perplexity: float) -> float:
+def controlled_weight(weight: float, nll: float, target_perplexity: float, most: float = MOST_WEIGHT) -> float:
     """The perplexity term's weight for the next step: up while the prompt is less likely than asked for, else down.
 
     weight * exp(rate * excess), the excess being nll - log(target), cut to -1 to 1.
@@ -119,10 +119,10 @@ def controlled_weight(weight: float, nll: float, target_perplexity: float) -> fl
         weight: > 0.
         nll: of the prompt now, nats per token.
         target_perplexity: > 1.
+        most: the largest weight; 1 where it is a share.
 
     Returns:
-        The new weight, within `WEIGHT_RANGE`.
+        The new weight, `LEAST_WEIGHT` to `most`.
     """
     excess = min(1.0, max(-1.0, nll - math.log(target_perplexity)))
-    low, high = WEIGHT_RANGE
-    return min(high, max(low, weight * math.exp(CONTROL_RATE * excess)))
+    return min(most, max(LEAST_WEIGHT, weight * math.exp(CONTROL_RATE * excess)))

@@ -20,4 +20,6 @@ def search(bench: Bench, eval_every: int = 10, **settings: Any) -> Found:
         settings: of `PromptSearchConfig`; `length` is the longest prompt, where it is not the study's.
     """
     length = settings.pop("length", bench.length)
-    return run_search(bench, PromptSearchTrainer, PromptSearchConfig, length, eval_every, True, settings, allowed_tokens="ascii")
+    return run_search(
+        bench, PromptSearchTrainer, PromptSearchConfig, length, eval_every, True, settings, allowed_tokens="ascii"
+    )

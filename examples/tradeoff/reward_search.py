@@ -77,7 +77,9 @@ def run_search(
         allowed_tokens: what a prompt may hold, as in `InterpPromptConfig`.
     """
     set_seed(bench.seed)
-    model: Any = get_peft_model(bench.model, bench.prompt_config(num_virtual_tokens=length, allowed_tokens=allowed_tokens))
+    model: Any = get_peft_model(
+        bench.model, bench.prompt_config(num_virtual_tokens=length, allowed_tokens=allowed_tokens)
+    )
     rows, writes = bench.data.rows["train"], bench.data.settings.generates
     with tempfile.TemporaryDirectory() as folder:
         args = arguments_class(

@@ -59,7 +59,7 @@ def measure_faithfulness(
         adapter_name: None for the active one.
         progress: show a bar, unless `datasets` or `transformers` are told not to.
         effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
-            no more than one more pass over the data, but at least 64 and at most 200.
+            no more than half a pass over the data, but at least 64 and at most 200.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -99,7 +99,7 @@ def _measure(
     kept, wanted = [bench.rows[i] for i in chosen], [targets[i] for i in chosen]
     acts_kept, says_kept = [acts[i] for i in chosen], [says[i] for i in chosen]
     if effect_rows is None:
-        effect_rows = min(max(len(kept) // (len(ids) + 1), FEWEST_PROBES), MOST_PROBES)
+        effect_rows = min(max(len(kept) // (2 * len(ids) + 2), FEWEST_PROBES), MOST_PROBES)
     probes = kept[:: -(-len(kept) // effect_rows)] if effect_rows else []
     total = (2 + without) * len(kept) + (len(ids) + 1) * len(probes)
     with progress_bar(total, "Comparing the prompt with its text", progress) as bar:

@@ -56,6 +56,13 @@ class PromptSearchConfig(RewardArguments):
             "package); 0: the language model's own words alone."
         },
     )
+    known_words: bool = field(
+        default=True,
+        metadata={
+            "help": "Drop proposals with a word that no English dictionary has: the NLL of a prompt does not count its "
+            "first token, and a search finds that out. False for jargon; other languages are left alone."
+        },
+    )
     proposals_per_prompt: int = field(
         default=8,
         metadata={"help": "Proposals made for each prompt that is scored; the most promising ones are chosen."},

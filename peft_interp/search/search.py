@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.metrics.flags import find_flags
-from peft_interp.metrics.text_measures import piece_texts
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate, placed
 from peft_interp.scoring.examples import Examples
@@ -27,6 +25,7 @@ from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.fluency import FluencyScale
 from peft_interp.search.prompt_reading import read_prompts
 from peft_interp.search.proposals import Proposer
+from peft_interp.search.readable import readable
 from peft_interp.search.screening import screening_rounds
 from peft_interp.search.surrogate import fit_surrogate
 
@@ -171,8 +170,7 @@ class FluentSearch(ScoredSearch):
             seen = candidate.ids in found or self.archive.find(candidate.ids, rows=self._rounds[0]) is not None
             if seen or not candidate.fits:
                 continue
-            flags = find_flags(candidate.text, piece_texts(tokenizer, candidate.ids))
-            if not any(flag.unreadable for flag in flags):
+            if readable(candidate.text, candidate.ids, tokenizer, self.config.known_words):
                 found[candidate.ids] = candidate
         return list(found.values())
 
@@ -230,18 +228,15 @@ class FluentSearch(ScoredSearch):
         Args:
             split: "dev", or "train" for those scored on all training examples.
         """
+        tokenizer = self.scorer.task.tokenizer
         records = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
-        records = [r for r in records if r.scores.get("nll") is not None and self._readable(r)]
+        records = [r for r in records if r.scores.get("nll") is not None and readable(r.text, r.ids, tokenizer)]
         if not records:
             return []
         points = self._points(records)[:, :2]
         best = [records[i] for i in (ranks(points) == 0).nonzero().flatten().tolist()]
         unique = {(self.scorer.reward(r.scores), r.scores["nll"]): r for r in best}
         return sorted(unique.values(), key=lambda r: (-self.scorer.reward(r.scores), r.scores["nll"] or 0.0))
-
-    def _readable(self, record: ScoredPrompt) -> bool:
-        flags = find_flags(record.text, piece_texts(self.scorer.task.tokenizer, record.ids))
-        return not any(flag.unreadable for flag in flags)
 
     def chosen(self, front: Sequence[ScoredPrompt]) -> ScoredPrompt | None:
         """The prompt for the adapter: the best within the target, or the knee; None for an empty front.

@@ -25,7 +25,8 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 from peft_interp import InterpPromptConfig, continue_training
 
 Build = Callable[..., Any]
-KEYS = ["best_prompt_ids", "best_prompt_score", "prompt_embeddings", "prompt_ids", "prompt_latent", "prompt_step"]
+KEYS = ["best_prompt_ids", "best_prompt_score", "prompt_embeddings", "prompt_ids", "prompt_latent"]
+KEYS += ["prompt_perplexity_weight", "prompt_step"]
 
 
 def train(model: Any, ids: torch.Tensor, steps: int = 3) -> None:

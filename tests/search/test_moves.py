@@ -124,9 +124,7 @@ def test_readings_are_those_of_single_prompts(language_model: Any) -> None:
         for i, prompt in enumerate(prompts):
             one = read_prompts(language_model, [prompt], leading)
             torch.testing.assert_close(one.features[0], many.features[i], rtol=1e-4, atol=1e-4)
-            assert many.nll[i].item() == pytest.approx(
-                text_nll(language_model, prompt, leading), abs=1e-4, nan_ok=True
-            )
+            assert many.nll[i].item() == pytest.approx(text_nll(language_model, prompt, leading), abs=1e-4, nan_ok=True)
 
 
 def test_logits_of_a_reading_predict_each_place(language_model: Any) -> None:

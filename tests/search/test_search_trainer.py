@@ -17,6 +17,7 @@ from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.references import human_perplexity
 from peft_interp.metrics.text_measures import piece_texts
 from peft_interp.scoring.archive import Archive
+from peft_interp.search.readable import readable
 
 Build = Callable[..., Any]
 
@@ -53,7 +54,7 @@ def test_nothing_in_the_front_is_beaten_degenerate_or_lost_in_the_text(
             assert not any(
                 trained.search.scorer.reward(r.scores) > reward and r.scores["nll"] < nll
                 for r in (trained.front(split) if split == "dev" else records)
-                if r.fits and trained.search._readable(r)
+                if r.fits and readable(r.text, r.ids, tokenizer)
             )
         rewards = [trained.search.scorer.reward(r.scores) for r in front]
         assert rewards == sorted(rewards, reverse=True)

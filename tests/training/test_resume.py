@@ -55,7 +55,7 @@ def test_resumed_run_equals_an_uninterrupted_one(dropout: float, new_run: Build,
     straight.train()
     resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-6"))
     ours, theirs = (t.model.prompt_encoder["default"].state_dict() for t in (straight, resumed))
-    assert set(ours) == {"latent", "ids", "best_ids", "best_score", "step"}
+    assert set(ours) == {"latent", "ids", "best_ids", "best_score", "step", "weight"}
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name
     assert ours["best_score"].isfinite()

@@ -29,8 +29,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"perplexity_weight": 0.1, "projection_metric": "none"},
-        r"`perplexity_weight=0.1` needs a projected prompt.*use 'cosine', 'dot' or 'euclidean', or weight 0",
+        r"`perplexity_weight=0.1` and .* need a projected prompt.*use 'cosine', 'dot' or 'euclidean', or weight 0",
     ),
+    ({"target_perplexity": 1.0}, r"`target_perplexity=1.0` must be a finite number > 1"),
+    ({"target_perplexity": "40"}, r"`target_perplexity='40'` must be a number"),
+    ({"target_perplexity": 40.0, "projection_metric": "none"}, r"`target_perplexity=40.0` need a projected prompt"),
     ({"perplexity_start_step": -1}, r"`perplexity_start_step=-1` must be >= 0"),
     ({"perplexity_warmup_steps": -1}, r"`perplexity_warmup_steps=-1` must be >= 0"),
     ({"stuck_patience": 0}, r"`stuck_patience=0` must be >= 1"),

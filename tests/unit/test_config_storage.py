@@ -27,6 +27,7 @@ EVERYTHING: dict[str, Any] = {
     "mask_token_id": 3,
     "projection_metric": "dot",
     "perplexity_weight": 0.25,
+    "target_perplexity": 40.0,
     "perplexity_gradient": "target",
     "perplexity_combination": "convex",
     "perplexity_start_step": 5,

@@ -1,0 +1,99 @@
+"""Search readable prompts for a text classification task: the whole front of accuracy and fluency in one run.
+
+With no arguments about model and data it runs on the embedded ones, in minutes:
+
+    python examples/run_search.py --output_dir outputs/search
+    python examples/run_search.py --output_dir outputs/search --target_percentile 50
+
+With any causal LM and any data set, from the hub or from local files:
+
+    python examples/run_search.py --output_dir outputs/sst2 --model_name_or_path gpt2 \\
+        --train_file train.tsv --validation_file dev.tsv --test_file test.tsv \\
+        --label_words terrible great --template "{prompt} {text} It was"
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from run_classification import DataArguments, ModelArguments, load_data, make_verbalizer, prepare
+from run_rlprompt import PromptArguments
+from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, set_seed
+
+from peft_interp import PromptSearchConfig, PromptSearchTrainer, report_prompt
+
+
+@dataclass
+class SearchedPrompt(PromptArguments):
+    """A prompt that may be a sentence."""
+
+    num_virtual_tokens: int | None = field(default=12, metadata={"help": "Longest prompt in tokens."})
+    allowed_tokens: str = field(default="ascii", metadata={"help": "Tokens of a prompt; 'words' has no punctuation."})
+
+
+@dataclass
+class Search(PromptSearchConfig):
+    """`PromptSearchConfig` with evaluations and checkpoints on the way."""
+
+    output_dir: str = "outputs/search"
+    max_steps: int = 12
+    eval_strategy: str = "steps"
+    eval_steps: float | None = 4
+    save_strategy: str = "steps"
+    save_steps: float = 4
+    save_total_limit: int | None = 2
+    dataloader_pin_memory: bool = torch.cuda.is_available()
+
+
+def report(trainer: PromptSearchTrainer, test: Any | None) -> dict[str, Any]:
+    """Test the prompt, print the front, and write `report.html` with the prompt's place among the others."""
+    model: Any = trainer.model
+    folder = trainer.args.output_dir
+    metrics: dict[str, Any] = trainer.evaluate(test, metric_key_prefix="test") if test is not None else {}
+    trainer.save_metrics("test", metrics)
+    print(f"\nprompt:     {model.prompt_text(trainer.processing_class)!r}")
+    if test is not None:
+        print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
+    print(f"saved to:   {folder} (with report.html)")
+    print("\nthe front, on validation rows (nats per token, lower is more fluent):")
+    for record in trainer.front():
+        print(f"  {record.scores['accuracy']:6.1%}  {record.scores['nll']:5.2f}  {record.text!r}")
+    rivals: Any = [(repr(r.text), r.scores["accuracy"], r.scores["nll"]) for r in trainer.front()]
+    page = report_prompt(model, trainer.processing_class, test, trainer.verbalizer, rivals=rivals)
+    page.save(f"{folder}/report.html")
+    return metrics
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Parse, search, test, save."""
+    groups: Any = (ModelArguments, DataArguments, SearchedPrompt, Search)
+    model_args, data_args, prompt_args, search = HfArgumentParser(groups).parse_args_into_dataclasses(argv)
+    logging.basicConfig(level=logging.WARNING, handlers=[logging.StreamHandler(sys.stderr)])
+    set_seed(search.seed)
+    tokenizer_name = model_args.tokenizer_name or model_args.model_name_or_path
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_name)
+    verbalizer = make_verbalizer(data_args)
+    splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
+    base = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, dtype="float32")
+    model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))
+    trainer = PromptSearchTrainer(
+        model=model,
+        args=search,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+        verbalizer=verbalizer,
+    )
+    resume = search.resume_from_checkpoint  # a folder, or "True" for the last checkpoint in the output folder
+    trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
+    trainer.save_model()
+    return report(trainer, splits.get("test"))
+
+
+if __name__ == "__main__":
+    main()
