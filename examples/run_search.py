@@ -66,6 +66,8 @@ def report(trainer: PromptSearchTrainer, test: Any | None) -> dict[str, Any]:
     rivals: Any = [(repr(r.text), r.scores["accuracy"], r.scores["nll"]) for r in trainer.front()]
     page = report_prompt(model, trainer.processing_class, test, trainer.verbalizer, rivals=rivals)
     page.save(f"{folder}/report.html")
+    model.attach_report(page)
+    trainer.save_model()  # the model card has the report now
     return metrics
 
 
