@@ -232,10 +232,11 @@ class PromptModelMixin(PromptFilesMixin):
         if scorer is not None:
             nll = scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
         elif logits is None or hidden is None:
+            name = "perplexity_weight" if config.target_perplexity is None else "target_perplexity"
             raise ValueError(
-                "the perplexity term (`perplexity_weight`, `target_perplexity`) needs a causal language-model head, "
-                f"which {type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM "
-                "with the same tokenizer (or call `set_perplexity_model`), or use weight 0."
+                f"`{name}={getattr(config, name)}` needs a causal language-model head, which "
+                f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
+                "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
         else:
             nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
