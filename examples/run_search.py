@@ -60,10 +60,17 @@ def report(trainer: PromptSearchTrainer, test: Any | None) -> dict[str, Any]:
     if test is not None:
         print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
     print(f"saved to:   {folder} (with report.html)")
-    print("\nthe front, on validation rows (nats per token, lower is more fluent):")
-    for record in trainer.front():
-        print(f"  {record.scores['accuracy']:6.1%}  {record.scores['nll']:5.2f}  {record.text!r}")
-    rivals: Any = [(repr(r.text), r.scores["accuracy"], r.scores["nll"]) for r in trainer.front()]
+    front = trainer.front()
+    tested = trainer.scores_on(front, test) if test is not None else [record.scores for record in front]
+    print(
+        "\nthe front (accuracy on validation and on test rows; nats per token, lower is more fluent):"
+    )
+    for record, scores in zip(front, tested, strict=True):
+        found = f"{record.scores['accuracy']:6.1%}  {scores['accuracy']:6.1%}  {record.scores['nll']:5.2f}"
+        print(f"  {found}  {record.text!r}")
+    own = tuple(model.prompt_token_ids())
+    others: Any = [(r, s) for r, s in zip(front, tested, strict=True) if r.ids != own]
+    rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
     page = report_prompt(model, trainer.processing_class, test, trainer.verbalizer, rivals=rivals)
     page.save(f"{folder}/report.html")
     model.attach_report(page)

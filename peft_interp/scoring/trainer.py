@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.checkpointing import load_search, put_archive_aside, save_search
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples, read_examples
@@ -137,6 +139,22 @@ class PromptScoringTrainer(Trainer):
             stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
             metrics = {**(stock.metrics or {}), **metrics}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))  # type: ignore[arg-type]
+
+    def scores_on(self, prompts: Sequence[ScoredPrompt], dataset: Any) -> list[Scores]:
+        """Every measure of some prompts of the archive on other data, test rows say; nothing is chosen by it.
+
+        Args:
+            prompts: as `front` or `search.archive.records` give them.
+            dataset: rows of the same form as the training data.
+
+        Returns:
+            For each prompt, scores by name, as `PromptScorer.measure`.
+        """
+        examples = self._examples(dataset, "dataset")
+        candidates = [self.search.candidate(prompt.ids) for prompt in prompts]
+        scores = self.search.scorer.measure(candidates, examples, self.state)
+        self.search.scorer.forget(examples)
+        return scores
 
     def _select(self, dev: Examples) -> dict[str, Any]:
         """Score prompts on the held-out data, adopt the best, and return what else an evaluation is logged with."""

@@ -167,6 +167,17 @@ def test_gradient_moves_are_counted(searcher: Build) -> None:
     assert counts[1] == 4 * 3 * 8  # four parents, three passes each, on all eight examples
 
 
+def test_the_front_can_be_scored_on_other_rows(trained: PromptSearchTrainer) -> None:
+    before, front = len(trained.search.archive), trained.front()
+    again = trained.scores_on(front, trained.eval_dataset)
+    for record, scores in zip(front, again, strict=True):
+        assert scores["accuracy"] == record.scores["accuracy"]
+        assert scores["loss"] == pytest.approx(record.scores["loss"], abs=1e-5)
+    assert len(trained.search.archive) == before
+    fewer = trained.scores_on(front[:1], trained.eval_dataset[:2])
+    assert fewer[0]["accuracy"] in (0.0, 0.5, 1.0)
+
+
 def test_the_archive_is_on_the_disk(trained: PromptSearchTrainer) -> None:
     written = Archive.read(Path(trained.args.output_dir) / "archive.jsonl")
     assert [r.ids for r in written.records] == [r.ids for r in trained.search.archive.records]
