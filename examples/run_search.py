@@ -62,9 +62,7 @@ def report(trainer: PromptSearchTrainer, test: Any | None) -> dict[str, Any]:
     print(f"saved to:   {folder} (with report.html)")
     front = trainer.front()
     tested = trainer.scores_on(front, test) if test is not None else [record.scores for record in front]
-    print(
-        "\nthe front (accuracy on validation and on test rows; nats per token, lower is more fluent):"
-    )
+    print("\nthe front (accuracy on validation and on test rows; nats per token, lower is more fluent):")
     for record, scores in zip(front, tested, strict=True):
         found = f"{record.scores['accuracy']:6.1%}  {scores['accuracy']:6.1%}  {record.scores['nll']:5.2f}"
         print(f"  {found}  {record.text!r}")
@@ -89,6 +87,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     verbalizer = make_verbalizer(data_args)
     splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
     base = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, dtype="float32")
+    if prompt_args.init_text is not None:
+        search.start_texts, prompt_args.init_text = [prompt_args.init_text], None
     model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))
     trainer = PromptSearchTrainer(
         model=model,

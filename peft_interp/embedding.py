@@ -77,6 +77,11 @@ class InterpPromptEmbedding(BasePromptEncoder):
     weight: Tensor
 
     @property
+    def full_weight(self) -> float | None:
+        """What the perplexity term's schedule ends at: the controlled weight, or None for the config's own."""
+        return None if self.config.target_perplexity is None else self.weight.item() or None
+
+    @property
     def table(self) -> Tensor:
         """The base model's embedding matrix, (vocabulary, dim)."""
         return self.tokens.weight
@@ -135,9 +140,11 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.step += 1
         self.changed_share = (ids != self.ids).float().mean().item()
         target, nll = self.config.target_perplexity, self.statistics.get("prompt_nll")
-        if target is not None and nll is not None:
+        begun = int(self.step) > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
+        if target is not None and nll is not None and begun:
             most = 1.0 if self.config.perplexity_combination == "convex" else MOST_WEIGHT
-            self.weight.fill_(controlled_weight(self.weight.item(), nll.item(), target, most))
+            weight = self.full_weight or self.config.first_perplexity_weight
+            self.weight.fill_(controlled_weight(weight, nll.item(), target, most))
         self._unchanged_steps = 0 if self.changed_share else self._unchanged_steps + 1
         if self.config.projects and self._unchanged_steps >= self.config.stuck_patience and not self._warned_stuck:
             self._warned_stuck = True
@@ -161,31 +168,21 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return better
 
     def resize(self, length: int) -> None:
-        """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten.
-
-        Raises:
-            ValueError: a length below 1.
-        """
-        if length < 1:
-            raise ValueError(f"`length={length}` must be at least 1; a prompt has a token.")
+        """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
         self.config.num_virtual_tokens = length
         self.latent = nn.Parameter(self.latent.new_zeros(length, self.latent.shape[1]), self.latent.requires_grad)
         self.ids, self.best_ids = self.ids.new_zeros(length), self.best_ids.new_zeros(length)
         self.best_score.fill_(math.nan)
         self._projected = None
 
-    @torch.no_grad()
-    def set_ids(self, ids: Tensor) -> None:
-        """Move the latent onto these tokens' rows.
+    def check_ids(self, ids: Tensor) -> None:
+        """Whether a prompt, of any length, may hold these ids.
 
         Raises:
-            ValueError: wrong number of ids, or one that is outside the vocabulary or not allowed.
+            ValueError: no ids, or one that is outside the vocabulary or not allowed.
         """
-        if ids.shape != self.ids.shape:
-            raise ValueError(
-                f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}; `use_prompt(ids, resize=True)` "
-                "takes another length."
-            )
+        if not len(ids):
+            raise ValueError("there are no token ids; a prompt has at least one.")
         self.tokens.check_ids(ids, "token ids", "decode them with the tokenizer they came from")
         allowed = self.tokens.allowed.to(ids.device)
         if self.config.projects and not bool(allowed[ids].all()):
@@ -193,6 +190,20 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 f"token ids {ids[~allowed[ids]].tolist()} are special, unused, or forbidden by "
                 f"`allowed_tokens={self.config.allowed_tokens!r}` and the banned words and ids; use others."
             )
+
+    @torch.no_grad()
+    def set_ids(self, ids: Tensor) -> None:
+        """Move the latent onto these tokens' rows.
+
+        Raises:
+            ValueError: wrong number of ids, or as `check_ids`.
+        """
+        if ids.shape != self.ids.shape:
+            raise ValueError(
+                f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}; `use_prompt(ids, resize=True)` "
+                "takes another length."
+            )
+        self.check_ids(ids)
         self.latent.copy_(self._latent_of(ids))
         self.ids.copy_(ids)
         self._projected = self.latent.detach().clone()
@@ -214,20 +225,12 @@ class InterpPromptEmbedding(BasePromptEncoder):
     def _remap_adapter_state_dict_for_load(
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """PEFT's hook before anything of the checkpoint is written: a bad one leaves the model as it was.
-
-        Raises:
-            ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
-        """
+        """PEFT's hook before anything is written, so that a bad checkpoint changes nothing; raises as `check_state`."""
         model.prompt_encoder[adapter_name].check_state(state_dict)
         return state_dict
 
     def _load_adapter_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """PEFT's loading hook.
-
-        Raises:
-            ValueError: as `check_state`.
-        """
+        """PEFT's loading hook; raises as `check_state`."""
         self.check_state(state_dict)
         for name, target in self._saved_tensors().items():
             target.copy_(state_dict.get(name, target))

@@ -91,7 +91,7 @@ class PromptModelMixin(PromptFilesMixin):
         known = {
             "step": float(step),
             "changed_share": encoder.changed_share,
-            "perplexity_weight": encoder.config.perplexity_weight_at(step, encoder.weight.item()),
+            "perplexity_weight": encoder.config.perplexity_weight_at(step, encoder.full_weight),
             **{name: float(value) for name, value in encoder.statistics.items()},
         }
         if clear:
@@ -127,6 +127,7 @@ class PromptModelMixin(PromptFilesMixin):
         """
         encoder = self._encoder(adapter_name)
         ids = torch.as_tensor(token_ids, dtype=torch.long, device=encoder.ids.device)
+        encoder.check_ids(ids)
         if resize and len(ids) != len(encoder.ids):
             encoder.resize(len(ids))
             name, config = adapter_name or self.active_adapter, encoder.config
@@ -248,7 +249,7 @@ class PromptModelMixin(PromptFilesMixin):
             encoder.statistics["perplexity_gradient_norm"] = (
                 gradient.norm() if gradient is not None else torch.tensor(0.0)
             )
-        return join_losses(config, step, task_loss, nll, share, encoder.weight.item())
+        return join_losses(config, step, task_loss, nll, share, encoder.full_weight)
 
     def _check_loss(self, loss: Tensor | None) -> None:
         """Stop before a broken loss reaches the latent.

@@ -96,7 +96,7 @@ def run_search(
             **settings,
         )
         evaluation = (args.eval_candidates + 3) * len(bench.data.rows["dev"])
-        step = args.prompts_per_step * (args.examples_per_step or len(rows))
+        step = args.prompts_per_step * (getattr(args, "examples_per_step", None) or len(rows))
         spending = SpendUntil(bench, step, evaluation, closes)
         trainer = trainer_class(
             model=model,

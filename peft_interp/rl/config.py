@@ -43,6 +43,10 @@ class RLPromptConfig(RewardArguments):
         default="score", metadata={"help": "What early stopping and the best checkpoint go by; see `RLPromptTrainer`."}
     )
 
+    examples_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Examples that the prompts of a step are scored on, another part each step. None: all."},
+    )
     top_k: int | None = field(
         default=256, metadata={"help": "Sample among this many tokens of highest Q (published: 256); 0 or None: all."}
     )
@@ -128,7 +132,7 @@ def _check_choices(config: RLPromptConfig) -> None:
 
 
 def _check_numbers(config: RLPromptConfig) -> None:
-    for name in ("policy_hidden_size", "fluency_top_n"):
+    for name in ("policy_hidden_size", "fluency_top_n", "examples_per_step"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"`{name}={value}` must be at least 1.")

@@ -23,10 +23,6 @@ class RewardArguments(TrainingArguments):
     prompts_per_step: int = field(
         default=16, metadata={"help": "Prompts sampled per process and accumulated batch (published: 16)."}
     )
-    examples_per_step: int | None = field(
-        default=None,
-        metadata={"help": "Examples that the prompts of a step are scored on, another part each step. None: all."},
-    )
     task_reward: str = field(
         default="auto",
         metadata={
@@ -41,17 +37,19 @@ class RewardArguments(TrainingArguments):
         default=WRONG_WEIGHT, metadata={"help": "Weight of the gap of a wrong one, > 0 (published: 180)."}
     )
     reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "Weights of the reward functions' z-scores beside the task's 1. None: 1 each."}
+        default=None,
+        metadata={
+            "help": "Weights of the reward functions beside the task's 1; None: 1 each. `RLPromptTrainer` weighs their "
+            "z-scores, `PromptSearchTrainer` the rewards as they are, so mind their scale there."
+        },
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task_reward not in TASK_REWARDS:
             raise ValueError(f"`task_reward={self.task_reward!r}` is unknown; use one of {', '.join(TASK_REWARDS)}.")
-        for name in ("prompts_per_step", "examples_per_step"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}={value}` must be at least 1.")
+        if self.prompts_per_step < 1:
+            raise ValueError(f"`prompts_per_step={self.prompts_per_step}` must be at least 1.")
         for name in ("right_weight", "wrong_weight"):
             if not getattr(self, name) > 0 or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"`{name}={getattr(self, name)}` must be a finite number > 0.")

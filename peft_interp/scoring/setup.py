@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from accelerate.utils import broadcast, gather_object
 
 from peft_interp.config import InterpPromptConfig
+from peft_interp.fluency import check_scorer
+from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.custom_rewards import RewardFunction
 from peft_interp.scoring.examples import Examples
@@ -101,9 +104,8 @@ def make_scorer(
             "pass a `verbalizer` (template and label words) to fill in text and label, or pass `reward_funcs`."
         )
     task = Task(base, tokenizer, config.prompt_position, tuple(config.leading_token_ids or ()), label_ids)
-    if judge is not None:
-        judge.model.to(args.device)
-    return PromptScorer(task, args, functions, judge or _own_judge(task, train), scrutability, readability)
+    judge = own_judge(task, train) if judge is None else _given_judge(judge, task, args)
+    return PromptScorer(task, args, functions, judge, scrutability, readability)
 
 
 def processes_of(accelerator: Any) -> Processes:
@@ -114,9 +116,20 @@ def processes_of(accelerator: Any) -> Processes:
     return Processes(accelerator.num_processes, accelerator.process_index, gather_object, agree)
 
 
-def _own_judge(task: Task, train: Examples) -> Judge | None:
+def _given_judge(judge: Judge, task: Task, args: RewardArguments) -> Judge:
+    """The user's judge, which sees in front of a prompt what its tokenizer puts there."""
+    if judge.tokenizer is None:
+        check_scorer(judge.model, task.model.get_input_embeddings().weight)
+    return replace(
+        judge, model=judge.model.to(args.device), leading_ids=tuple(leading_ids(judge.tokenizer or task.tokenizer))
+    )
+
+
+def own_judge(task: Task, train: Examples) -> Judge | None:
     """The task model as the judge, which sees a BOS in front of a prompt if inputs begin with one; None if no LM."""
     if not hasattr(task.model, "prepare_inputs_for_generation") or task.model.config.is_encoder_decoder:
         return None
-    begins = bool(train.rows) and train.rows[0]["input_ids"][0] in task.leading_ids
+    if not train.rows:
+        return Judge(task.model, None, tuple(leading_ids(task.tokenizer)))
+    begins = train.rows[0]["input_ids"][0] in task.leading_ids
     return Judge(task.model, None, tuple(named_token_ids(task.model.config, ("bos",))[:1]) if begins else ())

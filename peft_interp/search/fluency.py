@@ -21,7 +21,7 @@ class FluencyScale:
 
     Attributes:
         floor: below this more fluent is not better: only a tenth of human-written prompts are below, and what is far
-            below is repetition and boilerplate.
+            below is repetition and boilerplate. A target that is lower lowers it.
         usual: the median of human-written prompts.
         random: the median of random tokens.
         target: the most a chosen prompt may have; None for no target.
@@ -63,4 +63,5 @@ def fluency_scale(
     random = reference_levels(judge, tokenizer).medians("nll")["random"] or math.inf
     if percentile is not None:
         perplexity = human_perplexity(judge, tokenizer, percentile)
-    return FluencyScale(floor, usual, random, None if perplexity is None else math.log(perplexity), own_judge)
+    target = None if perplexity is None else math.log(perplexity)
+    return FluencyScale(floor if target is None else min(floor, target), usual, random, target, own_judge)

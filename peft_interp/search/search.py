@@ -14,26 +14,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.scoring.archive import ScoredPrompt, Scores
+from peft_interp.scoring.archive import ScoredPrompt
 from peft_interp.scoring.candidates import Candidate, placed
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.pareto import best_order, hypervolume, knee, ranks
+from peft_interp.scoring.pareto import best_order
 from peft_interp.scoring.prompt_scorer import PromptScorer
-from peft_interp.scoring.scored_search import Processes, ScoredSearch
-from peft_interp.scoring.selection import Best
+from peft_interp.scoring.scored_search import Processes
+from peft_interp.scoring.selection import mean
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.fluency import FluencyScale
+from peft_interp.search.front import FrontSearch
 from peft_interp.search.prompt_reading import read_prompts
 from peft_interp.search.proposals import Proposer
-from peft_interp.search.readable import readable
 from peft_interp.search.screening import screening_rounds
 from peft_interp.search.surrogate import fit_surrogate
 
 LEAST_KNOWN = 16  # scored prompts from which on rewards are guessed
+ATTEMPTS = 4  # to find a proposal that is new and can be read, before a step goes by without
 EXPLORING_NOISE = 0.5  # noise on a guess, in units of its error
 
 
-class FluentSearch(ScoredSearch):
+class FluentSearch(FrontSearch):
     """Proposes, chooses, scores, keeps.
 
     Args:
@@ -60,13 +61,13 @@ class FluentSearch(ScoredSearch):
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scorer, train, position, processes, archive_path)
-        self.proposer, self.scale, self.config = proposer, scale, config
+        super().__init__(scale, config.known_words, scorer, train, position, processes, archive_path)
+        self.proposer, self.config = proposer, config
         self.allowed = allowed.cpu()
         self.members: list[tuple[int, ...]] = []  # the population, best first
         self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
-        self.worst_reward: float | None = None  # of the first step; where the hypervolume is measured from
-        self._rounds = screening_rounds(train, config.screening_examples, config.seed)
+        places = screening_rounds(train, config.screening_examples, config.seed)
+        self._rounds = [(rows, train if rows is None else train.subset(rows)) for rows in places]
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
@@ -86,7 +87,9 @@ class FluentSearch(ScoredSearch):
         """
         new = self._first(starts, count) if not self.members else self._chosen(step, count)
         new = self._agreed(new)
-        known = [self.archive.find(c.ids, rows=self._rounds[0]) is not None for c in new]
+        if not new:
+            return {"reward": self._mean_reward(), "evaluations_max": float(self.evaluations), "new_in_population": 0.0}
+        known = [self._first_score(c.ids) is not None for c in new]
         self._read([c.ids for c in new])
         found = self._scored(new, step)
         if self.worst_reward is None:
@@ -122,8 +125,13 @@ class FluentSearch(ScoredSearch):
 
     def _chosen(self, step: int, count: int) -> list[Candidate]:
         """The most promising proposals, half of them as fluent as asked for, and some at random."""
-        made = self.proposer.propose(self.members, count * self.config.proposals_per_prompt, self._seed(step))
-        candidates = self._acceptable([ids for _, ids in made])
+        candidates: list[Candidate] = []
+        for attempt in range(ATTEMPTS):
+            wanted = count * self.config.proposals_per_prompt
+            made = self.proposer.propose(self.members, wanted, self._seed(step) + attempt)
+            candidates = candidates or self._acceptable([ids for _, ids in made])
+            if candidates:
+                break
         if len(candidates) <= count:
             return candidates
         promise = self._promise(candidates, step)
@@ -138,7 +146,8 @@ class FluentSearch(ScoredSearch):
         """The first process's prompts, should the processes' arithmetic differ."""
         if self.processes.count == 1:
             return list(candidates)
-        size = self.processes.agree(torch.tensor([len(candidates), max(len(c.ids) for c in candidates)]))
+        longest = max((len(c.ids) for c in candidates), default=1)
+        size = self.processes.agree(torch.tensor([len(candidates), longest]))
         ids = torch.full(tuple(size.tolist()), -1)
         for row, candidate in zip(ids, candidates, strict=False):
             kept = candidate.ids[: len(row)]
@@ -164,13 +173,11 @@ class FluentSearch(ScoredSearch):
 
     def _acceptable(self, proposals: Sequence[Sequence[int]]) -> list[Candidate]:
         """New prompts that the adapter can hold, that come back from text as they are, and that people can read."""
-        tokenizer, found = self.scorer.task.tokenizer, {}
+        found: dict[tuple[int, ...], Candidate] = {}
         for ids in dict.fromkeys(map(tuple, proposals)):
             candidate = self.candidate(ids)
-            seen = candidate.ids in found or self.archive.find(candidate.ids, rows=self._rounds[0]) is not None
-            if seen or not candidate.fits:
-                continue
-            if readable(candidate.text, candidate.ids, tokenizer, self.config.known_words):
+            seen = candidate.ids in found or self._first_score(candidate.ids) is not None
+            if not seen and candidate.fits and self.readable(candidate):
                 found[candidate.ids] = candidate
         return list(found.values())
 
@@ -184,24 +191,32 @@ class FluentSearch(ScoredSearch):
         """Scores on more and more examples; each round goes on with the better half."""
         found: dict[tuple[int, ...], ScoredPrompt] = {}
         left = list(candidates)
-        for rows in self._rounds:
-            examples = self.train if rows is None else self.train.subset(rows)
+        for rows, examples in self._rounds:
             records = self.score(left, examples, step, rows=rows)
             found |= {record.ids: record for record in records}
-            order = best_order(self._points(records))
+            order = best_order(self.points(records))
             left = [left[i] for i in sorted(order[: math.ceil(len(order) / 2)])]
         return list(found.values())
 
     def _round_records(self) -> list[ScoredPrompt]:
         """One record of every scored prompt, on the same examples."""
-        return [r for r in self.archive.records if r.split == "train" and r.rows == self._rounds[0]]
+        rows, _ = self._rounds[0]
+        return [r for r in self.archive.records if r.split == "train" and r.rows == rows]
+
+    def _first_score(self, ids: tuple[int, ...]) -> ScoredPrompt | None:
+        rows, _ = self._rounds[0]
+        return self.archive.find(ids, rows=rows)
+
+    def _mean_reward(self) -> float:
+        records = [record for i in self.members if (record := self.archive.find(i)) is not None]
+        return mean([self.scorer.reward(record.scores) for record in records])
 
     def _keep(self, new: set[tuple[int, ...]]) -> None:
         """The population: the best by non-dominated sorting, a quarter of it the best within reach of the target."""
         ids = list(dict.fromkeys([*self.members, *sorted(new)]))
         records = [record for i in ids if (record := self.archive.find(i)) is not None]
         size = self.config.population_size
-        order = best_order(self._points(records))
+        order = best_order(self.points(records))
         within = [i for i in range(len(records)) if self.scale.within(records[i].scores["nll"])]
         within.sort(key=lambda i: -self.scorer.reward(records[i].scores))
         reserved = within[: size // 4]
@@ -210,52 +225,8 @@ class FluentSearch(ScoredSearch):
         wanted = {record.ids for record in self.archive.records}
         self.features = {ids: vector for ids, vector in self.features.items() if ids in wanted}
 
-    def _points(self, records: Sequence[ScoredPrompt]) -> Tensor:
-        """(records, 3) reward, fluency, absence of repetition; more is better."""
-        reward = torch.tensor([self.scorer.reward(r.scores) for r in records], dtype=torch.float64)
-        fluent = self.scale.value([r.scores["nll"] for r in records])
-        repeated = torch.tensor([-(r.scores["repetition"] or 0.0) for r in records], dtype=torch.float64)
-        return torch.stack((reward, fluent, repeated), 1)
-
     def _seed(self, step: int) -> int:
         return Random(f"{self.config.seed}-{step}").getrandbits(62)
-
-    # -- the front ------------------------------------------------------------------------------------------------
-
-    def front(self, split: str) -> list[ScoredPrompt]:
-        """The prompts that no other beats in both reward and fluency, best reward first.
-
-        Args:
-            split: "dev", or "train" for those scored on all training examples.
-        """
-        tokenizer = self.scorer.task.tokenizer
-        records = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
-        records = [r for r in records if r.scores.get("nll") is not None and readable(r.text, r.ids, tokenizer)]
-        if not records:
-            return []
-        points = self._points(records)[:, :2]
-        best = [records[i] for i in (ranks(points) == 0).nonzero().flatten().tolist()]
-        unique = {(self.scorer.reward(r.scores), r.scores["nll"]): r for r in best}
-        return sorted(unique.values(), key=lambda r: (-self.scorer.reward(r.scores), r.scores["nll"] or 0.0))
-
-    def chosen(self, front: Sequence[ScoredPrompt]) -> ScoredPrompt | None:
-        """The prompt for the adapter: the best within the target, or the knee; None for an empty front.
-
-        Where no prompt reaches the target, the most fluent one.
-        """
-        if not front:
-            return None
-        if self.scale.target is None:
-            return front[knee(self._points(front)[:, :2])]
-        within = [record for record in front if self.scale.within(record.scores["nll"])]
-        return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
-
-    def area(self, front: Sequence[ScoredPrompt]) -> float:
-        """Hypervolume in reward times nats per token, from the first step's worst reward and random tokens' NLL on."""
-        if not front or self.worst_reward is None:
-            return 0.0
-        reference = torch.tensor([self.worst_reward, -self.scale.random], dtype=torch.float64)
-        return hypervolume(self._points(front)[:, :2], reference)
 
     def promising(self, count: int) -> list[Candidate]:
         """The best of the population that no evaluation has seen; those within the target first."""
@@ -266,10 +237,6 @@ class FluentSearch(ScoredSearch):
         first = within[: count // 2]
         ordered = [*first, *[r for r in records if r not in first]][:count]
         return [Candidate(r.ids, r.text, True, True) for r in ordered]
-
-    def total(self, scores: Scores) -> float:
-        """The task's reward."""
-        return self.scorer.reward(scores)
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -289,9 +256,3 @@ class FluentSearch(ScoredSearch):
         self.members = [tuple(member) for member in state["members"]]
         self.worst_reward = state["worst_reward"]
         self.features = dict(zip(map(tuple, state["feature_ids"]), state["features"], strict=True))
-
-    def adopt(self, record: ScoredPrompt) -> bool:
-        """Make a prompt the best one; returns whether it was another before."""
-        before, reward = self.best, self.scorer.reward(record.scores)
-        self.best = Best(record.ids, record.text, reward, reward, record.split)
-        return before is None or before.ids != record.ids

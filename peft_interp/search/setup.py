@@ -15,7 +15,7 @@ from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer
 from peft_interp.scoring.scored_rows import read_rows
-from peft_interp.scoring.setup import processes_of
+from peft_interp.scoring.setup import own_judge, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.fluency import fluency_scale
@@ -62,7 +62,7 @@ def make_search(
         args.proposal_temperature,
         args.proposal_top_p,
     )
-    judge, proposing = scorer.judge, _proposing(scorer)
+    judge, proposing = scorer.judge, _proposing(scorer, train)
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
     starts = named_token_ids(proposing.model.config, ("bos",)) or named_token_ids(proposing.model.config, ("eos",))
     proposer = Proposer(
@@ -115,7 +115,7 @@ def _encoded(tokenizer: Any, text: str, position: str) -> list[int]:
     return ids
 
 
-def _proposing(scorer: PromptScorer) -> Judge:
+def _proposing(scorer: PromptScorer, train: Examples) -> Judge:
     """The language model that makes proposals: the judge, unless it has a tokenizer of its own."""
     judge, task = scorer.judge, scorer.task
     if judge is None:
@@ -125,9 +125,13 @@ def _proposing(scorer: PromptScorer) -> Judge:
         )
     if judge.tokenizer is None or judge.tokenizer.get_vocab() == task.tokenizer.get_vocab():
         return judge
-    if not is_causal(task.model):
-        raise ValueError("the judge has a tokenizer of its own, so it cannot propose prompts for a masked model.")
-    return Judge(task.model, None, task.leading_ids)
+    own = own_judge(task, train) if is_causal(task.model) else None
+    if own is None:
+        raise ValueError(
+            "the judge has a tokenizer of its own, so it cannot propose prompts, and the task model is no causal "
+            "language model; pass a `judge_model` with the task model's tokenizer."
+        )
+    return own
 
 
 class _Gains:

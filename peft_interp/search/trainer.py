@@ -119,7 +119,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; at the end the held-out data chooses among all that was found."""
         output = super().train(*args, **kwargs)
-        if self._dev is not None and not self.args.load_best_model_at_end:
+        if self._dev is not None:
             self._select(self._dev)
         return output
 
@@ -189,16 +189,13 @@ class PromptSearchTrainer(PromptScoringTrainer):
         return self._stand_in if training else super()._wrap_model(model, training, dataloader)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Only the prompt: it may have another length than this run's adapter began with."""
-        self._use_saved(resume_from_checkpoint)
+        """As PEFT's, for a prompt that may have another length than this run's adapter began with."""
+        weights, adapter = load_peft_weights(str(Path(resume_from_checkpoint)), device="cpu"), cast(Any, self.model)
+        adapter.use_prompt(weights["prompt_ids"].tolist(), resize=True)
+        adapter.prompt_encoder[adapter.active_adapter]._load_adapter_state_dict(weights)
 
     def _load_best_model(self) -> None:
-        if self.state.best_model_checkpoint is not None:
-            self._use_saved(self.state.best_model_checkpoint)
-
-    def _use_saved(self, folder: str) -> None:
-        weights = load_peft_weights(str(Path(folder)), device="cpu")
-        cast(Any, self.model).use_prompt(weights["prompt_ids"].tolist(), resize=True)
+        """Nothing: the front only grows, and at the end all of it chooses the prompt."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

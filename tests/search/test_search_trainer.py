@@ -187,3 +187,26 @@ def _dataset(rows: Any) -> Any:
     from datasets import Dataset
 
     return Dataset.from_list(list(rows))
+
+
+def test_rounds_are_made_once(searcher: Build) -> None:
+    """A new `Examples` at every step would fill the memory with caches of keys and values."""
+    trainer = searcher(screening_examples=4, max_steps=3, options={"eval_dataset": None})
+    trainer.train()
+    assert len(trainer.search.scorer._task_scorers) == 2
+
+
+def test_a_step_without_anything_new_goes_by(searcher: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = searcher(max_steps=2)
+    monkeypatch.setattr(trainer.search.proposer, "propose", lambda parents, count, seed: [])
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert trainer.front()
+
+
+def test_a_target_below_what_people_write_is_kept(searcher: Build) -> None:
+    trainer = searcher(target_perplexity=2.0)
+    assert trainer.search.scale.floor <= math.log(2.0)
+    trainer.train()
+    record = trainer.search.archive.find(tuple(trainer.model.prompt_token_ids()), "dev")
+    assert record.scores["nll"] <= max(math.log(2.0), min(r.scores["nll"] for r in trainer.front()))

@@ -1,0 +1,103 @@
+"""`FrontSearch`: a search that keeps the front of reward and fluency, and knows which of its prompts is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from peft_interp.scoring.archive import ScoredPrompt, Scores
+from peft_interp.scoring.candidates import Candidate
+from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.pareto import hypervolume, knee, ranks
+from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.scoring.scored_search import Processes, ScoredSearch
+from peft_interp.scoring.selection import Best
+from peft_interp.search.fluency import FluencyScale
+from peft_interp.search.readable import readable
+
+
+class FrontSearch(ScoredSearch):
+    """What is in the front does not depend on how prompts are proposed.
+
+    Args:
+        scale: what a prompt's NLL means.
+        known_words: as `readable`.
+        scorer, train, position, processes, archive_path: as `ScoredSearch`.
+    """
+
+    def __init__(
+        self,
+        scale: FluencyScale,
+        known_words: bool,
+        scorer: PromptScorer,
+        train: Examples,
+        position: str,
+        processes: Processes | None = None,
+        archive_path: Path | None = None,
+    ) -> None:
+        super().__init__(scorer, train, position, processes, archive_path)
+        self.scale, self.known_words = scale, known_words
+        self.worst_reward: float | None = None  # of the first step; where the hypervolume is measured from
+        self._verdicts: dict[tuple[int, ...], bool] = {}
+
+    def front(self, split: str) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both reward and fluency, best reward first.
+
+        Args:
+            split: "dev", or "train" for those scored on all training examples.
+        """
+        records = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
+        records = [r for r in records if r.scores.get("nll") is not None and self.readable(r)]
+        if not records:
+            return []
+        points = self.points(records)[:, :2]
+        best = [records[i] for i in (ranks(points) == 0).nonzero().flatten().tolist()]
+        unique = {(self.scorer.reward(r.scores), r.scores["nll"]): r for r in best}
+        return sorted(unique.values(), key=lambda r: (-self.scorer.reward(r.scores), r.scores["nll"] or 0.0))
+
+    def chosen(self, front: Sequence[ScoredPrompt]) -> ScoredPrompt | None:
+        """The prompt for the adapter: the best within the target, or the knee; None for an empty front.
+
+        Where no prompt reaches the target, the most fluent one.
+        """
+        if not front:
+            return None
+        if self.scale.target is None:
+            return front[knee(self.points(front)[:, :2])]
+        within = [record for record in front if self.scale.within(record.scores["nll"])]
+        return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
+
+    def area(self, front: Sequence[ScoredPrompt]) -> float:
+        """Hypervolume in reward times nats per token, from the first step's worst reward and random tokens' NLL on."""
+        if not front or self.worst_reward is None:
+            return 0.0
+        reference = torch.tensor([self.worst_reward, -self.scale.random], dtype=torch.float64)
+        return hypervolume(self.points(front)[:, :2], reference)
+
+    def total(self, scores: Scores) -> float:
+        """The task's reward."""
+        return self.scorer.reward(scores)
+
+    def adopt(self, record: ScoredPrompt) -> bool:
+        """Make a prompt the best one; returns whether prompt, score or split was another before."""
+        before, reward = self.best, self.scorer.reward(record.scores)
+        self.best = Best(record.ids, record.text, reward, reward, record.split)
+        return before != self.best
+
+    def points(self, records: Sequence[ScoredPrompt]) -> Tensor:
+        """(records, 3) reward, fluency, absence of repetition; more is better."""
+        reward = torch.tensor([self.scorer.reward(r.scores) for r in records], dtype=torch.float64)
+        fluent = self.scale.value([r.scores["nll"] for r in records])
+        repeated = torch.tensor([-(r.scores["repetition"] or 0.0) for r in records], dtype=torch.float64)
+        return torch.stack((reward, fluent, repeated), 1)
+
+    def readable(self, prompt: Candidate | ScoredPrompt) -> bool:
+        """Whether a prompt may be in the front; see the function of that name."""
+        if prompt.ids not in self._verdicts:
+            tokenizer, strict = self.scorer.task.tokenizer, self.known_words
+            self._verdicts[prompt.ids] = readable(prompt.text, prompt.ids, tokenizer, strict)
+        return self._verdicts[prompt.ids]
