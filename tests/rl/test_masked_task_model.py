@@ -13,6 +13,7 @@ from tokenizers import processors
 from transformers import PreTrainedModel, RobertaConfig, RobertaForMaskedLM
 
 from peft_interp import Verbalizer, text_nll
+from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.rewards import gap_reward
 
 Build = Callable[..., Any]
@@ -120,7 +121,8 @@ def test_readability_needs_a_judge(masked: Build, gpt2: Build) -> None:
     trainer = masked({"policy_model": policy, "judge_model": policy}, perplexity_reward_weight=0.3, max_steps=1)
     trainer.train()
     record = trainer.search.archive.records[0]
-    assert record.scores["nll"] == pytest.approx(text_nll(policy, record.ids), abs=1e-5)
+    front = leading_ids(trainer.processing_class)
+    assert record.scores["nll"] == pytest.approx(text_nll(policy, record.ids, front), abs=1e-5)
 
 
 def test_a_masked_lm_cannot_be_the_policy(masked: Build) -> None:
