@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from peft_interp.embedded import MODEL_PATH
+from peft_interp.hub.section import shown_text
 
 Build = Callable[..., Any]
 FILES = {"adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "README.md"}
@@ -105,7 +106,7 @@ def test_trainer_pushes_everything_with_a_right_card(hub: Any, trained: Path, pa
     assert data["language"] == ["en"]
     assert "base_model" not in data
     text = files["prompt.txt"].decode()
-    assert f"```text\n{text}\n```" in body
+    assert shown_text(text) in body
     assert body.index("## The prompt") < body.index("### Training hyperparameters")
     assert "| Training Loss | Epoch | Step | Validation Loss |" in body
     assert "This prompt was trained for the base model embedded model of peft_interp on the short film reviews" in body
