@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import psutil
@@ -45,7 +45,7 @@ def run_point(study: Study, point: Point) -> dict[str, Any]:
     if point.method not in METHODS:
         raise ValueError(f"`method={point.method!r}` is unknown; use one of {', '.join(METHODS)}.")
     with PeakMemory() as memory:
-        bench = make_bench(study, study.task(point.task), point.split, point.seed)
+        bench = make_bench(replace(study, budget=point.budget), study.task(point.task), point.split, point.seed)
         begun, working = time.perf_counter(), time.process_time()
         found = METHODS[point.method](bench, **dict(point.values))
         searched, worked = time.perf_counter() - begun, time.process_time() - working
@@ -54,7 +54,6 @@ def run_point(study: Study, point: Point) -> dict[str, Any]:
     return {
         **{name: value for name, value in asdict(point).items() if name != "values"},
         "values": dict(point.values),
-        "budget": study.budget,
         "evaluations": bench.budget.spent,
         "seconds": searched,
         "cpu_seconds": worked,

@@ -43,9 +43,9 @@ def all_claims(outcomes: Sequence[Outcome]) -> list[Claim]:
         discrete_prompts_are_faithful,
         discrete_prompts_are_unreadable,
         lambda o: readability_costs_accuracy(o, "pez", "PEZ"),
-        lambda o: readability_costs_accuracy(o, "rlprompt", "RLPrompt"),
+        lambda o: readability_costs_accuracy(best_paid(o, "rlprompt"), "rlprompt", "RLPrompt"),
         modified_pez_gets_stuck,
-        rlprompt_gains_are_partial,
+        lambda o: rlprompt_gains_are_partial(best_paid(o, "rlprompt")),
         perplexity_is_gamed,
     )
     return [rule(outcomes) for rule in rules]
@@ -118,6 +118,15 @@ def readability_costs_accuracy(outcomes: Sequence[Outcome], method: str, name: s
             evidence.append(f"{family}, weight {weight:g}: {change}, accuracy {_points(accuracy)}.")
     verdict = _verdict([any(fluent), any(worse)] if fluent else [])
     return Claim(statement, verdict, rule, tuple(evidence))
+
+
+def best_paid(outcomes: Sequence[Outcome], method: str) -> list[Outcome]:
+    """Of a method's runs with and without the objective, in each task those of the largest budget that both had."""
+    found = []
+    for own in groups(select(outcomes, method=method), lambda o: o.task).values():
+        shared = {o.budget for o in own if o.weight} & {o.budget for o in own if not o.weight}
+        found += [o for o in own if shared and o.budget == max(shared)]
+    return found
 
 
 def _plain_runs(outcomes: Sequence[Outcome], method: str, like: Sequence[Outcome]) -> list[Outcome]:

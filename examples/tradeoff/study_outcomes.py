@@ -28,6 +28,7 @@ class Outcome:
         weight: of perplexity, 0 where there is none.
         role: "chosen", "front" or "reading".
         key: of the run.
+        budget: model evaluations the run was given.
         measured: what `measure_found` recorded.
         details: how the run's search went.
     """
@@ -39,6 +40,7 @@ class Outcome:
     weight: float
     role: str
     key: str
+    budget: int
     measured: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ def outcomes_of(records: Iterable[dict[str, Any]]) -> list[Outcome]:
         for measured in record["prompts"]:
             role = measured["role"]
             family = record["family"] + (READING if role == "reading" else "")
-            place = (unit, record["method"], family, record["setting"], weight, role, record["key"])
+            place = (unit, record["method"], family, record["setting"], weight, role, record["key"], record["budget"])
             found.append(Outcome(*place, measured, record["details"]))
     return found
 

@@ -45,8 +45,8 @@ def _header(found: Findings) -> str:
     troubles += [f"Failed, {count} times: {error}" for error, count in found.failures.items()]
     warning = "".join(f'<p class="warning">{in_html(line)}</p>' for line in troubles)
     intro = (
-        "Can a prompt be readable and good? Every method got the same number of model evaluations; every prompt was "
-        "measured on the same test rows."
+        "Can a prompt be readable and good? Every method got the same number of model evaluations, unless its name "
+        "says otherwise; every prompt was measured on the same test rows."
     )
     answers = "".join(f"<li>{in_html(sentence)}</li>" for sentence in found.headlines)
     return f'<header><h1>{_TITLE}</h1><p>{intro}</p><ul class="answers">{answers}</ul>{warning}</header>'

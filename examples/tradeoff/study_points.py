@@ -12,7 +12,7 @@ from typing import Any
 
 from study_config import Study
 
-_RESERVED = ("method", "family", "tasks")
+_RESERVED = ("method", "family", "tasks", "times_budget")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Point:
         method: which function of `study_methods` runs it.
         family: what it is compared as: settings of one family make one front.
         values: the settings of this point.
+        budget: its model evaluations.
         setting: those that vary within the family, in words: "weight 0.1".
         key: names the point and everything that decides its result; the name of its file.
     """
@@ -36,6 +37,7 @@ class Point:
     method: str
     family: str
     values: tuple[tuple[str, Any], ...]
+    budget: int
     setting: str
     key: str
 
@@ -85,10 +87,11 @@ def _combinations(table: dict[str, Any]) -> Iterator[tuple[tuple[str, Any], ...]
 
 def _point(study: Study, task: str, split: int, seed: int, table: dict[str, Any], values: Any) -> Point:
     """With a key that changes with whatever decides the result."""
+    budget = study.budget * table.get("times_budget", 1)
     parts = {
         "task": study.task(task).__dict__,
         "study": [
-            *(study.model_path, study.tokenizer_path, study.second_model, study.budget, study.prompt_length),
+            *(study.model_name_or_path, study.tokenizer_name, study.second_model, budget, study.prompt_length),
             *(study.test_rows, study.front_size, study.faithfulness_rows, study.shots),
         ],
         "point": [split, seed, table["method"], list(values)],
@@ -97,4 +100,4 @@ def _point(study: Study, task: str, split: int, seed: int, table: dict[str, Any]
     words = re.sub(r"[^a-z0-9.]+", "-", f"{task}-{split}-{table['method']}-{values}".lower()).strip("-")
     family = table.get("family", table["method"])
     setting = ", ".join(f"{name} {value}" for name, value in values if isinstance(table[name], list))
-    return Point(task, split, seed, table["method"], family, tuple(values), setting, f"{words[:100]}-{digest}")
+    return Point(task, split, seed, table["method"], family, tuple(values), budget, setting, f"{words[:100]}-{digest}")

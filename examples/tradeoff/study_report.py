@@ -84,20 +84,42 @@ def _method(failure: Mapping[str, Any]) -> str:
 def _facts(study: Study, records: Records) -> dict[str, str]:
     versions = {"peft_interp": peft_interp, "torch": torch, "transformers": transformers, "peft": peft}
     seconds = sum(record["cpu_seconds"] + record["cpu_seconds_measuring"] for record in records)
-    rows = records[0]["rows"]
+    rows, done = records[0]["rows"], {record["task"] for record in records}
+    left = [task.name for task in study.tasks if task.name not in done]
+    lengths = {_family(table): table["length"] for table in study.settings if "length" in table}
+    dearer = {_family(table): table["times_budget"] for table in study.settings if "times_budget" in table}
     return {
         "Made": f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {torch.get_num_threads()} thread for each run",
         "Versions": ", ".join(f"{name} {module.__version__}" for name, module in versions.items()),
         "Configuration": Path(study.source).name,
-        "Model": study.model_name_or_path,
-        "Second model": study.second_model or "none",
-        "Tasks": ", ".join(task.name for task in study.tasks),
+        "Model": _named(study.model_name_or_path),
+        "Second model": _named(study.second_model or "none"),
+        "Tasks": ", ".join(task.name for task in study.tasks if task.name in done)
+        + (f"; not run: {', '.join(left)}" if left else ""),
         "Splits": ", ".join(f"{split} (seed {seed})" for seed, split in enumerate(study.splits)),
         "Rows": f"{rows['train']} train and {rows['dev']} dev in the first task, {rows['test']} test, the same for all",
-        "Budget": f"{study.budget:,} model evaluations for each run (prompt-example pairs; a training row counts 3)",
-        "Prompt": f"{study.prompt_length} tokens, unless a setting says otherwise",
+        "Budget": f"{study.budget:,} model evaluations for each run (prompt-example pairs; a training row counts 3)"
+        + "".join(f"; {family}: {times} times that" for family, times in dearer.items()),
+        "Prompt": f"{study.prompt_length} tokens"
+        + "".join(f"; {family}: {length}" for family, length in lengths.items()),
+        **_steps(records),
         "Runs": f"{len(records)}, {seconds / 3600:.1f} hours of processor time",
     }
+
+
+def _family(table: Mapping[str, Any]) -> str:
+    return str(table.get("family", table["method"]))
+
+
+def _named(path: str) -> str:
+    """A model without the folders of the machine it was on."""
+    return Path(path).name if Path(path).is_absolute() else path
+
+
+def _steps(records: Records) -> dict[str, str]:
+    """How many steps the searches by reward got: their published lengths are in the thousands."""
+    found = {r["family"]: r["details"]["steps"] for r in records if "prompts_scored" in r["details"]}
+    return {"Steps within the budget": ", ".join(f"{name} {count}" for name, count in found.items())} if found else {}
 
 
 def _examples(outcomes: Sequence[Outcome]) -> dict[str, list[Example]]:
@@ -124,7 +146,9 @@ def to_markdown(found: Findings) -> str:
     lines += ["", *_failures(found), "", "## The paper's claims", ""]
     lines += [
         "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
-        "paper's; its claims are those of its abstract and of a review. Rules were written before the grid was run.",
+        "paper's; its claims are those of its abstract and of a review. Rules were written before the grid was run. "
+        "One thing was decided later: that RLPrompt is judged by its runs of largest budget, since at the common one "
+        "it does not learn.",
         "",
     ]
     for claim in found.claims:

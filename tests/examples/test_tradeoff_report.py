@@ -35,7 +35,7 @@ def record(split: int, method: str, *prompts: dict[str, Any], weight: float = 0.
     settings = {"weight": weight} if weight else {}
     place = {"task": "films", "split": split, "seed": split, "method": method, "family": family}
     about = {"values": settings, "setting": f"weight {weight}" if weight else "", "key": f"{split}-{family}"}
-    costs = {"evaluations": 10, "cpu_seconds": 1.0, "cpu_seconds_measuring": 1.0, "peak_bytes": 1 << 20}
+    costs = {"budget": 10, "evaluations": 10, "cpu_seconds": 1.0, "cpu_seconds_measuring": 1.0, "peak_bytes": 1 << 20}
     return {**place, **about, **costs, "prompts": list(prompts), "details": {"stuck": False, "frozen": False}, **values}
 
 
@@ -189,3 +189,24 @@ def test_headline_names_the_best_fluent_method_or_says_that_there_is_none() -> N
     assert "prompt_tuning, which nobody can read, reaches 76.0%" in fluent[0]
     assert "no method has a prompt that helps" in headlines(module.outcomes_of(study(0.7, nll=6.0)))[0]
     assert fluent[-1].startswith("Front of one run: pez + perplexity covers most")
+
+
+def rlprompt_runs(budget: int, nll: float) -> list[dict[str, Any]]:
+    """Six splits of RLPrompt, plain and with perplexity at log-perplexity `nll`, both at one budget."""
+    found = []
+    for split in range(6):
+        jitter = 0.3 * (-1) ** split
+        found += [
+            record(split, "rlprompt", measured(nll=7.0), budget=budget),
+            record(split, "rlprompt", measured(nll=nll + jitter), weight=0.3, budget=budget),
+        ]
+    return found
+
+
+def test_rlprompt_is_judged_by_the_largest_budget_that_has_runs_to_compare() -> None:
+    start = "An interpretability objective on RLPrompt"
+    small, large = rlprompt_runs(10, nll=7.0), rlprompt_runs(50, nll=3.0)
+    assert verdict(small, start) == "not confirmed"
+    assert verdict(small + large, start) == "partly confirmed"
+    plain = [one for one in large if not one["values"]]
+    assert verdict(small + plain, start) == "not confirmed"
