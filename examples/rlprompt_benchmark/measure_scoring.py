@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from search_step import agreement, growth, steps
 
 HERE = Path(__file__).resolve().parent
 QUICK = Setting(width=64, heads=2, layers=2, vocabulary=1000, prompts=4, prompt=3, examples=4, text=8, policy_hidden=32)
-GROWTH: dict[str, Sequence[int]] = {"prompts": (4, 16, 32), "examples": (8, 32, 64), "text": (15, 30, 60)}
+GROWTH: dict[str, Sequence[int]] = {"prompts": (4, 32), "examples": (8, 64), "text": (15, 60)}  # around `Setting`
 MEMORY = ((16, 32), (64, 32), (16, 128), (64, 128))
 
 
@@ -35,30 +35,23 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few repetitions")
     parser.add_argument("--full", action="store_true", help="GPT-2's 12 layers instead of 4")
-    parser.add_argument("--repetitions", type=int, default=7, help="of the step; growth takes a third")
+    parser.add_argument("--repetitions", type=int, default=7, help="of the step; growth takes a third, at least two")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--output", type=Path, default=HERE / "results.json")
     return parser.parse_args()
 
 
-def measure(setting: Setting, quick: bool, repetitions: int) -> dict[str, Any]:
-    """All parts."""
+def measurements(setting: Setting, quick: bool, repetitions: int) -> dict[str, Callable[[], Any]]:
+    """Every part by name, to be run in turn."""
     sizes = {name: values[:1] for name, values in GROWTH.items()} if quick else GROWTH
     memory = ((4, 4), (8, 4)) if quick else MEMORY
     repetitions, several = (2, 2) if quick else (repetitions, max(2, repetitions // 3))
     return {
-        "agreement": _reported("agreement", lambda: agreement(setting)),
-        "steps": _reported("steps", lambda: steps(setting, repetitions, warmups=1)),
-        "growth": _reported("growth", lambda: growth(setting, sizes, several)),
-        "memory": _reported("memory", lambda: scoring_memory(setting, memory)),
+        "agreement": lambda: agreement(setting),
+        "steps": lambda: steps(setting, repetitions, warmups=1),
+        "growth": lambda: growth(setting, sizes, several),
+        "memory": lambda: scoring_memory(setting, memory),
     }
-
-
-def _reported(name: str, part: Any) -> Any:
-    begin = time.perf_counter()
-    result = part()
-    print(f"{name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    return result
 
 
 def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -89,15 +82,18 @@ def main() -> None:
     if arguments.full:
         setting = replace(setting, layers=12)
     machine, begin = describe_machine(arguments.device), time.perf_counter()
-    parts = measure(setting, arguments.quick, arguments.repetitions)
-    results = {
+    results: dict[str, Any] = {
         "command": shlex.join(["python", "examples/rlprompt_benchmark/measure_scoring.py", *sys.argv[1:]]),
-        "seconds": round(time.perf_counter() - begin, 1),
+        "seconds": 0.0,
         "machine": machine,
         "setting": asdict(setting),
-        "goals": goals(parts),
-        **parts,
     }
+    for name, part in measurements(setting, arguments.quick, arguments.repetitions).items():
+        results[name] = part()
+        results["seconds"] = round(time.perf_counter() - begin, 1)
+        print(f"{results['seconds']:.0f} s: {name}", file=sys.stderr, flush=True)
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")  # a run that is cut short loses one part
+    results["goals"] = goals(results)
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     write_readme(arguments.output.parent / "README.md", results)
     print(markdown(results))

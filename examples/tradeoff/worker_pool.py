@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ def _one_pool(study: Study, waiting: list[Point], processes: int) -> Iterator[Ou
     """Work through `waiting` until it is empty or a process dies; who was running then counts as failed."""
     context = multiprocessing.get_context("spawn")
     running: dict[Future[dict[str, Any]], Point] = {}
-    with ProcessPoolExecutor(processes, context, initializer=_quieten) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_prepare) as pool:
         while waiting or running:
             while waiting and len(running) < processes:
                 point = waiting.pop()
@@ -71,8 +72,9 @@ def _failed(point: Point, error: object) -> dict[str, Any]:
     return {"key": point.key, "point": str(point), "error": f"{type(error).__name__}: {error}"}
 
 
-def _quieten() -> None:
-    """One thread, no bars, and only errors from the libraries."""
+def _prepare() -> None:
+    """Ends with the study, even a killed one; one thread, no bars, and only errors from the libraries."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import datasets
     import torch
@@ -84,3 +86,10 @@ def _quieten() -> None:
     datasets.disable_progress_bars()
     logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21.2
+
+
+def _end_with_parent() -> None:
+    """Wait until the study's process is gone, then leave at once: nobody would get the result."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

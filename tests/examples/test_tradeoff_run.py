@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 TRADEOFF = Path(__file__).parents[2] / "examples" / "tradeoff"
@@ -52,6 +54,11 @@ tasks = ["sentiment"]
 method = "pez"
 weight = 0.3
 [[settings]]
+method = "pez"
+family = "dear"
+tasks = ["sentiment"]
+times_budget = 2
+[[settings]]
 method = "rlprompt"
 tasks = ["sentiment"]
 loss = "path"
@@ -89,12 +96,13 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_every_point_has_a_record_with_what_is_needed_to_redo_it(records: list[dict[str, Any]]) -> None:
-    assert len(records) == 7 + 3
+    assert len(records) == 8 + 3
     for record in records:
         assert {"task", "split", "seed", "method", "values", "budget", "model", "rows"} <= set(record)
         assert record["evaluations"] <= record["budget"]
         assert record["peak_bytes"] > 0
         assert 0 <= record["prompts"][0]["accuracy"] <= 1
+        assert record["budget"] == (1400 if record["family"] == "dear" else 700)
     searches = [record for record in records if record["method"] in ("random_search", "prompt_tuning", "pez")]
     assert all(record["evaluations"] > 0.9 * record["budget"] for record in searches)
 
@@ -137,6 +145,28 @@ def report(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> in
     paths = ["--config", str(folder / "study.toml"), "--output_dir", str(folder / "out")]
     failed: int = import_module("run_tradeoff").main([*paths, "--report_only", *arguments])
     return failed
+
+
+ORPHANS = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from worker_pool import _prepare
+pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
+print(pool.submit(os.getpid).result(), flush=True)
+pool.submit(time.sleep, 600)
+time.sleep(600)
+"""
+
+
+def test_a_killed_study_leaves_no_worker_behind() -> None:
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=TRADEOFF, stdout=subprocess.PIPE, text=True) as study:
+        assert study.stdout is not None
+        worker = int(study.stdout.readline())
+        study.kill()
+    with suppress(psutil.NoSuchProcess):
+        left = psutil.Process(worker)
+        assert left.wait(timeout=30) is None or left.status() == psutil.STATUS_ZOMBIE
 
 
 def test_another_budget_is_another_point(
