@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.config import InterpPromptConfig
+from peft_interp.context import check_prompt_length, check_room
 from peft_interp.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
 from peft_interp.hub.model_mixin import PromptFilesMixin
@@ -173,7 +174,7 @@ class PromptModelMixin(PromptFilesMixin):
         self._encoder(adapter_name).placed_by_ours = True
         if config.leading_token_ids is None:
             config.leading_token_ids = named_token_ids(self.base_model.config, ("bos",))
-        _check_length(config, self.base_model.config)
+        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)
         _check_fingerprint(config, self._encoder(adapter_name).table, self.base_model)
 
     def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -211,6 +212,14 @@ class PromptModelMixin(PromptFilesMixin):
             position=self.active_peft_config.prompt_position,
             **text,
         )
+
+    def _check_room(self, text: dict[str, Any], counts_padding: bool) -> None:
+        """Refuse rows that the model has no positions for."""
+        given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+        if given is not None:
+            mask = None if counts_padding else text["attention_mask"]
+            length = self.active_peft_config.num_virtual_tokens
+            check_room(self.base_model, length, given.shape[1], mask)
 
     def _takes(self, argument: str) -> bool:
         return argument in inspect.signature(self.base_model.forward).parameters
@@ -269,16 +278,6 @@ def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
     """The leading ids in front of a prompt for the scorer: its BOS where the task model has one."""
     bos = scorer.config.bos_token_id
     return [bos] if bos is not None and bos in (leading_ids or []) else []
-
-
-def _check_length(config: InterpPromptConfig, model_config: Any) -> None:
-    context = getattr(model_config, "max_position_embeddings", None)
-    length = config.num_virtual_tokens or 0
-    if isinstance(context, int) and length >= context:
-        raise ValueError(
-            f"`num_virtual_tokens={length}` leaves no room for text in the model's context of {context} tokens; use a "
-            "shorter prompt."
-        )
 
 
 def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> None:

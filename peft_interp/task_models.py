@@ -61,6 +61,7 @@ class TaskModelMixin(PromptModelMixin):
             text["attention_mask"] = self._up_to_pooled(input_ids, attention_mask)
         composed = self._compose(prompt, last_column_is_read=reads_last, answer=self._answer(input_ids), **text)
         inputs = self._with_positions(composed) if self._takes("position_ids") else composed.inputs
+        self._check_room(text, counts_padding=not self._skips_padding(inputs))
         if "token_type_ids" in kwargs:
             inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
         labels = kwargs.get("labels")
@@ -98,6 +99,11 @@ class TaskModelMixin(PromptModelMixin):
         padding = int(counted[0].padding_idx)
         real = inputs["attention_mask"].ne(0)
         return {**inputs, "position_ids": (inputs["position_ids"] + 1) * real + padding}
+
+    def _skips_padding(self, inputs: dict[str, Tensor]) -> bool:
+        """Whether padding takes no position: with position ids of ours, or where the model makes them of its ids."""
+        makes = any(hasattr(module, "create_position_ids_from_input_ids") for module in self.base_model.modules())
+        return "position_ids" in inputs or makes
 
     def _up_to_pooled(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """The mask without what stands behind the token the classifier reads: the last that is no pad token."""

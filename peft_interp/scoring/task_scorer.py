@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from peft_interp.context import most_tokens
 from peft_interp.evaluating import evaluating
 from peft_interp.scoring.answer_head import head_is_linear
 from peft_interp.scoring.batch_memory import Batches, available_bytes, default_tokens
@@ -201,16 +202,6 @@ class TaskScorer:
 def is_causal(model: Any) -> bool:
     """Whether a language model predicts the next token; a masked one predicts the token at its own position."""
     return getattr(model, "loss_type", None) != "ForMaskedLM" and not type(model).__name__.endswith("ForMaskedLM")
-
-
-def most_tokens(model: Any) -> int | None:
-    """The longest row that a model's positions allow; None where it names no limit."""
-    for name, module in model.named_modules():
-        offset = getattr(module, "padding_idx", None)
-        if name.endswith("position_embeddings") and offset is not None:  # RoBERTa counts from behind the padding's row
-            return int(module.weight.shape[0]) - offset - 1
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return limit if isinstance(limit, int) else None
 
 
 def can_run_trees(model: Any) -> bool:
