@@ -18,6 +18,7 @@ from typing import Any
 
 import benchmark_folder  # noqa: F401
 import transformers
+from candidate_rate import candidates
 from machine import describe_machine
 from scoring_memory import scoring_memory
 from scoring_setting import Setting
@@ -49,6 +50,7 @@ def measurements(setting: Setting, quick: bool, repetitions: int) -> dict[str, C
     return {
         "agreement": lambda: agreement(setting),
         "steps": lambda: steps(setting, repetitions, warmups=1),
+        "candidates": lambda: candidates(setting if quick else replace(setting, prompts=8), several),
         "growth": lambda: growth(setting, sizes, several),
         "memory": lambda: scoring_memory(setting, memory),
     }

@@ -11,7 +11,8 @@ _NAMES = {"ours": "ours", "other": "published loop"}
 
 def tables(results: dict[str, Any]) -> list[Table]:
     """All parts of a run."""
-    return [_goals(results), _steps(results), _agreement(results), _growth(results), _memory(results)]
+    parts = (_goals, _steps, _candidates, _agreement, _growth, _memory)
+    return [part(results) for part in parts]
 
 
 def _goals(results: dict[str, Any]) -> Table:
@@ -31,6 +32,20 @@ def _steps(results: dict[str, Any]) -> Table:
     ]
     columns = ["position", "what", "published loop", "ours", "times faster", "quartiles"]
     return Table("Search step", columns, rows)
+
+
+def _candidates(results: dict[str, Any]) -> Table:
+    rows = []
+    for case in results["candidates"]:
+        for name, count in (("scored", case["candidates"]), ("judged", case["proposals"])):
+            own, plain = (count / case[name][f"{who}_seconds"] for who in ("ours", "other"))
+            low, high = case[name]["ratio_spread"]
+            spread = f"{1 / high:.1f} to {1 / low:.1f}"
+            rows.append(
+                [f"prompt at the {case['position']}", name, f"{plain:.2f}", f"{own:.2f}", f"{own / plain:.1f}", spread]
+            )
+    columns = ["position", "candidates", "padded passes, per second", "ours, per second", "times faster", "quartiles"]
+    return Table("Candidates of the fluent search, texts of unequal length", columns, rows)
 
 
 def _agreement(results: dict[str, Any]) -> Table:

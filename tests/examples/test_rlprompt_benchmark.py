@@ -30,7 +30,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 def test_every_part_is_there(results: dict[str, Any]) -> None:
     about = {"command", "seconds", "machine", "setting", "goals"}
-    assert set(results) == about | {"agreement", "steps", "growth", "memory"}
+    assert set(results) == about | {"agreement", "steps", "candidates", "growth", "memory"}
     assert [case["position"] for case in results["steps"]] == ["end", "start"]
     assert {case["varied"] for case in results["growth"]} == {"prompts", "examples", "text"}
     assert len(results["goals"]) == 4
@@ -38,7 +38,7 @@ def test_every_part_is_there(results: dict[str, Any]) -> None:
 
 def test_both_sides_compute_the_same_probabilities(results: dict[str, Any]) -> None:
     assert [case["position"] for case in results["agreement"]] == ["end", "start"]
-    assert all(case["error"] <= 1e-5 for case in results["agreement"])
+    assert all(case["error"] <= 1e-5 for case in [*results["agreement"], *results["candidates"]])
 
 
 def test_time_and_memory_are_positive(results: dict[str, Any]) -> None:
@@ -51,7 +51,13 @@ def test_time_and_memory_are_positive(results: dict[str, Any]) -> None:
 def test_readme_beside_the_results_gets_the_tables(folder: Path, results: dict[str, Any]) -> None:
     before, text = (BENCHMARK / "README.md").read_text(), (folder / "README.md").read_text()
     assert text.startswith(before.split("<!-- results: start -->")[0])
-    for title in ("Goals", "Search step", "Growth of the reward's time, prompt at the end", "Peak memory of scoring"):
+    for title in (
+        "Goals",
+        "Search step",
+        "Candidates of the fluent search",
+        "Growth of the reward's time, prompt at the end",
+        "Peak memory of scoring",
+    ):
         assert f"### {title}" in text
     assert results["machine"]["date"][:10] in text
 
