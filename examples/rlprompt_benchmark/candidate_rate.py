@@ -61,7 +61,11 @@ def candidates(setting: Setting, repetitions: int) -> list[dict[str, Any]]:
         def plain(prompts: Tensor, position: str = position) -> Tensor:
             return padded_passes(model, texts, prompts, position)
 
-        ways = {"scored": scorer.label_log_probs, "judged": judged, "plain": plain}
+        ways: dict[str, Callable[[Tensor], Tensor]] = {
+            "scored": scorer.label_log_probs,
+            "judged": judged,
+            "plain": plain,
+        }
         sample = random_prompts(setting, 0)
         error = (scorer.label_log_probs(sample) - padded_passes(model, texts, sample, position)).abs().max().item()
         kept = interleave({name: _timed(setting, way) for name, way in ways.items()}, repetitions, warmups=0)
