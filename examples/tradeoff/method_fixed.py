@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import torch
 from study_bench import Bench
 from study_found import Found, Prompt
 
+from peft_interp.metrics.references import human_prompts
 from peft_interp.vocabulary import allowed_tokens
 
 
@@ -23,7 +25,8 @@ def written(bench: Bench, number: int = 0) -> Found:
         raise ValueError(
             f"task {bench.data.settings.name!r} has {len(texts)} written prompts; `number={number}` asks for more."
         )
-    return Found([Prompt("chosen", ids=tuple(bench.tokenizer.encode(texts[number], add_special_tokens=False)))])
+    record = bench.score_on_dev([tuple(bench.tokenizer.encode(texts[number], add_special_tokens=False))])[0]
+    return Found([Prompt("chosen", ids=record.ids, dev=record.scores)])
 
 
 def random_tokens(bench: Bench) -> Found:
@@ -35,6 +38,23 @@ def random_search(bench: Bench) -> Found:
     """As many random prompts as the budget pays for; the best on dev is chosen."""
     count = bench.budget.left // len(bench.data.rows["dev"])
     records = bench.score_on_dev(draw_prompts(bench, count))
+    best = max(records, key=lambda record: (record.scores["accuracy"], -(record.scores["loss"] or 0.0)))
+    return Found.of_board(bench, best.ids, start=records[0], details={"tried": len(records)})
+
+
+def human_search(bench: Bench, length: int) -> Found:
+    """The prompts that people wrote for other tasks and that ship with the package; the best on dev is chosen.
+
+    They are what `PromptSearchTrainer` starts from: what it finds has to be better than the best of them.
+
+    Args:
+        bench: what to work with; no more prompts are tried than the budget pays for.
+        length: tokens of a prompt at most.
+    """
+    encoded = bench.tokenizer(list(human_prompts()), add_special_tokens=False)["input_ids"]
+    short = list(dict.fromkeys(tuple(ids) for ids in encoded if 2 <= len(ids) <= length))
+    random.Random(bench.seed).shuffle(short)
+    records = bench.score_on_dev(short[: bench.budget.left // len(bench.data.rows["dev"])])
     best = max(records, key=lambda record: (record.scores["accuracy"], -(record.scores["loss"] or 0.0)))
     return Found.of_board(bench, best.ids, start=records[0], details={"tried": len(records)})
 

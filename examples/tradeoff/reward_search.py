@@ -81,6 +81,7 @@ def run_search(
         bench.model, bench.prompt_config(num_virtual_tokens=length, allowed_tokens=allowed_tokens)
     )
     rows, writes = bench.data.rows["train"], bench.data.settings.generates
+    start = bench.score_on_dev([model.prompt_token_ids()])[0]
     with tempfile.TemporaryDirectory() as folder:
         args = arguments_class(
             output_dir=folder,
@@ -114,25 +115,22 @@ def run_search(
             warnings.filterwarnings("ignore", message="all .* prompts of step .* got the same reward")
             trainer.train()
         spending.count()
-    return found_in(bench, trainer.search.archive.records, model.prompt_token_ids(), trainer.state.global_step)
+    return found_in(bench, trainer.search.archive.records, model.prompt_token_ids(), start, trainer.state.global_step)
 
 
-def found_in(bench: Bench, archive: list[ScoredPrompt], chosen: list[int], steps: int) -> Found:
+def found_in(bench: Bench, archive: list[ScoredPrompt], chosen: list[int], start: ScoredPrompt, steps: int) -> Found:
     """What the search's evaluations scored on dev, on the study's board."""
     tried = [record for record in archive if record.split == "dev" and record.fits]
     if bench.data.settings.generates:  # the trainer knows the loss, not whether the answer was written
-        tried = _scored_again(bench, tried, tuple(chosen), archive[0].ids)
+        tried = _scored_again(bench, tried, tuple(chosen))
     else:
         for record in tried:
             bench.board.add(record)
-    start = next((record for record in tried if record.ids == archive[0].ids), tried[0])
     return Found.of_board(bench, chosen, start, {"steps": steps, "prompts_scored": len(archive)})
 
 
-def _scored_again(
-    bench: Bench, tried: list[ScoredPrompt], chosen: tuple[int, ...], first: tuple[int, ...]
-) -> list[ScoredPrompt]:
-    """The chosen prompt, the start, and as many of the others, best loss first, as can be paid for."""
+def _scored_again(bench: Bench, tried: list[ScoredPrompt], chosen: tuple[int, ...]) -> list[ScoredPrompt]:
+    """The chosen prompt, and as many of the others, best loss first, as can be paid for."""
     rest = sorted(tried, key=lambda record: record.scores["loss"] or 0.0)
-    ordered = list(dict.fromkeys([chosen, first, *(record.ids for record in rest)]))
+    ordered = list(dict.fromkeys([chosen, *(record.ids for record in rest)]))
     return bench.score_on_dev(ordered[: max(1, bench.budget.left // len(bench.data.rows["dev"]))])

@@ -7,13 +7,18 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+import peft
 import psutil
+import torch
+import transformers
 from measure_found import Measurement
 from study_bench import make_bench
 from study_config import Study
 from study_found import thinned
 from study_methods import METHODS
 from study_points import Point
+
+import peft_interp
 
 
 class PeakMemory:
@@ -62,6 +67,17 @@ def run_point(study: Study, point: Point) -> dict[str, Any]:
         "peak_bytes": memory.peak,
         "model": study.model_name_or_path,
         "second_model": study.second_model,
+        "study": {
+            "task": asdict(study.task(point.task)),
+            "data_dir": study.data_dir,
+            "tokenizer": study.tokenizer_path,
+            "prompt_length": study.prompt_length,
+            "test_rows": study.test_rows,
+            "faithfulness_rows": study.faithfulness_rows,
+            "front_size": study.front_size,
+            "shots": study.shots,
+            "versions": {module.__name__: module.__version__ for module in (peft_interp, peft, torch, transformers)},
+        },
         "rows": {name: len(rows) for name, rows in bench.data.rows.items()},
         "prompts": prompts,
         "details": found.details,

@@ -61,10 +61,8 @@ def encoded(task: TaskSettings, texts: dict[str, Rows], tokenizer: Any) -> TaskD
 
 
 def fixed_rows(rows: Rows, count: int) -> Rows:
-    """The same `count` rows for every point, in the file's order."""
-    if count >= len(rows):
-        return rows
-    return [rows[i] for i in sorted(random.Random(_TEST_SEED).sample(range(len(rows)), count))]
+    """The same `count` rows for every point, mixed: a file may be sorted by label, and some measures take the first."""
+    return random.Random(_TEST_SEED).sample(rows, min(count, len(rows)))
 
 
 def read_tsv(path: Path) -> Rows:

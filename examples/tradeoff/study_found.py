@@ -48,24 +48,29 @@ class Found:
         others = [other for other in bench.front() if other.ids != record.ids]
         prompts = [Prompt("chosen", record.ids, dev=record.scores)]
         prompts += [Prompt("front", other.ids, dev=other.scores) for other in others]
-        return cls(prompts, {**details, **progress(start, record)})
+        best = max(other.scores["accuracy"] or 0.0 for other in bench.board.records)
+        return cls(prompts, {**details, **progress(start, record, best)})
 
 
-def progress(start: ScoredPrompt, chosen: ScoredPrompt) -> dict[str, Any]:
+def progress(start: ScoredPrompt, chosen: ScoredPrompt, best: float) -> dict[str, Any]:
     """Whether a search got away from where it started.
 
-    A run is *stuck* where the chosen prompt answers no more dev rows than the start did; it is *frozen* where it is the
-    start. With the start at the ceiling a run would count as stuck too, which random tokens are not.
+    A run is *stuck* where no prompt that it scored on dev answers more of those rows than the start; it is *frozen*
+    where the chosen prompt is the start. A start at the ceiling would count as stuck too, which random tokens are not.
+
+    Args:
+        start: where the run began.
+        chosen: what it ended with.
+        best: the highest dev accuracy of the run, 0 to 1.
     """
     moved = sum(a != b for a, b in zip(start.ids, chosen.ids, strict=False)) + abs(len(start.ids) - len(chosen.ids))
-    gain = (chosen.scores["accuracy"] or 0.0) - (start.scores["accuracy"] or 0.0)
     return {
         "start_text": start.text,
         "start_accuracy": start.scores["accuracy"],
         "start_nll": start.scores["nll"],
         "moved_share": moved / max(1, len(chosen.ids)),
         "frozen": start.ids == chosen.ids,
-        "stuck": gain <= 0,
+        "stuck": best <= (start.scores["accuracy"] or 0.0),
     }
 
 

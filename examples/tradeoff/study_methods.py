@@ -16,6 +16,7 @@ METHODS: dict[str, Callable[..., Found]] = {
     "written": method_fixed.written,
     "random_tokens": method_fixed.random_tokens,
     "random_search": method_fixed.random_search,
+    "human_search": method_fixed.human_search,
     "prompt_tuning": method_soft.prompt_tuning,
     "p_tuning": method_soft.p_tuning,
     "prefix_tuning": method_soft.prefix_tuning,

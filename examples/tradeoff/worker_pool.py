@@ -43,7 +43,13 @@ def _one_pool(study: Study, waiting: list[Point], processes: int) -> Iterator[Ou
         while waiting or running:
             while waiting and len(running) < processes:
                 point = waiting.pop()
-                running[pool.submit(attempt, study, point)] = point
+                try:
+                    running[pool.submit(attempt, study, point)] = point
+                except BrokenProcessPool:  # a process has just died; this point has its turn in the next pool
+                    waiting.append(point)
+                    break
+            if not running:
+                return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             broken = False
             for future in finished:
