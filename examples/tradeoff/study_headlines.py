@@ -8,7 +8,8 @@ from prompt_patterns import IGNORED_MARGIN
 from study_outcomes import Outcome, at_human_level, families, groups, no_prompt, select, volumes
 from study_statistics import paired
 
-_TRAINED = ("pez", "rlprompt", "search", "random_search")
+_SEARCHED = ("pez", "rlprompt", "search", "random_search", "human_search")
+_NAMED = 3
 _VECTORS = ("prompt_tuning", "p_tuning", "prefix_tuning")
 
 
@@ -16,22 +17,40 @@ def headlines(outcomes: Sequence[Outcome]) -> list[str]:
     """One sentence for each task, and one on the fronts; none where the runs for it are missing."""
     found = []
     for task, own in groups(outcomes, lambda o: o.task).items():
-        human = {family: at_human_level(own, family) for family in _trained(own)}
-        means = {family: sum(values.values()) / len(values) for family, values in human.items() if values}
-        if not means:
+        human = {family: values for family in _searched(own) if (values := at_human_level(own, family))}
+        if not human:
             continue
-        best = max(means, key=lambda family: means[family])
-        soft, nothing = _best_vectors(own), no_prompt(own)
-        beside = f"; {soft[0]}, which nobody can read, reaches {soft[1]:.1%}" if soft else ""
-        said = f"the best method is {best} with {means[best]:.1%}"
-        if nothing and means[best] <= sum(nothing.values()) / len(nothing) + IGNORED_MARGIN:
-            said = "no method has a prompt that helps"
-        found.append(f"{task}: as fluent as people write, {said}{beside}.")
+        means = {family: sum(values.values()) / len(values) for family, values in human.items()}
+        best = sorted(means, key=lambda family: -means[family])[:_NAMED]
+        nothing = no_prompt(own)
+        said = ", then ".join(f"{family} {means[family]:.1%}" for family in best)
+        if nothing and means[best[0]] <= sum(nothing.values()) / len(nothing) + IGNORED_MARGIN:
+            said = "no search has a prompt that helps"
+        found.append(f"{task}: as fluent as people write, {said}{_written(own, best[0])}{_vectors(own)}.")
     return [*found, *_largest_front(outcomes)]
 
 
-def _trained(outcomes: Sequence[Outcome]) -> list[str]:
-    return families(o for o in outcomes if o.method in _TRAINED)
+def _searched(outcomes: Sequence[Outcome]) -> list[str]:
+    return families(o for o in outcomes if o.method in _SEARCHED)
+
+
+def _written(outcomes: Sequence[Outcome], best: str) -> str:
+    """What people wrote for the task, beside the best search."""
+    written = select(outcomes, method="written")
+    if not written:
+        return ""
+    by_hand = at_human_level(outcomes, written[0].family)
+    compared = paired(at_human_level(outcomes, best), by_hand)
+    difference = ""
+    if compared is not None:
+        low, high = 100 * compared.low, 100 * compared.high
+        difference = f" ({best} less that: {100 * compared.difference:+.1f} points, {low:+.1f} to {high:+.1f})"
+    return f"; written for the task {sum(by_hand.values()) / len(by_hand):.1%}{difference}"
+
+
+def _vectors(outcomes: Sequence[Outcome]) -> str:
+    soft = _best_vectors(outcomes)
+    return f"; {soft[0]}, which nobody can read, {soft[1]:.1%}" if soft else ""
 
 
 def _best_vectors(outcomes: Sequence[Outcome]) -> tuple[str, float] | None:
@@ -43,9 +62,10 @@ def _best_vectors(outcomes: Sequence[Outcome]) -> tuple[str, float] | None:
 
 
 def _largest_front(outcomes: Sequence[Outcome]) -> list[str]:
-    """The two families that cover most, with one run each, on the tasks and splits that both have."""
-    found = {family: values for family in _trained(outcomes) if (values := volumes(outcomes, family, per_run=True))}
-    means = {family: sum(values.values()) / len(values) for family, values in found.items()}
+    """The two families that cover most, with one run each, of those that were run wherever any was."""
+    found = {family: volumes(outcomes, family, per_run=True) for family in _searched(outcomes)}
+    most = max((len(values) for values in found.values()), default=0)
+    means = {family: sum(values.values()) / most for family, values in found.items() if most and len(values) == most}
     if len(means) < 2:
         return []
     first, second = sorted(means, key=lambda family: -means[family])[:2]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
-
-import torch
-
-from peft_interp.scoring.pareto import hypervolume
 
 Unit = tuple[str, int, int]  # task, split, seed: what comparisons are paired by
 READING = ", nearest tokens"
@@ -26,6 +23,7 @@ class Outcome:
         family: what it is compared as; that of a nearest-token reading says so.
         setting: the run's settings in words.
         weight: of perplexity, 0 where there is none.
+        plain: whether the run was asked for no readability at all, by weight or target.
         role: "chosen", "front" or "reading".
         key: of the run.
         budget: model evaluations the run was given.
@@ -38,6 +36,7 @@ class Outcome:
     family: str
     setting: str
     weight: float
+    plain: bool
     role: str
     key: str
     budget: int
@@ -74,8 +73,9 @@ def outcomes_of(records: Iterable[dict[str, Any]]) -> list[Outcome]:
         for measured in record["prompts"]:
             role = measured["role"]
             family = record["family"] + (READING if role == "reading" else "")
-            place = (unit, record["method"], family, record["setting"], weight, role, record["key"], record["budget"])
-            found.append(Outcome(*place, measured, record["details"]))
+            plain = not weight and "target_percentile" not in record["values"]
+            about = (unit, record["method"], family, record["setting"], weight, plain, role)
+            found.append(Outcome(*about, record["key"], record["budget"], measured, record["details"]))
     return found
 
 
@@ -133,12 +133,31 @@ def corner(outcomes: Sequence[Outcome], unit: Unit) -> Corner | None:
     return None if not levels or accuracy is None else Corner(accuracy, max(levels))
 
 
+def best_on_dev(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Most right dev rows, then the least loss there; None of none. The test rows choose nothing."""
+    return max(outcomes, key=lambda o: (o.number("dev_accuracy") or 0.0, -(o.number("dev_loss") or 0.0)), default=None)
+
+
+def steps(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
+    """(NLL, test accuracy) corners: at every NLL, of the prompts as fluent or more so, the one that is best on dev."""
+    known = sorted(((nll, o) for o in outcomes if (nll := o.number("nll")) is not None), key=lambda pair: pair[0])
+    found = []
+    for number, (nll, _) in enumerate(known):
+        best = best_on_dev(o for _, o in known[: number + 1])
+        assert best is not None
+        found.append((nll, best.accuracy))
+    return found
+
+
 def volume(outcomes: Iterable[Outcome], of: Corner) -> float:
-    """Share, 0 to 1, of the square between the corner and (all right, NLL 0) that some prompts cover."""
-    points = [[o.accuracy, -nll] for o in outcomes if (nll := o.number("nll")) is not None]
-    if not points or of.accuracy >= 1:
+    """Share, 0 to 1, of the square between the corner and (all right, NLL 0) that lies under the steps of prompts."""
+    if of.accuracy >= 1:
         return 0.0
-    covered = hypervolume(torch.tensor(points, dtype=torch.float64), torch.tensor([of.accuracy, -of.nll]).double())
+    corners = [*steps(outcomes), (of.nll, 0.0)]
+    covered = sum(
+        max(0.0, accuracy - of.accuracy) * max(0.0, min(after, of.nll) - nll)
+        for (nll, accuracy), (after, _) in pairwise(corners)
+    )
     return covered / ((1 - of.accuracy) * of.nll)
 
 
@@ -166,8 +185,7 @@ def at_human_level(outcomes: Sequence[Outcome], family: str) -> dict[Unit, float
     for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items():
         known = [o for o in own if o.number("nll") is not None]
         fluent = [o for o in known if (o.number("nll") or 0.0) <= (o.number("nll_human") or 0.0)]
-        if fluent:
-            best = max(fluent, key=lambda o: (o.number("dev_accuracy") or 0.0, -(o.number("dev_loss") or 0.0)))
+        if (best := best_on_dev(fluent)) is not None:
             found[unit] = best.accuracy
         elif known and unit in empty:
             found[unit] = empty[unit]

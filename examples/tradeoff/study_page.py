@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study_claims import Claim
+from study_claims import ORIGIN, Claim
 from study_outcomes import groups
 from study_tables import Table
 from tradeoff_figure import legend, picture
@@ -26,6 +26,7 @@ _HEAD = """<!DOCTYPE html>
 <title>Readable prompts: the trade-off</title>
 <style>
 """
+SHOWN = "Of each setting and task the prompt that is best on dev: most right, then least loss."
 _TITLE = "Readable prompts: the trade-off, measured"
 
 
@@ -64,7 +65,7 @@ def _figure(found: Findings) -> str:
         if any(o.number("nll") is not None for o in own)
     ]
     note = (
-        "Each sign is one setting: the mean over splits, with 95% bootstrap intervals. Lines are fronts: at every "
+        "Each sign is one setting: the mean over splits, with 95% intervals (Student's t). Lines are fronts: at every "
         "log-perplexity, the accuracy of the prompts at least as fluent that were best on dev rows. Up and left is "
         "better. Point at a sign to see a prompt."
     )
@@ -79,11 +80,7 @@ def _claims(claims: list[Claim]) -> str:
         rule = f'<span class="note">Rule: {in_html(claim.rule)}.</span>'
         said = f"<b>{in_html(claim.statement)}</b><ul>{evidence}</ul>{rule}"
         items.append(f'<li><span class="verdict">{in_html(claim.verdict.capitalize())}</span><div>{said}</div></li>')
-    note = (
-        "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
-        "paper's. Rules were written before the grid was run."
-    )
-    return f'<h2>The paper\'s claims</h2><p class="note">{note}</p><ul class="claims">{"".join(items)}</ul>'
+    return f'<h2>The paper\'s claims</h2><p class="note">{in_html(ORIGIN)}</p><ul class="claims">{"".join(items)}</ul>'
 
 
 def _table(table: Table) -> str:
@@ -108,9 +105,6 @@ def _prompts(examples: dict[str, list[Example]]) -> str:
             )
             text = in_html(printable(example.outcome.text or "").strip())
             said = f"<small>{in_html(numbers)}</small><small>{in_html(example.pattern)}</small>"
-            cards.append(
-                f"<article><h3>{in_html(example.outcome.family)}</h3>{said}<p><code>{text}</code></p></article>"
-            )
+            cards.append(f"<article><h3>{in_html(example.name)}</h3>{said}<p><code>{text}</code></p></article>")
         parts.append(f'<h3>{in_html(task)}</h3><div class="prompts">{"".join(cards)}</div>')
-    note = "Of each method and task the prompt of best test accuracy, as an illustration."
-    return f'<h2>Prompts to read</h2><p class="note">{note}</p>{"".join(parts)}'
+    return f'<h2>Prompts to read</h2><p class="note">{SHOWN}</p>{"".join(parts)}'

@@ -14,11 +14,11 @@ import peft
 import torch
 import transformers
 from prompt_patterns import pattern
-from study_claims import Claim, all_claims
+from study_claims import ORIGIN, Claim, all_claims
 from study_config import Study
 from study_headlines import headlines
-from study_outcomes import Outcome, families, groups, judged, no_prompt, outcomes_of, select
-from study_page import to_page
+from study_outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of
+from study_page import SHOWN, to_page
 from study_tables import Table, all_tables
 
 import peft_interp
@@ -29,10 +29,16 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt that is shown: of its family and task, the one of best test accuracy."""
+    """A prompt that is shown: of its setting and task, the one that is best on dev."""
 
     outcome: Outcome
     pattern: str
+
+    @property
+    def name(self) -> str:
+        """Method and setting."""
+        own = self.outcome
+        return f"{own.family} ({own.setting})" if own.setting else own.family
 
 
 @dataclass(frozen=True)
@@ -118,17 +124,20 @@ def _named(path: str) -> str:
 
 def _steps(records: Records) -> dict[str, str]:
     """How many steps the searches by reward got: their published lengths are in the thousands."""
-    found = {r["family"]: r["details"]["steps"] for r in records if "prompts_scored" in r["details"]}
-    return {"Steps within the budget": ", ".join(f"{name} {count}" for name, count in found.items())} if found else {}
+    found: dict[str, list[int]] = {}
+    for record in records:
+        if "prompts_scored" in record["details"]:
+            found.setdefault(record["family"], []).append(record["details"]["steps"])
+    said = [f"{name} {min(n)}" + (f" to {max(n)}" if len(set(n)) > 1 else "") for name, n in found.items()]
+    return {"Steps within the budget": ", ".join(said)} if said else {}
 
 
 def _examples(outcomes: Sequence[Outcome]) -> dict[str, list[Example]]:
     empty = no_prompt(outcomes)
     found: dict[str, list[Example]] = {}
     texts = [o for o in judged(outcomes) if o.text]
-    for task, own in groups(texts, lambda o: o.task).items():
-        for family in families(own):
-            best = max(select(own, family=family), key=lambda o: o.accuracy)
+    for (task, *_), own in groups(texts, lambda o: (o.task, o.family, o.setting)).items():
+        if (best := best_on_dev(own)) is not None:
             found.setdefault(task, []).append(Example(best, pattern(best, empty) or ""))
     return found
 
@@ -145,10 +154,7 @@ def to_markdown(found: Findings) -> str:
     lines += [f"- {name}: {value}" for name, value in found.facts.items()]
     lines += ["", *_failures(found), "", "## The paper's claims", ""]
     lines += [
-        "The paper's own tables and settings could not be obtained, so no number here is compared with one of the "
-        "paper's; its claims are those of its abstract and of a review. Rules were written before the grid was run. "
-        "One thing was decided later: that RLPrompt is judged by its runs of largest budget, since at the common one "
-        "it does not learn.",
+        ORIGIN,
         "",
     ]
     for claim in found.claims:
@@ -159,7 +165,7 @@ def to_markdown(found: Findings) -> str:
     lines += [
         "## Prompts to read",
         "",
-        "Of each method and task the prompt of best *test* accuracy, as an illustration.",
+        SHOWN,
         "",
     ]
     for task, examples in found.examples.items():
@@ -182,7 +188,7 @@ def _failures(found: Findings) -> list[str]:
 def _example_cells(example: Example) -> list[str]:
     nll = example.outcome.number("nll")
     numbers = [f"{example.outcome.accuracy:.1%}", "" if nll is None else f"{nll:.1f}"]
-    return [example.outcome.family, *numbers, example.pattern, in_markdown((example.outcome.text or "").strip())]
+    return [example.name, *numbers, example.pattern, in_markdown((example.outcome.text or "").strip())]
 
 
 def _table(table: Table) -> list[str]:

@@ -46,7 +46,11 @@ def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]
 
 def accuracies(outcomes: Sequence[Outcome]) -> Table:
     """By setting and task."""
-    notes = "Test accuracy, %: mean over splits (sample standard deviation; 95% bootstrap interval of the mean)."
+    notes = (
+        "Test accuracy, %: mean over splits (sample standard deviation; 95% interval of the mean, "
+        "Student's t). The interval is that of other splits and seeds on the same test rows; other rows would move all "
+        "methods together, by some 4 points for 500 rows."
+    )
     return _by_task("Accuracy", notes, outcomes, lambda o: o.accuracy, 100, 1)
 
 
@@ -141,8 +145,8 @@ def patterns(outcomes: Sequence[Outcome]) -> Table:
 def stuck(outcomes: Sequence[Outcome]) -> Table:
     """Runs that got nowhere."""
     notes = (
-        "Share of runs, %. Stuck: the chosen prompt answers no more dev rows than where the run started. Frozen: it is "
-        "where the run started. No effect: test accuracy within 2 points of no prompt's."
+        "Share of runs, %. Stuck: nothing that the run scored answers more dev rows than where it started. Frozen: the "
+        "chosen prompt is where it started. No effect: test accuracy within 2 points of no prompt's."
     )
     empty, rows = no_prompt(outcomes), []
     runs = [o for o in select(outcomes, role="chosen") if "stuck" in o.details]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study_outcomes import READING, Outcome, by_unit, families, groups, no_prompt, select
+from study_outcomes import Outcome, by_unit, families, groups, no_prompt, select, steps
 from study_statistics import Spread, spread
 
 from peft_interp.report.texts import in_html
@@ -22,6 +22,7 @@ _STYLES = {  # by method: name of the colour in the page's style, shape
     "written": ("written", "diamond"),
     "random_tokens": ("random", "ring"),
     "random_search": ("random", "circle"),
+    "human_search": ("written", "circle"),
     "prompt_tuning": ("soft", "triangle"),
     "p_tuning": ("soft", "flipped"),
     "pez": ("pez", "circle"),
@@ -29,11 +30,17 @@ _STYLES = {  # by method: name of the colour in the page's style, shape
     "search": ("search", "star"),
 }
 _OTHER = ("other", "circle")
+_VARIANTS = {  # what stands behind a family's comma: the same colour, another shape
+    "context side": "triangle",
+    "12 tokens": "flipped",
+    "published settings": "diamond",
+    "5 x budget": "triangle",
+}
 
 
 @dataclass(frozen=True)
 class Axes:
-    """From numbers to places in the picture."""
+    """From numbers to places in the picture; what lies outside is put on its edge."""
 
     nll: tuple[float, float]
     accuracy: tuple[float, float]
@@ -41,86 +48,71 @@ class Axes:
     def x(self, nll: float) -> float:
         """Left reads better."""
         low, high = self.nll
-        return _LEFT + (nll - low) / (high - low) * (_RIGHT - _LEFT)
+        return _LEFT + min(1.0, max(0.0, (nll - low) / (high - low))) * (_RIGHT - _LEFT)
 
     def y(self, accuracy: float) -> float:
         """Up is better."""
         low, high = self.accuracy
-        return _BOTTOM - (accuracy - low) / (high - low) * (_BOTTOM - _TOP)
+        return _BOTTOM - min(1.0, max(0.0, (accuracy - low) / (high - low))) * (_BOTTOM - _TOP)
 
 
 @dataclass(frozen=True)
 class Dot:
     """One setting of one family."""
 
-    family: str
-    method: str
-    setting: str
+    sample: Outcome
     nll: Spread
     accuracy: Spread
-    text: str
 
 
-def style_of(family: str, method: str) -> tuple[str, str, bool]:
+def style_of(outcome: Outcome) -> tuple[str, str, bool]:
     """Colour, shape and whether it is drawn hollow: a method without its readability objective is.
 
     A variant ("PEZ + perplexity, context side") has another shape and a dashed line.
     """
-    colour, shape = _STYLES.get(method, _OTHER)
-    if is_variant(family):
-        shape = {"circle": "triangle", "square": "diamond"}.get(shape, shape)
-    return colour, shape, method in ("pez", "rlprompt") and "+" not in family
+    colour, shape = _STYLES.get(outcome.method, _OTHER)
+    shape = _VARIANTS.get(_variant(outcome), shape)
+    return colour, shape, outcome.method in ("pez", "rlprompt") and outcome.plain
 
 
-def is_variant(family: str) -> bool:
-    """Whether the name says how it differs from the method's main form."""
-    return "," in family and not family.endswith(READING)
+def _variant(outcome: Outcome) -> str:
+    """How the family's name says that it differs from the method's main form; "" where it does not."""
+    return outcome.family.rpartition(", ")[2]
 
 
 def dots_of(outcomes: Sequence[Outcome]) -> list[Dot]:
     """The settings of one task whose prompts are tokens."""
     found = []
     chosen = select(outcomes, role=("chosen", "reading"))
-    for (family, setting), own in groups(chosen, lambda o: (o.family, o.setting)).items():
+    for own in groups(chosen, lambda o: (o.family, o.setting)).values():
         known = [o for o in own if o.number("nll") is not None]
         if known:
             numbers = spread([o.number("nll") or 0.0 for o in known]), spread([o.accuracy for o in known])
-            found.append(Dot(family, known[0].method, setting, *numbers, known[0].text or ""))
+            found.append(Dot(known[0], *numbers))
     return found
 
 
 def front_line(outcomes: Sequence[Outcome], family: str) -> list[tuple[float, float]]:
     """(log-perplexity, mean accuracy) corners of a family's front over the splits of one task, most fluent first."""
     empty = no_prompt(outcomes)
-    units = {
-        unit: sorted((o.number("nll") or 0.0, o.number("dev_accuracy") or 0.0, o.accuracy) for o in own)
-        for unit, own in groups(
-            (o for o in select(outcomes, family=family) if o.number("nll") is not None), _unit
-        ).items()
-    }
+    units = {unit: steps(own) for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items()}
     corners: list[tuple[float, float]] = []
-    for level in sorted({nll for own in units.values() for nll, *_ in own}):
-        best = []
-        for unit, own in units.items():
-            fluent = [(dev, accuracy) for nll, dev, accuracy in own if nll <= level]
-            best.append(max(fluent)[1] if fluent else empty.get(unit, 0.0))
-        corners.append((level, sum(best) / len(best)))
+    for level in sorted({nll for own in units.values() for nll, _ in own}):
+        reached = [[empty.get(unit, 0.0), *(a for nll, a in own if nll <= level)][-1] for unit, own in units.items()]
+        corners.append((level, sum(reached) / len(reached)))
     return corners
-
-
-def _unit(outcome: Outcome) -> tuple[str, int, int]:
-    return outcome.unit
 
 
 def lined_families(outcomes: Sequence[Outcome]) -> list[str]:
     """Families that a front is drawn for: those with a weight to vary, and the search."""
-    return families(o for o in outcomes if o.weight or o.method == "search")
+    return families(o for o in outcomes if (not o.plain and o.method in _STYLES) or o.method == "search")
 
 
 def picture(task: str, outcomes: Sequence[Outcome]) -> str:
     """The SVG of one task; its outcomes only."""
     dots, across = dots_of(outcomes), _across(outcomes)
-    axes = _axes(dots, [level for _, level, _ in across])
+    lines = {family: front_line(outcomes, family) for family in lined_families(outcomes)}
+    axes = _axes(dots, [level for _, level, _ in across], [corner for line in lines.values() for corner in line])
     human = [
         o.number("nll_human") for o in outcomes if o.number("nll_human") is not None and len(o.measured["ids"]) > 4
     ]
@@ -132,8 +124,7 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
     for name, level, dashes in across:
         parts += [_line(_LEFT, axes.y(level), _RIGHT, axes.y(level), "mark", dashes)]
         parts += [_words(_RIGHT - 2, axes.y(level) - 4, name, "end")]
-    for family in lined_families(outcomes):
-        parts.append(_front(axes, front_line(outcomes, family), family, select(outcomes, family=family)[0].method))
+    parts += [_front(axes, line, select(outcomes, family=family)[0]) for family, line in lines.items()]
     parts += [_dot(axes, dot) for dot in dots]
     said = f"{task}: accuracy against log-perplexity of {len(dots)} settings; the table beside it has the numbers"
     label = _words((_LEFT + _RIGHT) / 2, HEIGHT - 8, "log-perplexity, nats per token (left reads better)", "middle")
@@ -143,13 +134,13 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
 
 def legend(outcomes: Sequence[Outcome]) -> str:
     """The families with their signs."""
-    found: dict[str, str] = {}
+    found: dict[str, Outcome] = {}
     for outcome in outcomes:
         if outcome.number("nll") is not None:
-            found.setdefault(outcome.family, outcome.method)
+            found.setdefault(outcome.family, outcome)
     items = []
-    for family, method in found.items():
-        sign = _sign(*style_of(family, method), 10, 10)
+    for family, sample in found.items():
+        sign = _sign(*style_of(sample), 10, 10)
         items.append(f'<li><svg viewBox="0 0 20 20" aria-hidden="true">{sign}</svg>{in_html(family)}</li>')
     return f'<ul class="legend">{"".join(items)}</ul>'
 
@@ -173,9 +164,11 @@ def _mean(values: dict[tuple[str, int, int], float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def _axes(dots: Sequence[Dot], levels: Sequence[float]) -> Axes:
-    nlls = [end for dot in dots for end in (dot.nll.low, dot.nll.high)] or [0.0, 1.0]
-    accuracies = [end for dot in dots for end in (dot.accuracy.low, dot.accuracy.high)] + list(levels)
+def _axes(dots: Sequence[Dot], levels: Sequence[float], corners: Sequence[tuple[float, float]]) -> Axes:
+    """Room for every dot with its interval, every level across and every corner of a line."""
+    nlls = [end for dot in dots for end in (dot.nll.low, dot.nll.high)] + [nll for nll, _ in corners] or [0.0, 1.0]
+    accuracies = [end for dot in dots for end in (dot.accuracy.low, dot.accuracy.high)]
+    accuracies += [*levels, *(accuracy for _, accuracy in corners)]
     low, high = math.floor(min(accuracies) * 10 - 0.3) / 10, math.ceil(max(accuracies) * 10 + 0.3) / 10
     return Axes((max(0.0, math.floor(min(nlls)) - 0.2), math.ceil(max(nlls)) + 0.2), (max(0.0, low), min(1.0, high)))
 
@@ -191,25 +184,27 @@ def _grid(axes: Axes) -> list[str]:
     return parts
 
 
-def _front(axes: Axes, corners: Sequence[tuple[float, float]], family: str, method: str) -> str:
+def _front(axes: Axes, corners: Sequence[tuple[float, float]], sample: Outcome) -> str:
     if not corners:
         return ""
-    colour = style_of(family, method)[0]
+    colour = style_of(sample)[0]
     path = f"M{axes.x(corners[0][0]):.1f} {axes.y(corners[0][1]):.1f}"
     for nll, accuracy in corners[1:]:
         path += f"H{axes.x(nll):.1f}V{axes.y(accuracy):.1f}"
-    dashes = ' stroke-dasharray="6 4"' if is_variant(family) else ""
-    return f'<path d="{path}" class="front" stroke="var(--{colour})"{dashes}><title>{in_html(family)}</title></path>'
+    dashes = ' stroke-dasharray="6 4"' if _variant(sample) in _VARIANTS else ""
+    name = in_html(sample.family)
+    return f'<path d="{path}" class="front" stroke="var(--{colour})"{dashes}><title>{name}</title></path>'
 
 
 def _dot(axes: Axes, dot: Dot) -> str:
-    colour, shape, hollow = style_of(dot.family, dot.method)
+    colour, shape, hollow = style_of(dot.sample)
     x, y = axes.x(dot.nll.mean), axes.y(dot.accuracy.mean)
     bars = f"M{axes.x(dot.nll.low):.1f} {y:.1f}H{axes.x(dot.nll.high):.1f}"
     bars += f"M{x:.1f} {axes.y(dot.accuracy.low):.1f}V{axes.y(dot.accuracy.high):.1f}"
-    name = f"{dot.family} ({dot.setting})" if dot.setting else dot.family
+    own = dot.sample
+    name = f"{own.family} ({own.setting})" if own.setting else own.family
     numbers = f"accuracy {dot.accuracy.mean:.1%}, log-perplexity {dot.nll.mean:.1f}"
-    said = in_html(f"{name}: {numbers}; for example: {dot.text.strip()}")
+    said = in_html(f"{name}: {numbers}; for example: {(own.text or '').strip()}")
     sign = _sign(colour, shape, hollow, x, y)
     return f'<g><title>{said}</title><path d="{bars}" class="bars" stroke="var(--{colour})"/>{sign}</g>'
 

@@ -65,11 +65,11 @@ def verdict(records: list[dict[str, Any]], start: str) -> str:
 
 
 def test_trade_off_is_confirmed_only_where_accuracy_falls() -> None:
-    start = "An interpretability objective on PEZ"
+    start = "A perplexity objective on PEZ"
     assert verdict(study(weighted=0.6), start) == "confirmed"
     assert verdict(study(weighted=0.82), start) == "partly confirmed"
     assert verdict(study(weighted=0.82, nll=7.5), start) == "not confirmed"
-    assert verdict(study(weighted=0.6), "An interpretability objective on RLPrompt") == "not testable here"
+    assert verdict(study(weighted=0.6), "A perplexity objective on RLPrompt") == "not testable here"
 
 
 def test_faithfulness_is_judged_by_text_against_vectors() -> None:
@@ -94,7 +94,7 @@ def test_stuck_runs_decide_about_convergence() -> None:
 def test_nothing_is_said_about_too_few_runs() -> None:
     few = [own for own in study(0.6) if own["split"] < 2]
     assert set(claims(few).values()) <= {"not testable here", "confirmed"}
-    assert verdict(few, "An interpretability objective on PEZ") == "not testable here"
+    assert verdict(few, "A perplexity objective on PEZ") == "not testable here"
     assert verdict(few, "Soft prompts do not meet") == "not testable here"
 
 
@@ -142,8 +142,8 @@ def test_statistics_by_hand() -> None:
     module = import_module("study_statistics")
     found = module.spread([1.0, 2.0, 3.0])
     assert (found.n, found.mean, found.sd) == (3, 2.0, 1.0)
-    assert 1.0 <= found.low < 2.0 < found.high <= 3.0
-    assert module.spread([1.0, 2.0, 3.0]) == found  # the bootstrap draws the same every time
+    assert (found.low, found.high) == pytest.approx((2.0 - 4.30265 / 3**0.5, 2.0 + 4.30265 / 3**0.5), abs=1e-4)
+    assert module.spread([5.0, 5.0]).low == 5.0
     assert math.isnan(module.spread([4.0]).sd)
     with pytest.raises(ValueError, match="no values"):
         module.spread([])
@@ -152,6 +152,7 @@ def test_statistics_by_hand() -> None:
     assert module.paired({"a": 1.0}, {"b": 1.0}) is None
     same = module.paired({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
     assert (same.t_test, same.wilcoxon) == (1.0, 1.0)
+    assert module.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert module.rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == (pytest.approx(1.0), 4)
     assert math.isnan(module.rank_correlation([1, 2, 3], [5, 5, 5])[0])
 
@@ -185,9 +186,9 @@ def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
 def test_headline_names_the_best_fluent_method_or_says_that_there_is_none() -> None:
     module, headlines = import_module("study_outcomes"), import_module("study_headlines").headlines
     fluent = headlines(module.outcomes_of(study(0.7, nll=2.0)))
-    assert fluent[0].startswith("films: as fluent as people write, the best method is pez + perplexity with 69.0%")
-    assert "prompt_tuning, which nobody can read, reaches 76.0%" in fluent[0]
-    assert "no method has a prompt that helps" in headlines(module.outcomes_of(study(0.7, nll=6.0)))[0]
+    assert fluent[0].startswith("films: as fluent as people write, pez + perplexity 69.0%, then pez 50.0%")
+    assert "prompt_tuning, which nobody can read, 76.0%" in fluent[0]
+    assert "no search has a prompt that helps" in headlines(module.outcomes_of(study(0.7, nll=6.0)))[0]
     assert fluent[-1].startswith("Front of one run: pez + perplexity covers most")
 
 
@@ -197,6 +198,7 @@ def rlprompt_runs(budget: int, nll: float) -> list[dict[str, Any]]:
     for split in range(6):
         jitter = 0.3 * (-1) ** split
         found += [
+            record(split, "empty", measured(accuracy=0.5, nll=None)),
             record(split, "rlprompt", measured(nll=7.0), budget=budget),
             record(split, "rlprompt", measured(nll=nll + jitter), weight=0.3, budget=budget),
         ]
@@ -204,9 +206,34 @@ def rlprompt_runs(budget: int, nll: float) -> list[dict[str, Any]]:
 
 
 def test_rlprompt_is_judged_by_the_largest_budget_that_has_runs_to_compare() -> None:
-    start = "An interpretability objective on RLPrompt"
+    start = "A perplexity objective on RLPrompt"
     small, large = rlprompt_runs(10, nll=7.0), rlprompt_runs(50, nll=3.0)
     assert verdict(small, start) == "not confirmed"
     assert verdict(small + large, start) == "partly confirmed"
-    plain = [one for one in large if not one["values"]]
+    plain = [one for one in large if one["method"] == "rlprompt" and not one["values"]]
     assert verdict(small + plain, start) == "not confirmed"
+
+
+def test_nothing_is_said_of_rlprompt_where_it_learned_nothing() -> None:
+    empty = [record(split, "empty", measured(accuracy=0.79, nll=None)) for split in range(6)]
+    for start in ("A perplexity objective on RLPrompt", "With a perplexity reward"):
+        assert verdict(rlprompt_runs(10, nll=3.0), start) != "not testable here"
+        runs = [one for one in rlprompt_runs(10, nll=3.0) if one["method"] == "rlprompt"]
+        assert verdict(runs + empty, start) == "not testable here"
+
+
+def test_hypervolume_counts_what_dev_chooses() -> None:
+    module = import_module("study_outcomes")
+    lucky = measured("front", 0.9, 2.0, dev_accuracy=0.5)
+    prompts = [measured("chosen", 0.75, 4.0, dev_accuracy=0.8), lucky, measured("front", 0.6, 6.0, dev_accuracy=0.7)]
+    empty = record(0, "empty", measured(accuracy=0.5, nll=None))
+    outcomes = module.outcomes_of([empty, record(0, "pez", *prompts)])
+    # 0.4 from 2 to 4 nats, where only the first is as fluent; then 0.25, since dev prefers the second to all others
+    expected = (0.4 * 2 + 0.25 * 6) / (0.5 * 10)
+    assert module.volumes(outcomes, "pez", per_run=True) == pytest.approx({("films", 0, 0): expected})
+
+
+def test_headline_sets_what_people_wrote_for_the_task_beside_the_best_search() -> None:
+    written = [record(split, "written", measured(accuracy=0.72, nll=2.0)) for split in range(6)]
+    said = import_module("study_headlines").headlines(import_module("study_outcomes").outcomes_of(study(0.7) + written))
+    assert "written for the task 72.0% (pez + perplexity less that: -3.0 points" in said[0]
