@@ -27,6 +27,10 @@ class PromptCallback(TrainerCallback):
 
     `history` has every prompt that was logged, and `prompt_history.jsonl` in the output folder has it after training.
 
+    With `hub_strategy="every_save"` and its relatives, Trainer copies only the adapter's config and weights into the
+    folder it pushes; this callback puts the same prompt's text, portable copy and card there, so that no commit has
+    those of an earlier one. (`hub_always_push` overwrites files while they are uploaded, with or without it.)
+
     Every evaluation during training offers its `metric_for_best_model` (the loss by default) to
     `model.keep_best_prompt`.
 
@@ -134,6 +138,17 @@ class PromptCallback(TrainerCallback):
             return
         greater = args.greater_is_better
         model.keep_best_prompt(score, greater_is_better=not name.endswith("loss") if greater is None else greater)
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Complete the folder that is about to be pushed behind a checkpoint; nothing of it is being uploaded now."""
+        model = _prompt_model(kwargs.get("model"))
+        if model is None or not self._training or not state.is_world_process_zero:
+            return  # behind the training, Trainer saves the whole model before it pushes
+        if (processing_class := kwargs.get("processing_class")) is not None:
+            processing_class.save_pretrained(args.output_dir)  # first: it may be what turns the ids to text
+        model.save_pretrained(args.output_dir)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +95,24 @@ class Verbalizer:
             raise ValueError(f"label words {list(self.label_words)} share a first token; they cannot be told apart.")
         return ids
 
+    def label_index(self, label: Any) -> int:
+        """A label as an index into `label_words`; whole numbers stored as 0.0 and 1.0, as tables do it, count too.
+
+        Raises:
+            ValueError: no whole number, or one without a word (the -1 of unlabelled test sets, say).
+        """
+        most = len(self.label_words) - 1
+        try:
+            whole = isinstance(label, (float, np.floating)) and float(label).is_integer()
+            index = int(label) if whole else operator.index(label)
+        except TypeError:
+            raise ValueError(
+                f"`label={label!r}` is no whole number; number the labels 0 to {most}, in the order of the label words."
+            ) from None
+        if not 0 <= index <= most:
+            raise ValueError(f"`label={label}` has no word; use 0 to {most} and drop other rows.")
+        return index
+
     def encode(
         self,
         tokenizer: Any,
@@ -115,10 +134,11 @@ class Verbalizer:
             `input_ids`, `attention_mask` and `labels` (-100 everywhere but at the label word).
 
         Raises:
-            ValueError: a label without a word (the -1 of unlabelled test sets, say), or no room for any text.
+            ValueError: no text, a label without a word (see `label_index`), or no room for any text.
         """
-        if not 0 <= label < len(self.label_words):
-            raise ValueError(f"`label={label}` has no word; use 0 to {len(self.label_words) - 1} and drop other rows.")
+        if text is None:
+            raise ValueError("`text=None` is no text; fill it in or drop the row.")
+        label = self.label_index(label)
         before, after = self._around_text()
         at_end = self.prompt_position == "end"
         encode = _encode_first if at_end else encode_behind  # the row begins with the text, or with the prompt

@@ -165,10 +165,9 @@ def _mean(values: dict[tuple[str, int, int], float]) -> float:
 
 
 def _axes(dots: Sequence[Dot], levels: Sequence[float], corners: Sequence[tuple[float, float]]) -> Axes:
-    """Room for every dot with its interval, every level across and every corner of a line."""
-    nlls = [end for dot in dots for end in (dot.nll.low, dot.nll.high)] + [nll for nll, _ in corners] or [0.0, 1.0]
-    accuracies = [end for dot in dots for end in (dot.accuracy.low, dot.accuracy.high)]
-    accuracies += [*levels, *(accuracy for _, accuracy in corners)]
+    """Room for every dot, level across and corner of a line; an interval that is wider is cut at the edge."""
+    nlls = [dot.nll.mean for dot in dots] + [nll for nll, _ in corners] or [0.0, 1.0]
+    accuracies = [dot.accuracy.mean for dot in dots] + [*levels, *(accuracy for _, accuracy in corners)]
     low, high = math.floor(min(accuracies) * 10 - 0.3) / 10, math.ceil(max(accuracies) * 10 + 0.3) / 10
     return Axes((max(0.0, math.floor(min(nlls)) - 0.2), math.ceil(max(nlls)) + 0.2), (max(0.0, low), min(1.0, high)))
 

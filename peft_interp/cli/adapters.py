@@ -11,27 +11,48 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from peft_interp.base_names import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
-from peft_interp.hub.adapter_files import CONFIG_FILE, check_weights, read_config, read_tensors
-from peft_interp.hub.saving import saved_tokenizer
+from peft_interp.hub.adapter_files import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FACTS_FILE,
+    REPORT_FILE,
+    TEXT_FILE,
+    WEIGHTS_FILE,
+    check_weights,
+    read_config,
+    read_tensors,
+)
+from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer
 
-_WANTED = ("adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "prompt_report.json")
+_WANTED = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE, *TOKENIZER_FILES)
 _NOT_PROMPTS = "which has no prompt to read; this works for prompt tuning and its relatives"
 
 
-def adapter_folder(name: str) -> Path:
+def adapter_folder(name: str, revision: str | None = None, subfolder: str | None = None) -> Path:
     """The adapter's files on this machine: the folder, or a download of JSON, text and safetensors files only.
+
+    Args:
+        name: folder or hub name.
+        revision: branch, tag or commit on the Hub; None: the main branch.
+        subfolder: of the adapter within it; None: its top.
 
     Raises:
         ValueError: neither a folder nor a hub name, or nothing of that name can be reached.
     """
-    path = Path(name)
+    inside, path = _inside(subfolder), Path(name)
     if path.exists() or name.startswith(("/", ".", "~")):
-        folder = path.expanduser()
+        if revision is not None:
+            raise ValueError(f"`--revision {revision}` is for the Hub, but {name!r} is a folder here; leave it out.")
+        folder = path.expanduser() / inside
         if not (folder / CONFIG_FILE).is_file():
-            raise ValueError(f"{name!r} is no adapter folder (there is no {CONFIG_FILE} in it).")
+            raise ValueError(
+                f"{shown_name(name, None, subfolder)!r} is no adapter folder (there is no {CONFIG_FILE} in it)."
+            )
         return folder
+    shown = shown_name(name, revision, subfolder)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*_WANTED, "README.md"]))
+        wanted = [(inside / file).as_posix() for file in _WANTED]
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted)) / inside
     except HFValidationError:
         raise ValueError(f"{name!r} is neither a folder here nor a hub name; check the path.") from None
     except LocalEntryNotFoundError:
@@ -39,10 +60,27 @@ def adapter_folder(name: str) -> Path:
             f"{name!r} is no folder here, and the Hub cannot be reached; check path and network."
         ) from None
     except HfHubHTTPError as error:
-        raise ValueError(f"{name!r} is no folder here, and not on the Hub for you: {error}") from None
+        raise ValueError(f"{shown!r} is no folder here, and not on the Hub for you: {error}") from None
     if not (folder / CONFIG_FILE).is_file():
-        raise ValueError(f"the repository {name!r} holds no adapter (there is no {CONFIG_FILE} in it).")
+        raise ValueError(f"the repository {shown!r} holds no adapter (there is no {CONFIG_FILE} in it).")
     return folder
+
+
+def shown_name(name: str, revision: str | None = None, subfolder: str | None = None) -> str:
+    """An adapter for people: "me/prompt@v1/portable"."""
+    return f"{name}{f'@{revision}' if revision else ''}{f'/{_inside(subfolder).as_posix()}' if subfolder else ''}"
+
+
+def _inside(subfolder: str | None) -> Path:
+    """The way from the top to the subfolder.
+
+    Raises:
+        ValueError: it leads out.
+    """
+    inside = Path(subfolder or "")
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"`--subfolder {subfolder}` must lie within the adapter's folder: 'portable', say.")
+    return inside
 
 
 def base_of(folder: Path, wanted: str | None) -> str:
@@ -83,7 +121,7 @@ def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> Any:
             problem = error
     tokenizer = None if wanted else saved_tokenizer(folder)
     if tokenizer is None:
-        raise ValueError(f"no tokenizer can be loaded ({problem}); name one with --tokenizer.")
+        raise ValueError(f"no tokenizer can be loaded ({problem or 'none is named'}); name one with --tokenizer.")
     return tokenizer
 
 

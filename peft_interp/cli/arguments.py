@@ -8,7 +8,8 @@ import sys
 from peft_interp.embedded import TASKS
 from peft_interp.hub.export import ROLES
 
-DEFAULT_TEMPLATE = "{prompt} {text} It was"
+DEFAULT_TEMPLATES = {"start": "{prompt} {text} It was", "end": "{text} {prompt}"}  # by the prompt's position
+_TEMPLATE_HELP = f"as in training (default: '{DEFAULT_TEMPLATES['start']}'; for a prompt behind the text '{DEFAULT_TEMPLATES['end']}')"
 _ADAPTER = "folder or hub name of a saved PEFT prompt adapter"
 _READ = """\
 What does this prompt say, and may I believe it?
@@ -50,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--revision", metavar="NAME", help="of an adapter on the Hub: branch, tag or commit")
+    command.add_argument("--subfolder", metavar="NAME", help="where the adapter lies within ADAPTER: 'portable', say")
     command.add_argument(
         "--base-model",
         metavar="NAME",
@@ -72,7 +75,7 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     data.add_argument("--split", default="test", help="split of a data set (default: %(default)s)")
     data.add_argument("--text-column", metavar="NAME", help="default: 'sentence', else 'text'")
     data.add_argument("--label-column", metavar="NAME", default="label", help="0, 1, ... (default: %(default)s)")
-    data.add_argument("--template", help=f"as in training (default: '{DEFAULT_TEMPLATE}')")
+    data.add_argument("--template", help=_TEMPLATE_HELP)
     data.add_argument("--label-words", nargs="+", metavar="WORD", help="the word for label 0, 1, ...")
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
     more = command.add_argument_group("more measures")

@@ -7,14 +7,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peft_interp.cli.adapters import adapter_folder, base_of, load_adapter, load_tokenizer, local_base_note
-from peft_interp.cli.data import load_data
+from peft_interp.cli.adapters import (
+    adapter_folder,
+    base_of,
+    load_adapter,
+    load_tokenizer,
+    local_base_note,
+    shown_name,
+)
+from peft_interp.cli.data import fitting_rows, load_data
 from peft_interp.hub.adapter_files import is_ours, read_config
-from peft_interp.hub.export import chat_json
+from peft_interp.hub.export import chat_json, template_fits
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.portable import write_portable
 from peft_interp.hub.pushing import push_adapter_folder
-from peft_interp.hub.saving import folder_report, write_beside, write_card
+from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside, write_card
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.building import report_prompt
@@ -30,8 +37,8 @@ def read(arguments: Any) -> None:
     for path in targets.values():
         if not path.parent.is_dir():
             raise ValueError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into.")
-    folder = adapter_folder(arguments.adapter)
-    if arguments.attach and (not is_ours(folder) or not Path(arguments.adapter).is_dir()):
+    folder = _folder(arguments)
+    if arguments.attach and (not is_ours(folder) or not Path(arguments.adapter).expanduser().is_dir()):
         raise ValueError("`--attach` needs a folder with an InterpPrompt adapter; write a file with `--json` instead.")
     report = _report(folder, arguments)
     report.show()
@@ -46,7 +53,7 @@ def read(arguments: Any) -> None:
 
 def evaluate(arguments: Any) -> None:
     """Print the measures as JSON."""
-    report = _report(adapter_folder(arguments.adapter), arguments)
+    report = _report(_folder(arguments), arguments)
     plain = report.to_dict()
     reading = plain["reading"]
     scores = {
@@ -64,25 +71,46 @@ def export(arguments: Any) -> None:
     """Write the prompt as text, as chat messages, or as an adapter for plain PEFT.
 
     Raises:
-        ValueError: vectors asked for as text, or no output folder.
+        ValueError: vectors asked for as text, no output folder or one within a checkpoint, or a template that has the
+            prompt elsewhere.
     """
-    folder = adapter_folder(arguments.adapter)
+    folder = _folder(arguments)
     if arguments.to == "portable":
-        if not arguments.output:
-            raise ValueError("`--to portable` needs `--output FOLDER`.")
-        write_portable(folder, Path(arguments.output))
+        _export_portable(folder, arguments.output)
         return
     text = _text(folder, arguments)
     if arguments.to == "chat":
-        attached = (folder_report(folder) or {}).get("context") or {}
-        position = read_config(folder).get("prompt_position") or "start"
-        text = chat_json(text, arguments.role, arguments.template or attached.get("template"), position) + "\n"
+        text = chat_json(text, arguments.role, _chat_template(folder, arguments), _position(folder)) + "\n"
     if arguments.output:
         Path(arguments.output).write_bytes(text.encode("utf-8"))
         return
     sys.stdout.write(text)
     if arguments.to == "text" and sys.stdout.isatty():
         sys.stdout.write("\n")
+
+
+def _export_portable(folder: Path, output: str | None) -> None:
+    if not output:
+        raise ValueError("`--to portable` needs `--output FOLDER`.")
+    if not may_hold_portable(Path(output).resolve().parent):
+        raise ValueError(
+            f"`--output {output}` lies within a checkpoint, which Trainer would then resume as a model with two "
+            "adapters; name a folder elsewhere."
+        )
+    write_portable(folder, Path(output))
+
+
+def _chat_template(folder: Path, arguments: Any) -> str | None:
+    """The user's template, or that of the attached report."""
+    if arguments.template:
+        return str(arguments.template)
+    attached = ((folder_report(folder) or {}).get("context") or {}).get("template")
+    if attached and not template_fits(attached, _position(folder)):
+        raise ValueError(
+            f"the attached report was measured with {attached!r}, which has the prompt elsewhere than this adapter "
+            f"(`prompt_position={_position(folder)!r}`); attach a new one, or name the template with --template."
+        )
+    return attached
 
 
 def push(arguments: Any) -> None:
@@ -121,25 +149,41 @@ def _report(folder: Path, arguments: Any) -> Any:
         )
     base = base_of(folder, arguments.base_model)
     tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
-    data = load_data(arguments, tokenizer)
+    data = load_data(arguments, tokenizer, _position(folder))
     model = load_adapter(folder, base)
+    context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
+    rows, cut = fitting_rows(data, model, tokenizer) if data else (None, None)
+    if cut:
+        context["cut"] = cut
+        _note(f"cut: {cut}.")
     judge, judge_tokenizer = _judge(arguments.judge)
     return report_prompt(
         model,
         tokenizer,
-        data.rows if data else None,
+        rows,
         data.verbalizer if data else None,
         judge=judge,
         judge_tokenizer=judge_tokenizer,
         waywardness=arguments.wayward,
-        context={"adapter": _shown(arguments.adapter), **({"data": data.name} if data else {})},
+        context=context,
         progress=sys.stderr.isatty(),
     )
 
 
-def _shown(adapter: str) -> str:
+def _folder(arguments: Any) -> Path:
+    return adapter_folder(arguments.adapter, arguments.revision, arguments.subfolder)
+
+
+def _position(folder: Path) -> str:
+    """Where the adapter has its prompt; one of another method, at the start."""
+    return str(read_config(folder).get("prompt_position") or "start")
+
+
+def _shown(arguments: Any) -> str:
     """The adapter's name for a report that may be passed on: of an absolute path, the last part."""
-    return Path(adapter).name if Path(adapter).expanduser().is_absolute() else adapter
+    path = Path(arguments.adapter)
+    name = path.name if path.expanduser().is_absolute() else arguments.adapter
+    return shown_name(name, arguments.revision, arguments.subfolder)
 
 
 def _judge(name: str | None) -> tuple[Any, Any]:
@@ -165,12 +209,17 @@ def _text(folder: Path, arguments: Any) -> str:
     """The prompt's text.
 
     Raises:
-        ValueError: the prompt is vectors.
+        ValueError: the prompt is vectors, or its text is written nowhere and no tokenizer can be loaded.
     """
-    base = _base_or_none(folder, arguments.base_model)
-    tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
-    if is_ours(folder):
-        facts = read_facts(folder, tokenizer)
+    ours, base = is_ours(folder), _base_or_none(folder, arguments.base_model)
+    tokenizer = None
+    try:
+        tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
+    except ValueError:
+        if arguments.tokenizer or not ours or read_facts(folder).text is None:
+            raise
+    if ours:
+        facts = read_facts(folder, tokenizer)  # without a tokenizer, the text that was saved for the same ids
         text, is_text = facts.text or "", facts.is_text
     else:
         reading = read_prompt(load_adapter(folder, base_of(folder, arguments.base_model)), tokenizer)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import peft_interp.embedded as embedded
-from peft_interp.cli.arguments import DEFAULT_TEMPLATE
+from peft_interp.cli.arguments import DEFAULT_TEMPLATES
+from peft_interp.context import most_tokens
+from peft_interp.metrics.reading import read_prompt
 from peft_interp.verbalizer import Verbalizer
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 _TEXT_COLUMNS = ("sentence", "text")
+_SPARE = 4  # tokens left free behind a cut: a text cut within a word may be tokenised into more when it is pasted
 
 
 @dataclass(frozen=True)
@@ -20,39 +23,132 @@ class Data:
 
     Attributes:
         name: for the report.
-        rows: tokenised, as `Verbalizer.encode_dataset` makes them.
+        rows: texts and labels, checked.
         verbalizer: template and label words.
+        text: the texts' column.
+        label: the labels' column.
     """
 
     name: str
     rows: Any
     verbalizer: Verbalizer
+    text: str
+    label: str
+
+    def encode(self, tokenizer: Any, max_length: int | None = None) -> Any:
+        """The rows tokenised, as `Verbalizer.encode_dataset` makes them."""
+        return self.verbalizer.encode_dataset(self.rows, tokenizer, self.text, self.label, max_length)
 
 
-def load_data(arguments: Any, tokenizer: Any) -> Data | None:
-    """The data the user named, shuffled always in the same way and cut; None without data.
+def load_data(arguments: Any, tokenizer: Any, position: str = "start") -> Data | None:
+    """The data the user named, shuffled always in the same way and cut to `--rows`; None without data.
+
+    Args:
+        arguments: of the command line.
+        tokenizer: the base model's.
+        position: where the adapter has its prompt, "start" or "end".
 
     Raises:
-        ValueError: missing file, column or label words; an unknown ending.
+        ValueError: missing file, column or label words; an unknown ending; a template that has the prompt elsewhere; a
+            text or label that cannot be used.
     """
     if arguments.task is None and arguments.data is None:
         return None
     if arguments.task is not None:
-        default = embedded.TASKS[arguments.task]
         rows, name = embedded.load_data(arguments.task), f"{arguments.task}, embedded in peft_interp"
         if arguments.split not in rows:
             raise ValueError(f"`--split {arguments.split}` is not there; use one of {', '.join(rows)}.")
         rows, name = rows[arguments.split], f"{name} ({arguments.split})"
-        words, template = arguments.label_words or default.label_words, arguments.template or default.template
+        words = arguments.label_words or embedded.TASKS[arguments.task].label_words
     else:
         if not arguments.label_words:
             raise ValueError("`--data` needs `--label-words`: one word per label, in the labels' order.")
         rows, name = _own_data(arguments)
-        words, template = arguments.label_words, arguments.template or DEFAULT_TEMPLATE
-    verbalizer = Verbalizer(template, tuple(words))
+        words = arguments.label_words
+    verbalizer = Verbalizer(_template(arguments, position), tuple(words))
+    if verbalizer.prompt_position != position:
+        place = "behind the text: '{text} {prompt}'" if position == "end" else "in front of it: '{prompt} {text}'"
+        raise ValueError(
+            f"`--template {verbalizer.template!r}` has the prompt at the {verbalizer.prompt_position}, but the "
+            f"adapter's `prompt_position={position!r}`; write {{prompt}} {place}, say."
+        )
+    verbalizer.label_token_ids(tokenizer)  # complain before a model is loaded
+    text = arguments.text_column or next((c for c in _TEXT_COLUMNS if c in rows.column_names), _TEXT_COLUMNS[0])
+    _check_rows(rows, text, arguments.label_column, verbalizer)
     rows = rows.shuffle(seed=0).select(range(min(arguments.rows, len(rows))))
-    column = arguments.text_column or next((c for c in _TEXT_COLUMNS if c in rows.column_names), _TEXT_COLUMNS[0])
-    return Data(name, verbalizer.encode_dataset(rows, tokenizer, column, arguments.label_column), verbalizer)
+    return Data(name, rows, verbalizer, text, arguments.label_column)
+
+
+def fitting_rows(data: Data, model: Any, tokenizer: Any) -> tuple[Any, str | None]:
+    """The rows tokenised, long texts cut at their end so that prompt and text fit the model's positions.
+
+    Args:
+        data: to be tokenised.
+        model: the adapter.
+        tokenizer: the base model's.
+
+    Returns:
+        The rows, and how many were cut, in words; None where none was.
+
+    Raises:
+        ValueError: the template alone does not fit.
+    """
+    rows = data.encode(tokenizer)
+    limit = most_tokens(model.get_base_model())
+    if limit is None:
+        return rows, None
+    room = limit - _prompt_tokens(model, tokenizer)
+    cut = sum(len(ids) > room for ids in rows["input_ids"])
+    if not cut:
+        return rows, None
+    words = f"{cut} of {len(rows)} texts, at their end, to fit the model's {limit} positions beside the prompt"
+    return data.encode(tokenizer, max(0, room - _SPARE)), words
+
+
+def _prompt_tokens(model: Any, tokenizer: Any) -> int:
+    """Positions that the prompt takes, as vectors or as its text tokenised again, whichever is more."""
+    length = int(model.active_peft_config.num_virtual_tokens)
+    try:
+        text = read_prompt(model, tokenizer, neighbours=1).text
+    except ValueError:  # no vectors among the inputs
+        return length
+    return max(length, len(tokenizer.encode(text, add_special_tokens=False)))
+
+
+def _template(arguments: Any, position: str) -> str:
+    """The user's template, with the prompt at the adapter's place where it names none; else that of the task."""
+    given = arguments.template
+    if given is None:
+        at_start = position == "start" and arguments.task is not None
+        return embedded.TASKS[arguments.task].template if at_start else DEFAULT_TEMPLATES[position]
+    if "{prompt}" in given or position == "start":
+        return str(given)
+    return f"{given}{{prompt}}" if given[-1:].isspace() else f"{given} {{prompt}}"
+
+
+def _check_rows(rows: Any, text: str, label: str, verbalizer: Verbalizer) -> None:
+    """Name the first row that cannot be used; rows are counted from 1, without a header.
+
+    Raises:
+        ValueError: a missing column, something that is no text, or a label without a word.
+    """
+    if missing := {text, label} - set(rows.column_names):
+        raise ValueError(
+            f"the data set has no column {sorted(missing)}, only {rows.column_names}; name its columns with "
+            "`--text-column` and `--label-column`."
+        )
+    for number, (found, answer) in enumerate(zip(rows[text][:], rows[label][:], strict=True), start=1):
+        if found is None:
+            raise ValueError(
+                f"column {text!r}, row {number}: there is no text; fill it in or drop the row (in csv and tsv an empty "
+                "cell, 'NA', 'None' or 'null' is read as nothing)."
+            )
+        if not isinstance(found, str):
+            raise ValueError(f"column {text!r}, row {number}: {found!r} is no text; name another with `--text-column`.")
+        try:
+            verbalizer.label_index(answer)
+        except ValueError as error:
+            raise ValueError(f"column {label!r}, row {number}: {error}") from None
 
 
 def _own_data(arguments: Any) -> tuple[Any, str]:

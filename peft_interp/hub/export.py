@@ -8,6 +8,21 @@ from typing import Any
 ROLES = ("system", "user")
 
 
+def template_fits(template: str, position: str) -> bool:
+    """Whether a template has the prompt where the adapter has it, or leaves its place open.
+
+    Args:
+        template: with `{text}` and, maybe, `{prompt}`.
+        position: of the adapter's prompt, "start" or "end".
+    """
+    if "{prompt}" not in template:
+        return True
+    before, after = template.split("{prompt}", 1)
+    if "{prompt}" in after:
+        return False
+    return not after.strip() if position == "end" else "{text}" not in before
+
+
 def fill_template(template: str, prompt: str, position: str = "start") -> str:
     """A template with the prompt in its place; `{text}` stays for the reader to fill.
 
@@ -16,7 +31,15 @@ def fill_template(template: str, prompt: str, position: str = "start") -> str:
             where it is missing. The blank in front of a prompt at the end is the one that the prompt brings along.
         prompt: the prompt's text.
         position: where the prompt stands, "start" or "end".
+
+    Raises:
+        ValueError: the template has the prompt elsewhere.
     """
+    if not template_fits(template, position):
+        where, like = ("behind", "{text} {prompt}") if position == "end" else ("in front of", "{prompt} {text}")
+        raise ValueError(
+            f"`template={template!r}` does not fit this prompt, which stands {where} the text; write {like!r}, say."
+        )
     if position == "end":
         return template.rstrip().removesuffix("{prompt}").rstrip(" ") + prompt
     template = template if "{prompt}" in template else "{prompt} " + template.lstrip()
@@ -41,7 +64,8 @@ def chat_messages(
         Messages with `role` and `content`.
 
     Raises:
-        ValueError: an unknown role, or "system" for a prompt that stands behind the input.
+        ValueError: an unknown role, "system" for a prompt that stands behind the input, or a template that has the
+            prompt elsewhere.
     """
     if role not in ROLES:
         raise ValueError(f"`role={role!r}` is unknown; use one of {', '.join(ROLES)}.")

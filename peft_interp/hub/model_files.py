@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from peft_interp.hub.adapter_files import digest_of, is_ours
 from peft_interp.hub.pushing import push_staged
-from peft_interp.hub.saving import report_beside, write_beside, write_card
+from peft_interp.hub.saving import may_hold_portable, report_beside, write_beside, write_card
 from peft_interp.hub.scores import plain_report
 
-# Trainer resumes every subfolder of a checkpoint that holds an adapter as one more adapter of the model
-_CHECKPOINT = re.compile(r"checkpoint-\d+")
 _HUB_OPTIONS = ("subfolder", "revision", "token", "cache_dir")
 Attached = tuple[dict[str, Any], str]
 
@@ -32,11 +29,15 @@ def attach(report: Any, encoder: Any) -> Attached:
         ValueError: the report of another prompt.
     """
     plain, ids = plain_report(report), encoder.prompt().ids.tolist()
-    about = [token["id"] for token in plain["reading"]["tokens"]]
+    about = _tokens_of(plain)
     same = about == ids if encoder.config.projects else len(about) == len(ids)  # near vectors, a matter of the filter
     if not same:
         raise ValueError(f"the report is about the tokens {about}, the prompt now holds {ids}; report on it again.")
     return plain, encoder_digest(encoder)
+
+
+def _tokens_of(report: dict[str, Any]) -> list[int]:
+    return [token["id"] for token in report["reading"]["tokens"]]
 
 
 def stored_report(adapter: Any, encoder: Any, options: dict[str, Any]) -> Attached | None:
@@ -49,7 +50,17 @@ def stored_report(adapter: Any, encoder: Any, options: dict[str, Any]) -> Attach
     """
     known = {name: options[name] for name in _HUB_OPTIONS if options.get(name) is not None}
     report, digest = report_beside(str(adapter), **known)
-    return (report, digest) if report is not None and digest == encoder_digest(encoder) else None
+    if report is None or digest != encoder_digest(encoder) or _is_left_over(report, encoder):
+        return None
+    return report, digest
+
+
+def _is_left_over(report: dict[str, Any], encoder: Any) -> bool:
+    """A report of other tokens, which a push of Trainer's leaves on the Hub: it deletes nothing there."""
+    try:
+        return encoder.config.projects and _tokens_of(report) != encoder.prompt().ids.tolist()
+    except (KeyError, TypeError):  # of another version
+        return False
 
 
 def folder_of(adapter_name: str) -> str:
@@ -67,7 +78,7 @@ def save_beside(model: Any, folder: Path, adapter_names: Iterable[str]) -> None:
     """
     for name in adapter_names:
         tokenizer = _tokenizer_of(model.prompt_encoder[name])
-        write_beside(folder / folder_of(name), tokenizer, model.attached_report(name), _wants_portable(folder))
+        write_beside(folder / folder_of(name), tokenizer, model.attached_report(name), may_hold_portable(folder))
 
 
 def _tokenizer_of(encoder: Any) -> Any | None:
@@ -102,11 +113,7 @@ def complete(folder: Path, adapter_names: Iterable[str]) -> None:
     for name in adapter_names:
         here = folder / folder_of(name)
         if is_ours(here):
-            write_beside(here, None, portable=_wants_portable(folder))
-
-
-def _wants_portable(folder: Path) -> bool:
-    return _CHECKPOINT.fullmatch(folder.name) is None
+            write_beside(here, None, portable=may_hold_portable(folder))
 
 
 def push_model(model: Any, repo_id: str, adapter_names: list[str], tags: Any, options: dict[str, Any]) -> Any:

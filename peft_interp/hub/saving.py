@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
 from peft_interp.hub.portable import has_portable, remove_portable, write_portable
 
 logger = logging.getLogger(__name__)
-_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 def write_beside(
-    folder: Path, tokenizer: Any | None, report: dict[str, Any] | None = None, portable: bool = True
+    folder: Path, tokenizer: Any | None, report: dict[str, Any] | None = None, portable: bool | None = None
 ) -> None:
     """Complete a saved adapter: text, facts, portable copy, report.
 
@@ -37,7 +39,8 @@ def write_beside(
         folder: of an InterpPrompt adapter.
         tokenizer: writes the ids as text; None takes one that was saved in the folder.
         report: of this prompt; None keeps one that lies there for the same prompt and removes that of another.
-        portable: whether to make the copy, where there can be one.
+        portable: whether to make the copy, where there can be one; without it, that of an earlier save is removed.
+            None: unless the folder is a checkpoint (see `may_hold_portable`).
 
     Raises:
         ValueError: broken files.
@@ -45,10 +48,11 @@ def write_beside(
     earlier = earlier_facts(folder).get("digest")
     facts = read_facts(folder, tokenizer or saved_tokenizer(folder))
     write_facts(folder, facts)
-    if not has_portable(read_config(folder)):
-        remove_portable(folder / PORTABLE_FOLDER)
-    elif portable:
+    wanted = may_hold_portable(folder) if portable is None else portable
+    if wanted and has_portable(read_config(folder)):
         write_portable(folder, folder / PORTABLE_FOLDER)
+    else:
+        remove_portable(folder / PORTABLE_FOLDER)
     if report is not None:
         write_json(folder / REPORT_FILE, report)
     elif earlier != facts.digest and (folder / REPORT_FILE).exists():
@@ -56,9 +60,19 @@ def write_beside(
         (folder / REPORT_FILE).unlink()
 
 
+def may_hold_portable(folder: Path) -> bool:
+    """Whether a second adapter may lie inside the folder.
+
+    Not in a checkpoint: Trainer resumes each of its subfolders that holds an adapter as one more adapter of the model.
+    One that was renamed is known by its optimizer.
+    """
+    folder = folder.resolve()
+    return _CHECKPOINT.fullmatch(folder.name) is None and not (folder / "optimizer.pt").is_file()
+
+
 def saved_tokenizer(folder: Path) -> Any | None:
     """The tokenizer that Trainer saves beside an adapter, or None."""
-    if not all((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not all((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
     from transformers import AutoTokenizer
 

@@ -6,7 +6,7 @@ import re
 
 from peft_interp.base_names import BaseName, loading_code
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
-from peft_interp.hub.export import fill_template
+from peft_interp.hub.export import fill_template, template_fits
 from peft_interp.hub.facts import PromptFacts
 
 
@@ -18,8 +18,10 @@ def usage(facts: PromptFacts, place: str, folder: str, portable: bool, template:
         place: hub name or a stand-in for it.
         folder: the adapter's folder within the repository, "" for its top.
         portable: whether there is a copy for plain PEFT.
-        template: of the input, where it is known.
+        template: of the input, where it is known; one that has the prompt elsewhere is left out.
     """
+    if template and not template_fits(template, facts.position):
+        template = None
     parts = ["### With peft_interp", fenced(_with_plugin(facts, place, folder), "python")]
     parts += ["### With plain PEFT, without this package", _portable(facts, place, folder, portable)]
     parts += ["### As plain text", _plain_text(facts, template)]

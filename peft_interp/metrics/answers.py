@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.evaluating import own_precision
 from peft_interp.layout import positions
 from peft_interp.shared_prefix import tapped_head
 
@@ -130,7 +131,7 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def adapter_in_eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
-    """Evaluation mode, with the named adapter active; everything is as before afterwards."""
+    """Evaluation mode and own precision, with the named adapter active; everything is as before afterwards."""
     modes = {module: module.training for module in model.modules()}
     gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
     active = getattr(model, "active_adapter", None)
@@ -139,7 +140,8 @@ def adapter_in_eval_mode(model: Any, adapter_name: str | None = None) -> Iterato
         if switch:
             model.set_adapter(adapter_name)
         model.eval()
-        yield
+        with own_precision(model):
+            yield
     finally:
         if switch:
             model.set_adapter(active)

@@ -10,16 +10,18 @@ survives tokenising has 0 in all three. None implies another, and small ones do 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from peft_interp.metrics.answers import adapter_in_eval_mode
 from peft_interp.metrics.leave_one_out import measure_token_effects
 from peft_interp.metrics.progress import progress_bar
-from peft_interp.metrics.reading import read_prompt
-from peft_interp.metrics.results import Faithfulness, Performance, PromptReading
+from peft_interp.metrics.reading import prompt_config, read_prompt
+from peft_interp.metrics.results import AnswerShares, Faithfulness, Performance, PromptReading
 from peft_interp.metrics.sides import Bench, count_task, make_bench
 from peft_interp.metrics.text_rows import PlacedRow, Row
 from peft_interp.metrics.totals import OutputTotals, TaskTotals
@@ -66,11 +68,13 @@ def measure_faithfulness(
         are those of the compared rows. The base model, its modes and the active adapter are left as they were.
 
     Raises:
-        ValueError: unknown options, unusable rows, a method without input vectors (prefix tuning), a task type that
-            cannot be compared, an answer that is no label word, or no comparable row.
+        ValueError: a model without a prompt adapter, unknown options, unusable rows or ones too long for the model, a
+            method without input vectors (prefix tuning), a task type that cannot be compared, an answer that is no
+            label word, or no comparable row.
     """
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
+    prompt_config(model, adapter_name)  # refuses what has no prompt
     with torch.no_grad(), adapter_in_eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         bench = make_bench(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
@@ -89,6 +93,8 @@ def _measure(
 ) -> Faithfulness:
     text, ids = _judged(reading, bench, text)
     acts, says = bench.with_prompt(bench.rows), bench.with_text(bench.rows, text, ids)
+    bench.check_room(acts, bench.length)
+    bench.check_room(says)
     targets = [_comparable(bench, *row, positions) for row in zip(bench.rows, acts, says, strict=True)]
     chosen = [i for i, found in enumerate(targets) if found]
     if not chosen:
@@ -102,11 +108,13 @@ def _measure(
         effect_rows = min(max(len(kept) // (2 * len(ids) + 2), FEWEST_PROBES), MOST_PROBES)
     probes = kept[:: -(-len(kept) // effect_rows)] if effect_rows else []
     total = (2 + without) * len(kept) + (len(ids) + 1) * len(probes)
+    bare = bench.with_text(kept, "", [])
+    shared = [_predicted_without(bench, *row) for row in zip(kept, bare, wanted, strict=True)]
     with progress_bar(total, "Comparing the prompt with its text", progress) as bar:
-        output, as_prompt, as_text = _compare(bench, kept, acts_kept, says_kept, wanted, bar)
-        nothing = _measure_without(bench, kept, wanted, bar) if without else None
+        sides = _compare(bench, kept, acts_kept, says_kept, wanted, shared, bar)
+        nothing = _measure_without(bench, kept, bare, shared, bar) if without else None
         effects = measure_token_effects(bench, probes, ids, bar) if probes else ()
-    mse, kl, js, agreement = output.means()
+    mse, kl, js, agreement = sides.output.means()
     return Faithfulness(
         rows=len(chosen),
         skipped_rows=len(bench.rows) - len(chosen),
@@ -117,11 +125,13 @@ def _measure(
         kl=kl,
         js=js,
         top1_agreement=agreement,
-        as_prompt=as_prompt,
-        as_text=as_text,
-        without=nothing,
+        as_prompt=sides.prompt.performance(),
+        as_text=sides.text.performance(),
+        without=nothing.performance() if nothing else None,
         token_error_rate=_mean([row.error_rate for row in says]),
         token_effects=effects,
+        as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
+        answers=_answer_shares(sides, nothing),
     )
 
 
@@ -143,43 +153,84 @@ def _comparable(bench: Bench, row: Row, acts: PlacedRow, says: PlacedRow, positi
     return found if any(j in both for j in labelled) or not labelled else []
 
 
+def _predicted_without(bench: Bench, row: Row, bare: PlacedRow, targets: Sequence[int]) -> list[int]:
+    """Those of the labels that are predicted with no prompt too: a first token has nothing in front of it then."""
+    known = bench.predicted(row, bare)
+    return [j for j in targets if row.labels[j] != -100 and j in known]
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """What both sides amount to.
+
+    Attributes:
+        output: how far apart the outputs are.
+        prompt: the task with the prompt as it acts.
+        text: the task with the text in its place.
+        shared: as `prompt`, at the labels that are predicted without a prompt too.
+    """
+
+    output: OutputTotals
+    prompt: TaskTotals
+    text: TaskTotals
+    shared: TaskTotals
+
+
 def _compare(
     bench: Bench,
     rows: list[Row],
     acts: list[PlacedRow],
     says: list[PlacedRow],
     targets: list[list[int]],
+    shared: list[list[int]],
     bar: tqdm,
-) -> tuple[OutputTotals, Performance, Performance]:
+) -> _Sides:
     """Both sides on all rows."""
-    output, as_prompt, as_text = OutputTotals(), TaskTotals(bench.label_token_ids), TaskTotals(bench.label_token_ids)
+    sides = _Sides(OutputTotals(), *(TaskTotals(bench.label_token_ids) for _ in range(3)))
     for batch in bench.batches(says, targets):
         here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
         first = bench.prompt.logits([bench.question(rows[i], acts[i], targets[i], acts=True) for i in batch])
         second = bench.text.logits([bench.question(rows[i], says[i], targets[i]) for i in batch])
-        output.add(first, second)
-        count_task(as_prompt, first, here, wanted)
-        count_task(as_text, second, here, wanted)
+        sides.output.add(first, second)
+        count_task(sides.prompt, first, here, wanted)
+        count_task(sides.text, second, here, wanted)
+        _count_some(sides.shared, first, here, wanted, [shared[i] for i in batch])
         bar.update(2 * len(batch))
-    return output, as_prompt.performance(), as_text.performance()
+    return sides
 
 
-def _measure_without(bench: Bench, rows: list[Row], targets: list[list[int]], bar: tqdm) -> Performance:
-    """The task with no prompt; labels that nothing stands in front of are not counted."""
+def _count_some(
+    totals: TaskTotals, logits: Tensor, rows: list[Row], targets: list[list[int]], some: list[list[int]]
+) -> None:
+    """Count a batch at some of its positions."""
+    places = [(i, j) for i, chosen in enumerate(targets) for j in chosen]
+    kept = [n for n, (i, j) in enumerate(places) if j in some[i]]
+    if kept:
+        count_task(totals, logits[kept], rows, some)
+
+
+def _measure_without(
+    bench: Bench, rows: list[Row], bare: list[PlacedRow], targets: list[list[int]], bar: tqdm
+) -> TaskTotals:
+    """The task with no prompt."""
     totals = TaskTotals(bench.label_token_ids)
-    placed = bench.with_text(rows, "", [])
-    known = [bench.predicted(row, bare) for row, bare in zip(rows, placed, strict=True)]
-    chosen = [
-        [j for j in found if row.labels[j] != -100 and j in there]
-        for row, found, there in zip(rows, targets, known, strict=True)
-    ]
-    for batch in bench.batches(placed, chosen):
-        asked = [i for i in batch if chosen[i]]
+    for batch in bench.batches(bare, targets):
+        asked = [i for i in batch if targets[i]]
         if asked:
-            logits = bench.text.logits([bench.question(rows[i], placed[i], chosen[i]) for i in asked])
-            count_task(totals, logits, [rows[i] for i in asked], [chosen[i] for i in asked])
+            logits = bench.text.logits([bench.question(rows[i], bare[i], targets[i]) for i in asked])
+            count_task(totals, logits, [rows[i] for i in asked], [targets[i] for i in asked])
         bar.update(len(batch))
-    return totals.performance()
+    return totals
+
+
+def _answer_shares(sides: _Sides, nothing: TaskTotals | None) -> AnswerShares | None:
+    """Mean answers of all sides, where label words are known."""
+    prompt, text = sides.prompt.shares(), sides.text.shares()
+    if prompt is None or text is None:
+        return None
+    bare = nothing.shares() if nothing else None
+    known = sides.prompt.choices or range(len(prompt[0]))
+    return AnswerShares(tuple(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -44,6 +44,7 @@ class Scrutability(evaluate.Measurement):
         )
 
     def _compute(self, data: Sequence[str], model: Any, tokenizer: Any, **options: Any) -> dict[str, Any]:
+        _check_texts(data)
         kept = _options(options, measure_scrutability)
         results = [measure_scrutability(text, model, tokenizer, **kept) for text in data]
         names = list(dict.fromkeys(name for result in results for name in result.measures))
@@ -66,18 +67,26 @@ class Faithfulness(evaluate.Measurement):
             "Differences between a prompt as it acts and a text in its place, on the rows of a task.",
             _COMMON + "    rows: tokenised rows of the task (`input_ids`, `labels`).\n"
             "    label_token_ids: ids of the label words; any other keyword of `measure_faithfulness`.\n"
-            "Returns: means over the texts of the differentials, and `faithfulness`, one record for each text.",
+            "Returns: means over the texts of the differentials (those of performance are `loss_difference` and "
+            "`accuracy_difference`), and `faithfulness`, one record for each text.",
         )
 
     def _compute(
         self, data: Sequence[str], model: Any, tokenizer: Any, rows: Any = None, **options: Any
     ) -> dict[str, Any]:
+        _check_texts(data)
         if rows is None:
             raise ValueError("`rows=None` leaves nothing to compare on; pass the task's tokenised rows.")
         kept = _options(options, measure_faithfulness)
         results = [as_plain(measure_faithfulness(model, tokenizer, rows, text=text, **kept)) for text in data]
-        means = {name: _mean([result[name] for result in results]) for name in _numbers(results[0])}
+        names = dict.fromkeys(name for result in results for name in _numbers(result))
+        means = {name: _mean([result[name] for result in results]) for name in names}
         return {**means, "faithfulness": results}
+
+
+def _check_texts(data: Sequence[str]) -> None:
+    if not len(data):
+        raise ValueError("`data=[]` holds no prompt, and there is no mean of nothing; pass at least one text.")
 
 
 def _info(description: str, inputs: str) -> evaluate.MeasurementInfo:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftType
+from peft import PeftModel, PeftType
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor
 
@@ -67,12 +67,12 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         table is from the nearest other one.
 
     Raises:
-        ValueError: no such adapter, or a method without input vectors (prefix tuning) or with several prompts
+        ValueError: no `PeftModel`, no such adapter, or a method without input vectors (prefix tuning) or with several prompts
             (multitask prompt tuning), for which no nearest token exists.
         FloatingPointError: the vectors are not finite.
     """
+    config = prompt_config(model, adapter_name)
     name = adapter_name or model.active_adapter
-    config = prompt_config(model, name)
     with gather_params_ctx(model.word_embeddings.parameters()):  # ZeRO-3 shards the table
         table = _table(model, tokenizer)
         vectors = prompt_vectors(model, name).to(table.weight.device)
@@ -116,10 +116,14 @@ def prompt_config(model: Any, adapter_name: str | None = None) -> Any:
     """The config of a prompt adapter.
 
     Raises:
-        ValueError: no adapter of that name, or one that is no prompt (LoRA).
+        ValueError: no `PeftModel`, no adapter of that name, or one that is no prompt (LoRA).
     """
-    configs = getattr(model, "peft_config", {})
-    name = adapter_name or getattr(model, "active_adapter", None)
+    if not isinstance(model, PeftModel):
+        raise ValueError(
+            f"`model` is {type(model).__name__}, which has no prompt adapter; pass the `PeftModel` that "
+            "`get_peft_model` or `PeftModel.from_pretrained` returns."
+        )
+    configs, name = model.peft_config, adapter_name or model.active_adapter
     if name not in configs:
         raise ValueError(f"there is no adapter {name!r} here; adapters: {sorted(configs)}. Pass a PeftModel.")
     config = configs[name]
@@ -138,8 +142,8 @@ def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
     Raises:
         ValueError: a method that has none, or one for each task.
     """
-    name = adapter_name or model.active_adapter
-    config, method = prompt_config(model, name), PeftType(prompt_config(model, name).peft_type)
+    config = prompt_config(model, adapter_name)
+    name, method = adapter_name or model.active_adapter, PeftType(config.peft_type)
     if method in _KEY_VALUES:
         raise ValueError(
             f"{method.value} trains keys and values inside the layers and puts no vectors among the input embeddings, "

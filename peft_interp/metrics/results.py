@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -97,6 +97,25 @@ class TokenEffect:
 
 
 @dataclass(frozen=True)
+class AnswerShares:
+    """What is answered, on the average row: probabilities of the label words among themselves.
+
+    Attributes:
+        label_token_ids: the label words' token ids, or a classifier's classes; the order of all that follows.
+        rows: share of the rows whose answer each is, 0 to 1.
+        as_prompt: mean probability of each with the prompt as it acts, 0 to 1; they sum to 1.
+        as_text: the same with the text in its place.
+        without: the same with no prompt; None where not measured.
+    """
+
+    label_token_ids: tuple[int, ...]
+    rows: tuple[float, ...]
+    as_prompt: tuple[float, ...]
+    as_text: tuple[float, ...]
+    without: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Faithfulness:
     """Whether a prompt's text does what its vectors do (arXiv 2504.02144's three differentials, and more).
 
@@ -115,10 +134,15 @@ class Faithfulness:
         top1_agreement: share of positions, 0 to 1, with the same likeliest token.
         as_prompt: the task with the prompt as it acts.
         as_text: the task with the text in its place.
-        without: the task with no prompt at all; None where not measured.
+        without: the task with no prompt at all; None where not measured. A row's first token is then predicted by
+            nothing where no BOS stands in front of it, and does not count; NaN where no other is labelled.
         token_error_rate: edit distance between the prompt's ids and the re-tokenised ones, per token, mean over rows;
             0 where the text survives.
         token_effects: one entry for each token, by leaving it out of the text; empty where not measured.
+        as_prompt_shared: the task with the prompt at the labels that count in `without` too; None where those are all.
+        answers: mean answers among the label words; None where these are not known.
+        loss_difference: performance differential |loss as prompt - loss as text|, nats.
+        accuracy_difference: accuracy as prompt minus accuracy as text; None without label words.
     """
 
     rows: int
@@ -135,18 +159,23 @@ class Faithfulness:
     without: Performance | None
     token_error_rate: float
     token_effects: tuple[TokenEffect, ...] = ()
+    as_prompt_shared: Performance | None = None
+    answers: AnswerShares | None = None
+    loss_difference: float = field(init=False)
+    accuracy_difference: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        prompt, text = self.as_prompt, self.as_text
+        accuracies = None
+        if prompt.accuracy is not None and text.accuracy is not None:
+            accuracies = prompt.accuracy - text.accuracy
+        object.__setattr__(self, "loss_difference", abs(prompt.loss - text.loss))
+        object.__setattr__(self, "accuracy_difference", accuracies)
 
     @property
-    def loss_difference(self) -> float:
-        """Performance differential |loss as prompt - loss as text|, nats."""
-        return abs(self.as_prompt.loss - self.as_text.loss)
-
-    @property
-    def accuracy_difference(self) -> float | None:
-        """Accuracy as prompt minus accuracy as text; None without label words."""
-        if self.as_prompt.accuracy is None or self.as_text.accuracy is None:
-            return None
-        return self.as_prompt.accuracy - self.as_text.accuracy
+    def beside_without(self) -> Performance:
+        """What `without` is to be held against: the task with the prompt, at the same labels."""
+        return self.as_prompt_shared or self.as_prompt
 
 
 @dataclass(frozen=True)

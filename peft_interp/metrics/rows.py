@@ -58,9 +58,9 @@ def _read(number: int, row: Any, task: str, base: Any, leading_ids: Sequence[int
             f"row {number} has no column {sorted(missing)}, only {sorted(row)}; pass tokenised rows, as "
             "`Verbalizer.encode_dataset` makes them."
         )
-    ids = _plain(row["input_ids"])
-    labels = _plain(row["labels"])
-    mask = _plain(row["attention_mask"]) if row.get("attention_mask") is not None else [1] * len(ids)
+    ids = plain_ids(row["input_ids"])
+    labels = plain_ids(row["labels"])
+    mask = plain_ids(row["attention_mask"]) if row.get("attention_mask") is not None else [1] * len(ids)
     if len(mask) != len(ids) or (task == "CAUSAL_LM" and len(labels) != len(ids)):
         raise ValueError(
             f"row {number} has {len(ids)} `input_ids`, {len(mask)} of `attention_mask` and {len(labels)} `labels`; "
@@ -76,6 +76,11 @@ def _read(number: int, row: Any, task: str, base: Any, leading_ids: Sequence[int
         start = next((j for j, x in enumerate(labels) if x != -100), len(labels)) if position == "end" else 0
         return Row(ids[:lead], ids[lead:], labels, start)
     decoder = _decoder_ids(base, labels) if task == "SEQ_2_SEQ_LM" else []
+    if task == "SEQ_CLS" and len(labels) != 1:
+        raise ValueError(
+            f"row {number} has {len(labels)} `labels`; a classifier's row has one, the number of its class. "
+            "Multi-label classification is not compared."
+        )
     return Row(ids[:lead], ids[lead:], labels, 0, decoder)
 
 
@@ -84,6 +89,7 @@ def _decoder_ids(base: Any, labels: list[int]) -> list[int]:
     return shifted
 
 
-def _plain(values: Any) -> list[int]:
+def plain_ids(values: Any) -> list[int]:
+    """A column of a row as a list, whether it is one, an array, a tensor (of no dimension too) or a number."""
     values = values.tolist() if hasattr(values, "tolist") else values
     return [int(x) for x in values] if isinstance(values, Sequence) else [int(values)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from peft_interp.context import check_room
 from peft_interp.metrics.answers import Question, Side, batches
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.rows import read_rows, task_of
@@ -74,6 +75,20 @@ class Bench:
         everything = positions == "all" and not row.decoder_ids and self.task == "CAUSAL_LM"
         return [j for j, label in enumerate(row.labels) if everything or label != -100]
 
+    def check_room(self, placed: Sequence[PlacedRow], added: int = 0) -> None:
+        """Refuse rows with prompt or text for which the model has no positions.
+
+        Args:
+            placed: the rows, in the order of `rows`.
+            added: columns that the model adds to them (the prompt's).
+
+        Raises:
+            ValueError: the longest is longer than the model's learned positions.
+        """
+        lengths = [len(row.leading) + len(row.body) for row in self.rows]
+        longest, own = max((len(p.ids) + added, length) for p, length in zip(placed, lengths, strict=True))
+        check_room(self.text.base, longest - own, own)
+
     def batches(self, placed: Sequence[PlacedRow], targets: Sequence[Sequence[int]]) -> list[list[int]]:
         """Indices of rows, in batches of similar length."""
         width = getattr(self.text.base.config.get_text_config(), "vocab_size", 1)
@@ -100,8 +115,8 @@ def make_bench(
     causal = task == "CAUSAL_LM"
     counts = "position_ids" in inspect.signature(base.forward).parameters and (causal or hasattr(base, "score"))
     shared = {"base": base, "pad_id": pad or 0, "left": padding_side == "left", "classifies": task == "SEQ_CLS"}
-    if task == "SEQ_CLS" and base.config.num_labels < 2:
-        raise ValueError("a classifier with `num_labels=1` predicts a number, which is not compared; use two or more.")
+    if task == "SEQ_CLS":
+        _check_classes(base.config)
     return Bench(
         task=task,
         rows=read_rows(rows, task, base, sorted(leading), position),
@@ -113,6 +128,18 @@ def make_bench(
         label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
         batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
     )
+
+
+def _check_classes(config: Any) -> None:
+    """One class out of several is what the measures compare."""
+    if config.num_labels < 2:
+        raise ValueError("a classifier with `num_labels=1` predicts a number, which is not compared; use two or more.")
+    kind = getattr(config, "problem_type", None)
+    if kind not in (None, "single_label_classification"):
+        raise ValueError(
+            f"a classifier with `problem_type={kind!r}` has no one class for each row, so its answers are not compared; "
+            "use 'single_label_classification'."
+        )
 
 
 def leading_ids(tokenizer: Any, base: Any) -> list[int]:

@@ -17,6 +17,8 @@ COPY_LENGTH = 5  # words; shorter runs occur by chance
 
 def piece_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """The text of each token with its leading blank; see `vocabulary.token_texts`."""
+    if not len(ids):
+        return []  # `batch_decode` makes one empty text of no ids
     anchor = tokenizer.encode("a", add_special_tokens=False)
     prefix = len(tokenizer.decode(anchor, clean_up_tokenization_spaces=False))
     behind = tokenizer.batch_decode([[*anchor, i] for i in ids], clean_up_tokenization_spaces=False)

@@ -49,6 +49,7 @@ class TaskTotals:
         self.choices = label_token_ids
         self.loss = 0.0
         self.labels = self.rows = self.right = 0
+        self.answered: Tensor | None = None  # (2, label words): sums of probabilities, and of right answers
 
     def add(self, logits: Tensor, targets: Sequence[int], first: Sequence[bool]) -> None:
         """Count labelled positions.
@@ -82,11 +83,24 @@ class TaskTotals:
             scores, wanted = scores[:, known], match.int().argmax(dim=1)
         self.right += _right(scores, wanted)
         self.rows += len(answers)
+        gold_shares = nn.functional.one_hot(wanted, scores.shape[1])
+        sums = torch.stack([scores.double().softmax(dim=1).sum(dim=0), gold_shares.double().sum(dim=0)]).cpu()
+        self.answered = sums if self.answered is None else self.answered + sums
 
     def performance(self) -> Performance:
         """Means so far; NaN where nothing was counted."""
         loss = self.loss / self.labels if self.labels else float("nan")
         return Performance(loss, self.right / self.rows if self.choices is not None and self.rows else None)
+
+    def shares(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean probability of each label word among them, and the share of rows whose answer it is.
+
+        None where nothing was counted.
+        """
+        if self.answered is None or not self.rows:
+            return None
+        answered, gold = (self.answered / self.rows).tolist()
+        return tuple(answered), tuple(gold)
 
 
 def _right(scores: Tensor, gold: Tensor) -> int:

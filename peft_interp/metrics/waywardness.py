@@ -14,18 +14,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 
 from peft_interp.embedding import Prompt
+from peft_interp.layout import POSITIONS
 from peft_interp.metrics.answers import Side, adapter_in_eval_mode
 from peft_interp.metrics.progress import progress_bar
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.rows import read_rows
 from peft_interp.metrics.sides import Bench, count_task, leading_ids
-from peft_interp.metrics.text_rows import PlacedRow, Row
+from peft_interp.metrics.text_rows import PlacedRow, Row, text_behind
 from peft_interp.metrics.totals import TaskTotals
 from peft_interp.model_inputs import compose_inputs
 from peft_interp.projection import row_terms, similarity
+from peft_interp.verbalizer import encode_behind
 from peft_interp.vocabulary import allowed_tokens
 
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
@@ -44,6 +47,7 @@ def measure_waywardness(
     batch_size: int = 16,
     seed: int = 0,
     progress: bool = True,
+    position: str | None = None,
 ) -> Waywardness:
     """Train a fresh soft prompt that projects to `target_text` to solve the task all the same.
 
@@ -62,6 +66,8 @@ def measure_waywardness(
         batch_size: rows in a step.
         seed: of the order of rows; the caller's random state is not touched.
         progress: show a bar.
+        position: where the prompt stands, "start" or "end" (right before the answer); None for where the active
+            adapter's stands, and "start" without one.
 
     Returns:
         The share of vectors nearest to their target token, the task with them, and with the target text itself. The
@@ -69,13 +75,17 @@ def measure_waywardness(
         holds equal rows. The wider the gap between the two performances, the less a nearest-token reading explains.
 
     Raises:
-        ValueError: not a causal LM, a target text without tokens or with special ones, or unusable rows.
+        ValueError: not a causal LM, another position, a target text without tokens or with special ones, or unusable
+            rows.
     """
+    place = _position(model) if position is None else position
+    if place not in POSITIONS:
+        raise ValueError(f"`position={position!r}` is unknown; use one of {', '.join(POSITIONS)}.")
     with adapter_in_eval_mode(model):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        ids = _target_ids(base, tokenizer, target_text)
+        ids = _target_ids(base, tokenizer, target_text, place)
         train, test = (
-            _bench(base, tokenizer, x, label_token_ids, batch_size, len(ids))
+            _bench(base, tokenizer, x, label_token_ids, batch_size, len(ids), place)
             for x in (rows, rows if eval_rows is None else eval_rows)
         )
         order = _order(len(train.rows), batch_size, steps, seed)
@@ -85,11 +95,21 @@ def measure_waywardness(
             return _judge(test, target_text, ids, vectors)
 
 
-def _target_ids(base: Any, tokenizer: Any, target_text: str) -> Tensor:
-    """(prompt,) ids of the target text."""
+def _position(model: Any) -> str:
+    """Where the active adapter's prompt stands."""
+    config = model.active_peft_config if isinstance(model, PeftModel) else None
+    return str(getattr(config, "prompt_position", "start"))
+
+
+def _target_ids(base: Any, tokenizer: Any, target_text: str, position: str) -> Tensor:
+    """(prompt,) ids of the target text, as it is tokenised where it stands."""
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(f"{type(base).__name__} is no causal language model; waywardness is measured on those only.")
-    ids = torch.tensor(tokenizer.encode(target_text, add_special_tokens=False), device=base.device)
+    if position == "end" and target_text.strip():
+        found = encode_behind(tokenizer, " " + target_text.lstrip())
+    else:
+        found = tokenizer.encode(target_text, add_special_tokens=False)
+    ids = torch.tensor(found, device=base.device)
     if not len(ids) or not bool(_allowed(base, tokenizer)[ids].all()):
         raise ValueError(f"`target_text={target_text!r}` has no tokens, or special ones; give plain words.")
     return ids
@@ -103,28 +123,33 @@ def _judge(bench: Bench, target_text: str, ids: Tensor, vectors: Tensor) -> Wayw
     """What the vectors project to, and how well they and the target text do."""
     table, allowed = bench.text.base.get_input_embeddings().weight, _allowed(bench.text.base, bench.tokenizer)
     share = _margins(vectors, table, allowed, ids).gt(0).float().mean().item()
-    text = str(bench.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+    ends = bench.position == "end"
+    text = text_behind(bench.tokenizer, ids.tolist()) if ends else bench.tokenizer.decode(ids.tolist())
     wayward = _performance(bench, _side(bench, vectors, ids), bench.with_prompt(bench.rows))
-    as_text = _performance(bench, bench.text, bench.with_text(bench.rows, text, ids.tolist()))
+    as_text = _performance(bench, bench.text, bench.with_text(bench.rows, str(text), ids.tolist()))
     return Waywardness(target_text, share, wayward, as_text)
 
 
-def _bench(base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int) -> Bench:
+def _bench(
+    base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int, position: str
+) -> Bench:
     pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
     counts = "position_ids" in inspect.signature(base.forward).parameters
     side = Side(call=base, base=base, pad_id=pad or 0, states_positions=counts)
-    read = read_rows(rows, "CAUSAL_LM", base, leading_ids(tokenizer, base))
-    return Bench("CAUSAL_LM", read, side, side, tokenizer, length, "start", label_ids, size)
+    read = read_rows(rows, "CAUSAL_LM", base, leading_ids(tokenizer, base), position)
+    bench = Bench("CAUSAL_LM", read, side, side, tokenizer, length, position, label_ids, size)
+    bench.check_room(bench.with_prompt(read), length)
+    return bench
 
 
 def _side(bench: Bench, vectors: Tensor, ids: Tensor) -> Side:
     """The base model behind these vectors."""
     base, leading = bench.text.base, leading_ids(bench.tokenizer, bench.text.base)
 
-    def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool) -> Any:
-        prompt = Prompt(vectors, vectors, ids)
-        embeddings = base.get_input_embeddings()
-        composed = compose_inputs(prompt, embeddings, leading, input_ids, None, attention_mask, as_ids=False)
+    def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
+        prompt, embeddings = Prompt(vectors, vectors, ids), base.get_input_embeddings()
+        where = {"position": bench.position, "answer": None if labels is None else labels.ne(-100)}
+        composed = compose_inputs(prompt, embeddings, leading, input_ids, None, attention_mask, as_ids=False, **where)
         inputs = composed.with_positions() if bench.text.states_positions else composed.inputs
         return base(**inputs, return_dict=return_dict)
 
@@ -154,7 +179,7 @@ def _train(
             continue
         with torch.enable_grad():
             logits = _side(bench, vectors, ids).logits(
-                [bench.question(bench.rows[i], placed[i], targets[i]) for i in batch]
+                [bench.question(bench.rows[i], placed[i], targets[i], acts=True) for i in batch]
             )
             gold = torch.tensor([bench.rows[i].labels[j] for i in batch for j in targets[i]], device=logits.device)
             task = nn.functional.cross_entropy(logits.float(), gold)
@@ -189,7 +214,8 @@ def _performance(bench: Bench, side: Side, placed: Sequence[PlacedRow]) -> Perfo
     for batch in bench.batches(placed, targets):
         asked = [i for i in batch if targets[i]]
         if asked:
-            logits = side.logits([bench.question(bench.rows[i], placed[i], targets[i]) for i in asked])
+            acts = side is not bench.text
+            logits = side.logits([bench.question(bench.rows[i], placed[i], targets[i], acts) for i in asked])
             count_task(totals, logits, [bench.rows[i] for i in asked], [targets[i] for i in asked])
     return totals.performance()
 

@@ -12,7 +12,7 @@ def rebuild(kind: Any, plain: Any) -> Any:
     """A value of type `kind` from what `as_plain` made of it.
 
     A number that JSON cannot hold was stored as None and comes back as NaN. Keys that the record does not have are
-    left out, so that a report of a later version with the same schema can be read.
+    left out, so that a report of a later version with the same schema can be read; so are those that it computes itself.
 
     Args:
         kind: a dataclass of records, numbers, strings, `tuple[X, ...]`, `dict[str, X]` and optional ones.
@@ -24,7 +24,7 @@ def rebuild(kind: Any, plain: Any) -> Any:
         return None if plain is None else rebuild(inner, plain)
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        known = {field.name for field in fields(kind)} & set(plain)
+        known = {field.name for field in fields(kind) if field.init} & set(plain)
         return kind(**{name: rebuild(hints[name], plain[name]) for name in known})  # type: ignore[operator]
     if origin is tuple:
         return tuple(rebuild(arguments[0], item) for item in plain)
