@@ -20,7 +20,7 @@ from peft_interp.embedding import Prompt
 from peft_interp.fluency import batch_share
 from peft_interp.generation import generate_after_prompt
 from peft_interp.layout import behind_leading, first_attended, place_prompt, positions
-from peft_interp.model_inputs import Composed, check_positions
+from peft_interp.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.prompt_model import PromptModelMixin
 from peft_interp.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
@@ -63,6 +63,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         if not self._readable_prompt_active:
             return super().forward(**text, labels=labels, **kwargs)
         self._check_labels_present(labels, kwargs)
+        check_shapes(input_ids if input_ids is not None else inputs_embeds, labels)
         cached = _cached_length(kwargs.get("past_key_values"))
         if not cached:
             check_positions(kwargs.pop("position_ids", None), attention_mask)

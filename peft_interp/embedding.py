@@ -18,6 +18,8 @@ from peft_interp.projection import straight_through
 from peft_interp.token_table import TokenTable
 from peft_interp.vocabulary import leading_token_ids
 
+FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -146,11 +148,14 @@ class InterpPromptEmbedding(BasePromptEncoder):
             weight = self.full_weight or self.config.first_perplexity_weight
             self.weight.fill_(controlled_weight(weight, nll.item(), target, most))
         self._unchanged_steps = 0 if self.changed_share else self._unchanged_steps + 1
-        if self.config.projects and self._unchanged_steps >= self.config.stuck_patience and not self._warned_stuck:
+        never_moved = self._unchanged_steps == int(self.step)
+        patience = min(FIRST_MOVE, self.config.stuck_patience) if never_moved else self.config.stuck_patience
+        if self.config.projects and self._unchanged_steps >= patience and not self._warned_stuck:
             self._warned_stuck = True
             warnings.warn(
-                f"the prompt search is stuck: no token has changed for {self._unchanged_steps} optimizer steps. Raise "
-                "the learning rate (PEZ uses 0.1 to 0.3), start elsewhere, or lower `perplexity_weight`.",
+                f"the prompt search is stuck: no token has changed for {self._unchanged_steps} optimizer steps"
+                f"{' since the start' if never_moved else ''}. Raise the learning rate (PEZ uses 0.1 to 0.3; Trainer's "
+                "default of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`.",
                 stacklevel=2,
             )
 

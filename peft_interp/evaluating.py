@@ -32,8 +32,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def own_precision(model: nn.Module) -> Iterator[None]:
     """While open, the model runs in the precision of its weights.
 
-    Autocast around the caller is off, and so is the one that `Trainer(bf16=True)` or `fp16=True` leaves in the `forward`
-    of the model that it trained, which would turn itself on again inside. Afterwards all is as it was.
+    Autocast around the caller is off, and so is the one that `Trainer(bf16=True)` or `fp16=True` leaves in the
+    `forward` of the model that it trained, which would turn itself on again inside. Afterwards all is as it was.
     """
     cast = {module: module.__dict__["forward"] for module in model.modules() if "forward" in module.__dict__}
     plain = {module: _without_autocast(module, forward) for module, forward in cast.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.context import learned_positions
 from peft_interp.layout import PromptLayout
 from peft_interp.model_inputs import Composed
 
@@ -47,7 +48,7 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
     inputs = composed.inputs
     if input_ids is not None and "input_ids" not in inputs:
         inputs = {**inputs, "input_ids": _seen_by_penalties(composed.layout, input_ids)}
-    output = base_model.generate(**inputs, **kwargs)
+    output = _generated(base_model, inputs, kwargs, composed.layout.order.shape[1])
     given_length = composed.layout.order.shape[1] if "input_ids" in inputs else 0
 
     def without_prompt(sequences: Tensor) -> Tensor:
@@ -61,6 +62,28 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
         return without_prompt(output)
     output.sequences = without_prompt(output.sequences)
     return output
+
+
+def _generated(base_model: Any, inputs: dict[str, Tensor], kwargs: dict[str, Any], given: int) -> Any:
+    """What the base model generates behind `given` columns, or a clear word where its positions end."""
+    try:
+        return base_model.generate(**inputs, **kwargs)
+    except IndexError as error:
+        limit = learned_positions(base_model)
+        if limit is None or given + _new_tokens(base_model, kwargs, given) <= limit:
+            raise
+        raise ValueError(
+            f"prompt and text are {given} tokens, and the model has positions for {limit}: too few for what is to be "
+            f"generated. Give `max_new_tokens={max(0, limit - given)}` or less, or shorten the text."
+        ) from error
+
+
+def _new_tokens(base_model: Any, kwargs: dict[str, Any], given: int) -> int:
+    """How many tokens the call may generate."""
+    settings = kwargs.get("generation_config") or base_model.generation_config
+    new = kwargs.get("max_new_tokens") or getattr(settings, "max_new_tokens", None)
+    longest = kwargs.get("max_length") or getattr(settings, "max_length", None) or 0
+    return int(new if new else max(1, longest - given))
 
 
 def named_arguments(base_model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

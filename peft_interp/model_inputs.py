@@ -12,6 +12,8 @@ from torch import Tensor
 from peft_interp.embedding import Prompt
 from peft_interp.layout import PromptLayout, pads_first, place_prompt, positions
 
+_IDS = ("input_ids", "(batch, length)")
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -88,6 +90,36 @@ def compose_inputs(
     if attention_mask is not None:
         inputs["attention_mask"] = layout.fill(1, attention_mask)
     return Composed(inputs=inputs, layout=layout)
+
+
+def check_shapes(text: Tensor | None, labels: Tensor | None) -> None:
+    """Refuse rows that are no batch, and labels that are not one for each token.
+
+    Args:
+        text: (batch, length) ids or (batch, length, dim) embeddings, or None.
+        labels: (batch, length), or None.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if text is None:
+        return
+    if text.dim() != (3 if text.is_floating_point() else 2):
+        name, wanted = ("inputs_embeds", "(batch, length, dim)") if text.is_floating_point() else _IDS
+        raise ValueError(
+            f"`{name}` has shape {tuple(text.shape)} and must be {wanted}; for one row use `x.unsqueeze(0)`."
+        )
+    if labels is not None and labels.shape != text.shape[:2]:
+        remedy = "pad labels with -100 to the length of the ids"
+        if labels.dim() < 2:
+            remedy = (
+                "one label for each row is what a classifier takes (`task_type='SEQ_CLS'`); for a language model make "
+                "rows with `Verbalizer.encode_dataset`, in which the label is a word"
+            )
+        raise ValueError(
+            f"`labels` has shape {tuple(labels.shape)}; a causal LM takes one label for each token, "
+            f"{tuple(text.shape[:2])}: {remedy}."
+        )
 
 
 def check_positions(position_ids: Tensor | None, attention_mask: Tensor | None) -> None:

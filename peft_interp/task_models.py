@@ -18,6 +18,7 @@ from peft import (
     PeftModelForSeq2SeqLM,
     PeftModelForSequenceClassification,
     PeftModelForTokenClassification,
+    TaskType,
 )
 from torch import Tensor
 
@@ -35,6 +36,16 @@ class TaskModelMixin(PromptModelMixin):
     """Forward pass of a model that reads one sequence with the prompt inside."""
 
     _per_token_outputs: tuple[str, ...] = ()
+
+    def _setup_prompt_encoder(self, adapter_name: str) -> None:
+        super()._setup_prompt_encoder(adapter_name)
+        config, name = self.peft_config[adapter_name], type(self.base_model).__name__
+        ours = isinstance(config, InterpPromptConfig) and config.task_type != TaskType.FEATURE_EXTRACTION
+        if ours and name.endswith(("ForCausalLM", "LMHeadModel")):
+            raise ValueError(
+                f"`task_type={TaskType(config.task_type).value!r}` needs a model with that head, and {name} is a "
+                "causal language model: use `task_type='CAUSAL_LM'`, or load the model with the Auto class of the task."
+            )
 
     def forward(  # type: ignore[override]
         self,

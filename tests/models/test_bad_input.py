@@ -122,3 +122,19 @@ def test_a_loss_that_is_not_finite(causal: Build, readable: Build, token_ids: Bu
 def test_task_type_is_needed(causal: Build) -> None:
     with pytest.raises(ValueError, match=r"`task_type=None` is not enough for a prompt.*use CAUSAL_LM"):
         get_peft_model(causal("llama"), InterpPromptConfig(num_virtual_tokens=4))
+
+
+def test_one_label_for_each_row_of_a_language_model(causal: Build, readable: Build, token_ids: Build) -> None:
+    model, ids = readable(causal("gpt2")), token_ids(2, 5)
+    with pytest.raises(ValueError, match=r"`labels` has shape \(2,\).*\(2, 5\).*Verbalizer"):
+        model(input_ids=ids, labels=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"`labels` has shape \(2, 4\).*pad labels with -100"):
+        model(input_ids=ids, labels=ids[:, 1:])
+    with pytest.raises(ValueError, match=r"`input_ids` has shape \(5,\) and must be \(batch, length\).*unsqueeze"):
+        model(input_ids=ids[0])
+
+
+@pytest.mark.parametrize("task_type", ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM"])
+def test_a_language_model_for_another_task(causal: Build, task_type: str) -> None:
+    with pytest.raises(ValueError, match=rf"`task_type='{task_type}'` needs a model with that head, and GPT2LMHead"):
+        get_peft_model(causal("gpt2"), InterpPromptConfig(task_type=task_type, num_virtual_tokens=4))

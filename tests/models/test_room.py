@@ -57,5 +57,8 @@ def test_computed_positions_have_no_end(causal: Build, readable: Build, token_id
 
 def test_generate(causal: Build, readable: Build, token_ids: Build) -> None:
     model = readable(causal("gpt2", max_position_embeddings=LIMIT))
+    assert model.generate(token_ids(1, FITS - 2), max_new_tokens=2, eos_token_id=None).shape == (1, FITS)
+    with pytest.raises(ValueError, match="Give `max_new_tokens=2` or less"):
+        model.generate(token_ids(1, FITS - 2), max_new_tokens=9, eos_token_id=None)
     with pytest.raises(ValueError, match="Truncate the text"):
         model.generate(token_ids(1, FITS + 2), max_new_tokens=1)

@@ -117,6 +117,15 @@ def test_labels_that_are_all_ignored(
     torch.testing.assert_close(latents[0], latents[1], rtol=0, atol=1e-6)
 
 
+def test_a_learning_rate_that_moves_nothing_warns_early(
+    gpt2: Build, readable: Build, learner: Build, rows_for: Build
+) -> None:
+    model = readable(gpt2())
+    trainer = learner(model, rows_for("CAUSAL_LM"), max_steps=31, learning_rate=5e-5)
+    with pytest.warns(UserWarning, match="for 30 optimizer steps since the start. Raise the learning rate"):
+        trainer.train()
+
+
 def test_stuck_search_warns_exactly_once(gpt2: Build, readable: Build, learner: Build, rows_for: Build) -> None:
     model = readable(gpt2(), stuck_patience=3)
     rows = rows_for("CAUSAL_LM")
