@@ -15,10 +15,9 @@ from peft_interp.config import InterpPromptConfig
 from peft_interp.initialization import initial_ids
 from peft_interp.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.projection import straight_through
+from peft_interp.stuck import StuckWatch
 from peft_interp.token_table import TokenTable
 from peft_interp.vocabulary import leading_token_ids
-
-FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
         self._projected: Tensor | None = None  # the latent that `ids` belongs to
-        self._unchanged_steps = 0
-        self._warned_stuck = False
+        self._stuck = StuckWatch(config.stuck_patience)
         latent = self._start()
         self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
         length = latent.shape[0]
@@ -147,17 +145,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             most = 1.0 if self.config.perplexity_combination == "convex" else MOST_WEIGHT
             weight = self.full_weight or self.config.first_perplexity_weight
             self.weight.fill_(controlled_weight(weight, nll.item(), target, most))
-        self._unchanged_steps = 0 if self.changed_share else self._unchanged_steps + 1
-        never_moved = self._unchanged_steps == int(self.step)
-        patience = min(FIRST_MOVE, self.config.stuck_patience) if never_moved else self.config.stuck_patience
-        if self.config.projects and self._unchanged_steps >= patience and not self._warned_stuck:
-            self._warned_stuck = True
-            warnings.warn(
-                f"the prompt search is stuck: no token has changed for {self._unchanged_steps} optimizer steps"
-                f"{' since the start' if never_moved else ''}. Raise the learning rate (PEZ uses 0.1 to 0.3; Trainer's "
-                "default of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`.",
-                stacklevel=2,
-            )
+        if self.config.projects:
+            self._stuck.see(changed=self.changed_share > 0, steps=int(self.step))
 
     def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
         """Remember the current ids if `score` is at least as good as the best so far (the latest tie wins).

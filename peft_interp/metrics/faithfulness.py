@@ -21,7 +21,7 @@ from peft_interp.metrics.answers import adapter_in_eval_mode
 from peft_interp.metrics.leave_one_out import measure_token_effects
 from peft_interp.metrics.progress import progress_bar
 from peft_interp.metrics.reading import prompt_config, read_prompt
-from peft_interp.metrics.results import AnswerShares, Faithfulness, Performance, PromptReading
+from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading
 from peft_interp.metrics.sides import Bench, count_task, make_bench
 from peft_interp.metrics.text_rows import PlacedRow, Row
 from peft_interp.metrics.totals import OutputTotals, TaskTotals
@@ -131,7 +131,7 @@ def _measure(
         token_error_rate=_mean([row.error_rate for row in says]),
         token_effects=effects,
         as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
-        answers=_answer_shares(sides, nothing),
+        answers=_answer_shares(bench, sides, nothing),
     )
 
 
@@ -223,14 +223,14 @@ def _measure_without(
     return totals
 
 
-def _answer_shares(sides: _Sides, nothing: TaskTotals | None) -> AnswerShares | None:
+def _answer_shares(bench: Bench, sides: _Sides, nothing: TaskTotals | None) -> AnswerShares | None:
     """Mean answers of all sides, where label words are known."""
     prompt, text = sides.prompt.shares(), sides.text.shares()
     if prompt is None or text is None:
         return None
     bare = nothing.shares() if nothing else None
-    known = sides.prompt.choices or range(len(prompt[0]))
-    return AnswerShares(tuple(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
+    known = tuple(sides.prompt.choices or range(len(prompt[0])))
+    return AnswerShares(known, bench.names(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
 
 
 def _mean(values: Sequence[float]) -> float:

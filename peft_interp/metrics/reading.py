@@ -67,8 +67,8 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         table is from the nearest other one.
 
     Raises:
-        ValueError: no `PeftModel`, no such adapter, or a method without input vectors (prefix tuning) or with several prompts
-            (multitask prompt tuning), for which no nearest token exists.
+        ValueError: no `PeftModel`, no such adapter, or a method without input vectors (prefix tuning) or with several
+            prompts (multitask prompt tuning), for which no nearest token exists.
         FloatingPointError: the vectors are not finite.
     """
     config = prompt_config(model, adapter_name)

@@ -102,6 +102,7 @@ class AnswerShares:
 
     Attributes:
         label_token_ids: the label words' token ids, or a classifier's classes; the order of all that follows.
+        label_words: what they are called: the tokens' texts, or the classes' names.
         rows: share of the rows whose answer each is, 0 to 1.
         as_prompt: mean probability of each with the prompt as it acts, 0 to 1; they sum to 1.
         as_text: the same with the text in its place.
@@ -109,6 +110,7 @@ class AnswerShares:
     """
 
     label_token_ids: tuple[int, ...]
+    label_words: tuple[str, ...]
     rows: tuple[float, ...]
     as_prompt: tuple[float, ...]
     as_text: tuple[float, ...]

@@ -13,7 +13,7 @@ from peft_interp.context import check_room
 from peft_interp.metrics.answers import Question, Side, batches
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.rows import read_rows, task_of
-from peft_interp.metrics.text_rows import PlacedRow, Row, with_text
+from peft_interp.metrics.text_rows import PlacedRow, Row, token_texts, with_text
 from peft_interp.metrics.totals import TaskTotals
 from peft_interp.vocabulary import leading_token_ids, named_token_ids
 
@@ -74,6 +74,12 @@ class Bench:
         """Indices of the labels at which the sides are compared."""
         everything = positions == "all" and not row.decoder_ids and self.task == "CAUSAL_LM"
         return [j for j, label in enumerate(row.labels) if everything or label != -100]
+
+    def names(self, choices: Sequence[int]) -> tuple[str, ...]:
+        """What label words, or a classifier's classes, are called."""
+        if self.task == "SEQ_CLS":
+            return tuple(str(self.text.base.config.id2label[i]) for i in choices)
+        return tuple(token_texts(self.tokenizer, choices))
 
     def check_room(self, placed: Sequence[PlacedRow], added: int = 0) -> None:
         """Refuse rows with prompt or text for which the model has no positions.
@@ -137,8 +143,8 @@ def _check_classes(config: Any) -> None:
     kind = getattr(config, "problem_type", None)
     if kind not in (None, "single_label_classification"):
         raise ValueError(
-            f"a classifier with `problem_type={kind!r}` has no one class for each row, so its answers are not compared; "
-            "use 'single_label_classification'."
+            f"a classifier with `problem_type={kind!r}` has no one class for each row, so its answers are not "
+            "compared; use one with 'single_label_classification'."
         )
 
 

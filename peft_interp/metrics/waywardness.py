@@ -124,9 +124,10 @@ def _judge(bench: Bench, target_text: str, ids: Tensor, vectors: Tensor) -> Wayw
     table, allowed = bench.text.base.get_input_embeddings().weight, _allowed(bench.text.base, bench.tokenizer)
     share = _margins(vectors, table, allowed, ids).gt(0).float().mean().item()
     ends = bench.position == "end"
-    text = text_behind(bench.tokenizer, ids.tolist()) if ends else bench.tokenizer.decode(ids.tolist())
+    plain = str(bench.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+    text = text_behind(bench.tokenizer, ids.tolist()) if ends else plain
     wayward = _performance(bench, _side(bench, vectors, ids), bench.with_prompt(bench.rows))
-    as_text = _performance(bench, bench.text, bench.with_text(bench.rows, str(text), ids.tolist()))
+    as_text = _performance(bench, bench.text, bench.with_text(bench.rows, text, ids.tolist()))
     return Waywardness(target_text, share, wayward, as_text)
 
 
@@ -148,8 +149,17 @@ def _side(bench: Bench, vectors: Tensor, ids: Tensor) -> Side:
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
         prompt, embeddings = Prompt(vectors, vectors, ids), base.get_input_embeddings()
-        where = {"position": bench.position, "answer": None if labels is None else labels.ne(-100)}
-        composed = compose_inputs(prompt, embeddings, leading, input_ids, None, attention_mask, as_ids=False, **where)
+        composed = compose_inputs(
+            prompt,
+            embeddings,
+            leading,
+            input_ids,
+            None,
+            attention_mask,
+            as_ids=False,
+            position=bench.position,
+            answer=None if labels is None else labels.ne(-100),
+        )
         inputs = composed.with_positions() if bench.text.states_positions else composed.inputs
         return base(**inputs, return_dict=return_dict)
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
-from peft_interp.metrics.results import Faithfulness, PromptReading, Scrutability, Waywardness
+from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
+from peft_interp.metrics.rows import plain_ids
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
+from peft_interp.report.faithfulness_rules import why_no_text
 from peft_interp.report.origin import describe
 from peft_interp.report.prompt_report import PromptReport, Rival
 from peft_interp.report.verdicts import decide
@@ -40,45 +42,58 @@ def report_prompt(
     Args:
         model: a `PeftModel` with a prompt adapter, ours or stock.
         tokenizer: the base model's.
-        rows: tokenised examples, as for `measure_faithfulness`, held out from training; None: the text is read and
-            judged, how it behaves stays unknown.
+        rows: tokenised examples, as for `measure_faithfulness`, held out from training; None: behaviour stays unknown.
         verbalizer: names the label words, for accuracies and for label words copied into the prompt.
         label_token_ids: the label words' ids, where there is no verbalizer.
         judge: another causal LM that judges the text as well; needed where the base model is no causal LM.
         judge_tokenizer: its tokenizer; None for `tokenizer`.
         rivals: other prompts of the task, as `Rival` or (name, accuracy, nll).
         waywardness: also train a prompt towards an unrelated text: True, the text, or a mapping of arguments for
-            `measure_waywardness`. Every other row trains it, the rest measure it. Takes longer than all else.
+            `measure_waywardness`. Every other row trains it, the rest measure it. A prompt of tokens gets scores only.
         adapter_name: None for the active one.
-        context: what else the reader should know: `data` (its name), `training` (settings), and whatever you like, as
-            long as JSON can hold it.
+        context: what else the reader should know, in what JSON can hold: `data` (its name), `training`, ...
         scrutability: further arguments for `measure_scrutability`: `training_texts`, `task_description`, ...
         progress: show progress bars.
-        **comparison: further arguments for `measure_faithfulness`: `padding_side`, `positions`, `batch_size`, ...
+        **comparison: further arguments for `measure_faithfulness`, `text` excepted: `padding_side`, `positions`, ...
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
 
     Raises:
-        ValueError: an adapter that is no prompt, or what the measures raise.
+        ValueError: an adapter that is no prompt, another `text`, or what the measures raise.
     """
+    _refuse_text(comparison)
     words = tuple(verbalizer.label_words) if verbalizer is not None else ()
-    if label_token_ids is None and verbalizer is not None:
+    if verbalizer is not None and label_token_ids is None:
         label_token_ids = verbalizer.label_token_ids(tokenizer)
     reading = _read(model, tokenizer, adapter_name)
-    options = {"label_words": words, "template_text": _template(reading, tokenizer, rows), **(scrutability or {})}
+    template = _template(reading, model, tokenizer, rows, adapter_name)
+    options = {"label_words": words, "template_text": template, **(scrutability or {})}
     judged = _judge(reading, model, tokenizer, judge, judge_tokenizer, options)
-    measured: Faithfulness | None = None
-    bound: Waywardness | None = None
+    shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
+    measured = bound = None
+    untested = _untested(reading, model, rows) if waywardness else ""
     if rows is not None and reading.tokens:
-        shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
         measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **shared, **comparison)
-        bound = None if reading.discrete else _wayward(model, tokenizer, rows, waywardness, shared)
-    chance = 1 / len(label_token_ids) if label_token_ids else None
+    if waywardness and not untested:
+        bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
     known = {**describe(model, adapter_name, rows, verbalizer, judge), **(context or {})}
-    others = tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in rivals)
-    verdicts = decide(reading, judged, measured, bound, chance)
-    return PromptReport(reading, verdicts, judged, measured, bound, others, known)
+    chance = 1 / len(label_token_ids) if label_token_ids else None
+    verdicts = decide(reading, judged, measured, bound, chance, untested)
+    return PromptReport(reading, verdicts, judged, measured, bound, _rivals(rivals), known)
+
+
+def _rivals(rivals: Iterable[Rival | tuple[str, float, float]]) -> tuple[Rival, ...]:
+    return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in rivals)
+
+
+def _refuse_text(comparison: Mapping[str, Any]) -> None:
+    """A report that compared another text than it shows and judges would mix two."""
+    if "text" in comparison:
+        raise ValueError(
+            f"`text={comparison['text']!r}` is not taken here: a report reads, judges and compares one text, the "
+            "prompt's own; compare another one with `measure_faithfulness(..., text=...)`."
+        )
 
 
 def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading:
@@ -102,8 +117,7 @@ def _judge(
     """Readability under the base model, or under the judge alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
-    base = model.get_base_model()
-    if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
+    if not _is_causal(model.get_base_model()):
         return (
             None
             if judge is None
@@ -114,25 +128,35 @@ def _judge(
     )
 
 
-def _template(reading: PromptReading, tokenizer: Any, rows: Any | None) -> str | None:
-    """The first example without its answer, with "{prompt}" where the prompt stands."""
-    if rows is None or not len(rows):
+def _template(reading: PromptReading, model: Any, tokenizer: Any, rows: Any | None, adapter: str | None) -> str | None:
+    """The first example without its answer, with "{prompt}" where the prompt stands; None for other models."""
+    task = prompt_config(model, adapter).task_type
+    if rows is None or not len(rows) or getattr(task, "value", task) != "CAUSAL_LM":
         return None
-    first = rows[0]
-    labels = first.get("labels", [-100] * len(first["input_ids"]))
-    if not hasattr(labels, "__len__") or len(labels) != len(first["input_ids"]):
-        return None
-    kept = [int(token) for token, label in zip(first["input_ids"], labels, strict=True) if int(label) == -100]
+    ids = plain_ids(rows[0]["input_ids"])
+    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [-100] * len(ids)
+    kept = [token for token, label in zip(ids, labels, strict=False) if label == -100]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return f"{text}{{prompt}}" if reading.position == "end" else f"{{prompt}}{text}"
 
 
+def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:
+    """Why there can be no waywardness; "" where there can."""
+    if not reading.tokens:
+        return f"this method {why_no_text(reading)}"
+    if not _is_causal(model.get_base_model()):
+        return "the base model is no causal language model"
+    return "no data given" if rows is None else ""
+
+
+def _is_causal(base: Any) -> bool:
+    return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
+
+
 def _wayward(
     model: Any, tokenizer: Any, rows: Any, asked: bool | str | Mapping[str, Any], shared: Mapping[str, Any]
-) -> Waywardness | None:
-    """Trained on every other row, measured on the rest; None where it was not asked for."""
-    if not asked:
-        return None
+) -> Waywardness:
+    """Trained on every other row, measured on the rest."""
     every = list(rows)
     own = dict(asked) if isinstance(asked, Mapping) else {"target_text": asked} if isinstance(asked, str) else {}
     options = {"target_text": UNRELATED_TEXT, "eval_rows": every[1::2], **shared, **own}

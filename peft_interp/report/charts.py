@@ -29,7 +29,8 @@ def mark(answer: str) -> str:
 
 
 def bar(share: float, tick: float | None = None, noise: float = 0.0) -> str:
-    """A horizontal bar, 0 to 1, with a tick to hold it against and a range of noise around its end."""
+    """A horizontal bar, 0 to 1, with a tick to hold it against and a range of noise around its end; empty for NaN."""
+    share = 0.0 if math.isnan(share) else share
     end = 100 * min(max(share, 0.0), 1.0)
     parts = [
         '<rect width="100" height="10" fill="var(--line)" opacity=".55"/>',
@@ -38,7 +39,7 @@ def bar(share: float, tick: float | None = None, noise: float = 0.0) -> str:
     if noise:
         low, high = max(0.0, end - 100 * noise), min(100.0, end + 100 * noise)
         parts.append(f'<rect x="{low:.2f}" y="3" width="{high - low:.2f}" height="4" fill="var(--ink)" opacity=".5"/>')
-    if tick is not None:
+    if tick is not None and not math.isnan(tick):
         parts.append(_line(100 * tick, 0, 100 * tick, 10, "var(--ink)", 2))
     return f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{"".join(parts)}</svg>'
 

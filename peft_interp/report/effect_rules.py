@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from peft_interp.metrics.results import Faithfulness, PromptReading, TokenEffect
-from peft_interp.report.thresholds import CARRYING_SHARE, IDLE_KL, LOSS_TOLERANCE, accuracy_noise, differ
+from peft_interp.metrics.results import Faithfulness, PromptReading
+from peft_interp.report.thresholds import IDLE_KL, LOSS_TOLERANCE, NEEDED_SHARE, accuracy_noise, differ
 
 Answer = tuple[str, str]
 _MOST_NAMED = 4  # tokens named in a sentence; the table has them all
@@ -19,7 +20,12 @@ def acts(reading: PromptReading, measured: Faithfulness | None) -> Answer:
         return "unknown", "no data given"
     if measured.without is None:
         return "unknown", "how the task goes without a prompt was not measured"
-    here, without, rows = measured.as_prompt, measured.without, measured.rows
+    here, without, rows = measured.beside_without, measured.without, measured.rows
+    if math.isnan(without.loss) or math.isnan(here.loss):
+        return (
+            "unknown",
+            "without a prompt nothing stands in front of the labels, so there is nothing to compare it with",
+        )
     lower = here.loss < without.loss - LOSS_TOLERANCE
     losses = f"the loss goes from {without.loss:.2f} to {here.loss:.2f} nats"
     if here.accuracy is None or without.accuracy is None:
@@ -40,32 +46,31 @@ def acts(reading: PromptReading, measured: Faithfulness | None) -> Answer:
 
 
 def tokens(reading: PromptReading, measured: Faithfulness | None) -> Answer | None:
-    """Which tokens of the text carry its effect, by leaving each out."""
+    """Whether the text needs every one of its tokens, by leaving each out: only then does the loss rise.
+
+    Tokens that say the same stand in for each other: of a word said eight times none is needed.
+    """
     effects = measured.token_effects if measured is not None else ()
-    if not effects or len(effects) != len(reading.tokens):
+    if measured is None or not effects or len(effects) != len(reading.tokens):
         return None
     texts = [token.text for token in reading.tokens]
-    idle = [text for text, effect in zip(texts, effects, strict=True) if effect.kl < IDLE_KL]
-    if len(idle) == len(texts):
+    if all(effect.kl < IDLE_KL for effect in effects):
         return "no", "leaving out any one token of the text changes nothing"
-    carriers = carrying(effects)
-    verb = "carries" if len(carriers) == 1 else "carry"
-    lead = f"{len(carriers)} of {len(texts)} tokens {verb} {CARRYING_SHARE:.0%} of the effect of the text"
-    lead += f" ({_named([texts[index] for index in carriers])})"
-    if not idle:
-        return "yes", lead
-    return "partly", f"{lead}; {_named(idle)} {'does' if len(idle) == 1 else 'do'} nothing"
+    least = NEEDED_SHARE * max(0.0, _saved(measured))
+    needed = [effect.kl >= IDLE_KL and effect.loss_increase > least for effect in effects]
+    if not any(needed):
+        return "no", "the text does as well without any one of its tokens: the loss does not rise"
+    if all(needed):
+        return "yes", f"without any one of the {len(texts)} tokens of the text the loss rises"
+    able, idle = ([text for text, yes in zip(texts, needed, strict=True) if yes is kind] for kind in (True, False))
+    verb = "is" if len(able) == 1 else "are"
+    return "partly", f"{len(able)} of {len(texts)} tokens {verb} needed ({_named(able)}); each of {_named(idle)} is not"
 
 
-def carrying(effects: Sequence[TokenEffect]) -> list[int]:
-    """The fewest places, in order, that hold `CARRYING_SHARE` of the leave-one-out KL."""
-    total = sum(effect.kl for effect in effects)
-    chosen: list[int] = []
-    for index in sorted(range(len(effects)), key=lambda place: -effects[place].kl):
-        if sum(effects[place].kl for place in chosen) >= CARRYING_SHARE * total:
-            break
-        chosen.append(index)
-    return sorted(chosen)
+def _saved(measured: Faithfulness) -> float:
+    """Nats by which the text lowers the loss; 0 where that is not known."""
+    saved = math.nan if measured.without is None else measured.without.loss - measured.as_text.loss
+    return 0.0 if math.isnan(saved) else saved
 
 
 def _named(texts: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from peft_interp.metrics.results import Faithfulness, PromptReading, Waywardness
+from peft_interp.report.texts import percent
 from peft_interp.report.thresholds import (
     ALIKE_KL,
     ALIKE_TOP1,
@@ -32,7 +33,7 @@ def faithful(reading: PromptReading, measured: Faithfulness | None, chance: floa
             accuracy without a prompt stands in where it is not known.
     """
     if not reading.tokens:
-        return "no", "this method trains no vectors that stand in the place of tokens, so it has no text"
+        return "no", f"this method {why_no_text(reading)}"
     if measured is None and reading.discrete:
         return "unknown", "no data given; the vectors are exactly these tokens, how the text acts was not tested"
     if measured is None:
@@ -42,6 +43,13 @@ def faithful(reading: PromptReading, measured: Faithfulness | None, chance: floa
         return "no", against
     moved = change(measured.as_prompt, measured.as_text, measured.rows)
     return _faithful_tokens(measured, moved) if reading.discrete else _faithful_vectors(reading, measured, moved)
+
+
+def why_no_text(reading: PromptReading) -> str:
+    """What a method does instead of training vectors that stand in the place of tokens, once for all rows."""
+    if reading.method == "MULTITASK_PROMPT_TUNING":
+        return "trains another prompt for each task id, so there is no one text; save one of them as PROMPT_TUNING"
+    return "trains no vectors that stand in the place of tokens, so it has no text"
 
 
 def _faithful_tokens(measured: Faithfulness, moved: str) -> Answer:
@@ -112,16 +120,22 @@ def survives(reading: PromptReading, measured: Faithfulness | None) -> Answer | 
     skipped, total = measured.skipped_rows, measured.rows + measured.skipped_rows
     left_out = f"; {skipped} of {total} rows are tokenised differently behind it and were left out" if skipped else ""
     if measured.token_error_rate > 0:
-        return "no", f"tokenised again, {measured.token_error_rate:.0%} of its tokens differ{left_out}"
+        return "no", f"tokenised again, {percent(measured.token_error_rate)} of its tokens differ{left_out}"
     return ("partly" if skipped else "yes"), f"tokenised again it gives the same tokens{left_out}"
 
 
-def evidence(measured: Faithfulness | None, bound: Waywardness | None) -> Answer | None:
-    """What the waywardness test says about believing nearest tokens (arXiv 2112.08348); at best "partly"."""
+def evidence(measured: Faithfulness | None, bound: Waywardness | None, untested: str = "") -> Answer | None:
+    """What the waywardness test says about believing nearest tokens (arXiv 2112.08348); at best "partly".
+
+    Args:
+        measured: the prompt on data.
+        bound: the test; None where it was not made.
+        untested: why it was not, where it was asked for.
+    """
     if bound is None:
-        return None
+        return ("unknown", f"asked for but not tested: {untested}") if untested else None
     if bound.projected_share < SAID_SHARE:
-        said = f"only {bound.projected_share:.0%} of its tokens came to say it"
+        said = f"only {percent(bound.projected_share)} of its tokens came to say it"
         return "partly", f"no prompt could be trained to say {bound.target_text!r}: {said}"
     best = measured.as_prompt if measured is not None else bound.target
     beside = "this prompt" if measured is not None else "that text"
@@ -150,4 +164,4 @@ def _alike(measured: Faithfulness) -> bool:
 
 
 def _answers(measured: Faithfulness) -> str:
-    return f"KL {measured.kl:.2g} nats, the same likeliest word in {measured.top1_agreement:.0%}"
+    return f"KL {measured.kl:.2g} nats, the same likeliest word in {percent(measured.top1_agreement)}"

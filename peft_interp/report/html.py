@@ -47,7 +47,7 @@ def _glance(report: PromptReport) -> str:
     """The three answers that matter most, side by side."""
     items, soft = [], bool(report.reading.tokens) and not report.reading.discrete
     for question, name in (
-        ("faithful", "the text is the prompt"),
+        ("faithful", "the text does what the prompt does" if soft else "the text is the prompt"),
         ("readable", "its nearest tokens are readable" if soft else "readable"),
         ("acts", "helps the task"),
     ):

@@ -58,7 +58,7 @@ def _tokens(report: PromptReport) -> str:
     effects = measured.token_effects if measured is not None else ()
     names, sides = ["place", "token"], "rl"
     if soft:
-        names, sides = [*names, "distance", "also near"], sides + "rl"
+        names, sides = [*names, "cosine distance", "euclidean distance", "also near"], sides + "rrl"
     if effects:
         names, sides = [*names, "KL when left out", "loss when left out"], sides + "rr"
     rows = []
@@ -66,11 +66,15 @@ def _tokens(report: PromptReport) -> str:
         cells = [str(place + 1), in_markdown(visible(token.text))]
         if soft:
             near = (in_markdown(visible(other.text)) for other in others(token)[:_NEAREST])
-            cells += [number(token.cosine_distance), ", ".join(near)]
+            cells += [number(token.cosine_distance), number(token.euclidean_distance), ", ".join(near)]
         if place < len(effects):
             cells += [number(effects[place].kl), signed(effects[place].loss_increase)]
         rows.append(cells)
-    return _table(names, sides, rows)
+    table = _table(names, sides, rows)
+    if not soft:
+        return table
+    typical = (number(report.reading.typical_cosine_distance), number(report.reading.typical_euclidean_distance))
+    return f"{table}\n\nTokens lie {typical[0]} (cosine) and {typical[1]} (euclidean) from their nearest neighbours."
 
 
 def _table(names: Sequence[str], sides: str, rows: Sequence[Sequence[str]]) -> str:

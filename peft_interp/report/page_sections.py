@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from peft_interp.metrics.results import Faithfulness, TokenEffect, TokenReading
+from peft_interp.metrics.results import Faithfulness, PromptReading, TokenEffect, TokenReading
+from peft_interp.report.answer_shares import answer_shares
 from peft_interp.report.charts import bar, perplexity_strip, position, signed_bar
 from peft_interp.report.summary import others
 from peft_interp.report.texts import BLANK, in_html, number, printable, share, signed, visible
@@ -31,14 +32,16 @@ def tokens(report: PromptReport) -> str:
         if place < len(effects):
             parts.append(_effect(effects[place], strongest, steepest))
         if not reading.discrete:
-            parts.append(_nearness(token, reading.typical_cosine_distance))
+            parts.append(_nearness(token, reading))
         cells.append(f"<li>{''.join(parts)}</li>")
     notes = [f"A blank in front of a token is written {BLANK}."]
     if effects:
         notes.append("Bars: how the answers (KL) and the loss change when this token is left out of the text.")
     if not reading.discrete:
         notes.append(
-            "Distance: from the vector to this token; the tick is how far tokens lie from their nearest neighbour."
+            "Cosine and euclidean: the distance from the vector to this token; the ticks are how far tokens lie from "
+            f"their nearest neighbours ({number(reading.typical_cosine_distance)} and "
+            f"{number(reading.typical_euclidean_distance)})."
         )
     note = f'<p class="note">{" ".join(notes)}</p>'
     return _section("tokens", "Token by token", f'{note}<ol class="tokens">{"".join(cells)}</ol>')
@@ -54,12 +57,18 @@ def _effect(effect: TokenEffect, strongest: float, steepest: float) -> str:
     return f'{kl}<span class="figure">loss <b>{loss}</b></span>{signed_bar(effect.loss_increase, steepest)}'
 
 
-def _nearness(token: TokenReading, typical: float) -> str:
-    """Cosine distance on a line of 0 to 1 (at a right angle), and other tokens near the vector."""
+def _nearness(token: TokenReading, reading: PromptReading) -> str:
+    """Both distances (cosine up to 1, a right angle), and other tokens near the vector."""
     near = " ".join(f"<code>{in_html(visible(other.text))}</code>" for other in others(token)[:_NEAREST])
-    line = bar(token.cosine_distance, tick=min(typical, 1.0))
+    cosine = bar(token.cosine_distance, tick=min(reading.typical_cosine_distance, 1.0))
+    typical = reading.typical_euclidean_distance
+    longest = max(typical, *(other.euclidean_distance for other in reading.tokens)) or 1.0
+    euclidean = bar(token.euclidean_distance / longest, tick=typical / longest)
     also = f'<p class="neighbours">also near: {near}</p>' if near else ""
-    return f'<span class="figure">distance <b>{number(token.cosine_distance)}</b></span>{line}{also}'
+    return (
+        f'<span class="figure">cosine <b>{number(token.cosine_distance)}</b></span>{cosine}'
+        f'<span class="figure">euclidean <b>{number(token.euclidean_distance)}</b></span>{euclidean}{also}'
+    )
 
 
 def behaviour(report: PromptReport) -> str:
@@ -68,14 +77,15 @@ def behaviour(report: PromptReport) -> str:
     if measured is None:
         return ""
     inner = f'<div class="pair"><div>{_task(measured)}</div><div>{_answers(measured)}</div></div>'
+    inner += answer_shares(measured.answers) if measured.answers is not None else ""
     return _section("behaviour", "What it does", inner)
 
 
 def _task(measured: Faithfulness) -> str:
     sides = [("as prompt", measured.as_prompt), ("as text", measured.as_text), ("no prompt", measured.without)]
-    known = [(name, performance) for name, performance in sides if performance is not None]
+    known = [(name, side) for name, side in sides if side is not None and not math.isnan(side.loss)]
     by_accuracy = all(performance.accuracy is not None for _, performance in known)
-    highest = max(performance.loss for _, performance in known) or 1.0
+    highest = max((performance.loss for _, performance in known), default=0.0) or 1.0
     rows = []
     for name, performance in known:
         accuracy = performance.accuracy
@@ -87,6 +97,11 @@ def _task(measured: Faithfulness) -> str:
         rows.append(f'<dt>{name}</dt><dd>{picture}</dd><dd class="value">{value}</dd>')
     title = "Accuracy" if by_accuracy else "Loss, nats"
     note = f"On {measured.rows:,} rows; the thin band is the noise of so many." if by_accuracy else "Lower is better."
+    if measured.as_prompt_shared is not None and len(known) == len(sides) and not by_accuracy:
+        note += (
+            " With no prompt a row's first token is predicted by nothing and does not count; without it the loss as "
+            f"prompt is {number(measured.as_prompt_shared.loss)}."
+        )
     return f'<h3>{title}</h3><p class="note">{note}</p><dl class="bars">{"".join(rows)}</dl>'
 
 
@@ -123,12 +138,12 @@ def _standing(report: PromptReport) -> str:
     judged = report.scrutability
     if judged is None:
         return ""
-    rows = [("readability score", judged.score, number(judged.score))]
+    rows = [] if math.isnan(judged.score) else [("readability score", judged.score, number(judged.score))]
     percentile = judged.measures["nll"].percentile if "nll" in judged.measures else None
     if percentile is not None:
         rows.append(("as fluent as", percentile / 100, f"{percentile:.0f} of 100"))
     items = "".join(f'<dt>{name}</dt><dd>{bar(part)}</dd><dd class="value">{value}</dd>' for name, part, value in rows)
-    return f'<dl class="bars">{items}</dl>'
+    return f'<dl class="bars">{items}</dl>' if items else ""
 
 
 def _position(report: PromptReport) -> str:

@@ -12,7 +12,8 @@ def rebuild(kind: Any, plain: Any) -> Any:
     """A value of type `kind` from what `as_plain` made of it.
 
     A number that JSON cannot hold was stored as None and comes back as NaN. Keys that the record does not have are
-    left out, so that a report of a later version with the same schema can be read; so are those that it computes itself.
+    left out, so that a report of a later version with the same schema can be read, and so are those that it computes
+    itself.
 
     Args:
         kind: a dataclass of records, numbers, strings, `tuple[X, ...]`, `dict[str, X]` and optional ones.

@@ -12,8 +12,13 @@ Answer = tuple[str, str]
 
 def readable(reading: PromptReading, judged: Scrutability | None) -> Answer:
     """Whether a person can read the text. Of a soft prompt this is the text of the nearest tokens."""
-    if judged is None or not reading.tokens:
+    if not reading.tokens:
         return "unknown", "there is no text to read"
+    if judged is None:
+        return "unknown", (
+            "no causal language model judged it; where the base model is none, pass one with `judge=` (`--judge` on "
+            "the command line)"
+        )
     whose = "" if reading.discrete else "its nearest tokens: "
     blocking = [flag.words for flag in judged.flags if flag.unreadable]
     if blocking:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peft_interp.metrics.results import Faithfulness, Measure, Waywardness
+from peft_interp.metrics.results import Faithfulness, Measure, PromptReading, Waywardness
 from peft_interp.report.texts import count, number, perplexity, share
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def all_scores(report: PromptReport) -> list[Score]:
     rows: list[Score] = []
     if report.faithfulness is not None:
         rows += _task(report.faithfulness)
-        rows += _differentials(report.faithfulness, report.reading.typical_cosine_distance)
+        rows += _distances(report.faithfulness, report.reading)
+        rows += _differentials(report.faithfulness)
     if report.waywardness is not None:
         rows += _wayward(report.waywardness)
     if report.scrutability is not None:
@@ -85,6 +86,7 @@ def all_scores(report: PromptReport) -> list[Score]:
 
 _MAIN = {"nll", "perplexity", "nll_position", "judge_nll", "judge_gap", "repetition", "dictionary_share"}
 _MAIN |= {"longest_copied", "label_leak", "grammar", "task_similarity", "rating"}
+_AGAINST = "text against prompt"
 _COMPOSITE = "several measures in one; tells text from word salad, nothing finer"
 
 
@@ -95,19 +97,29 @@ def _task(measured: Faithfulness) -> Iterator[Score]:
         ("without", measured.without, "no prompt at all"),
     )
     for name, performance, meaning in sides:
-        if performance is None:
+        if performance is None or math.isnan(performance.loss):
             continue
+        shared = measured.as_prompt_shared if name == "without" else None
+        beside = f"as prompt {number(shared.loss)} at the same tokens" if shared is not None else ""
         if performance.accuracy is not None:
             yield Score("task", f"accuracy {name}", number(performance.accuracy), "", "higher", meaning)
-        yield Score("task", f"loss {name}", number(performance.loss), "", "lower", f"{meaning}, nats")
+        yield Score("task", f"loss {name}", number(performance.loss), beside, "lower", f"{meaning}, nats")
 
 
-def _differentials(measured: Faithfulness, typical: float) -> Iterator[Score]:
-    group, exact = "text against prompt", "0 if the text is the prompt"
-    if measured.cosine_distance is not None:
-        beside = f"token to token {number(typical)}"
-        words = "distance differential: cosine, mean over tokens"
-        yield Score(group, "distance to tokens", number(measured.cosine_distance), beside, "lower", words)
+def _distances(measured: Faithfulness, reading: PromptReading) -> Iterator[Score]:
+    """Of the vectors to their tokens, beside how far tokens lie from their nearest neighbours."""
+    kinds = (
+        ("cosine distance", measured.cosine_distance, reading.typical_cosine_distance, "0 to 2"),
+        ("euclidean distance", measured.euclidean_distance, reading.typical_euclidean_distance, "the table's units"),
+    )
+    for name, value, typical, words in kinds:
+        if value is not None:
+            meaning = f"distance differential: mean over tokens, {words}"
+            yield Score(_AGAINST, name, number(value), f"token to token {number(typical)}", "lower", meaning)
+
+
+def _differentials(measured: Faithfulness) -> Iterator[Score]:
+    group, exact = _AGAINST, "0 if the text is the prompt"
     yield Score(group, "loss difference", number(measured.loss_difference), exact, "lower", "performance differential")
     if measured.accuracy_difference is not None:
         words = "as prompt minus as text"
@@ -121,7 +133,8 @@ def _differentials(measured: Faithfulness, typical: float) -> Iterator[Score]:
 
 
 def _wayward(bound: Waywardness) -> Iterator[Score]:
-    group, beside = "waywardness", f"the text itself {number(bound.target.accuracy or bound.target.loss)}"
+    target = bound.target.loss if bound.wayward.accuracy is None else bound.target.accuracy
+    group, beside = "waywardness", f"the text itself {number(target)}"
     words = "share of tokens of a prompt trained to say another text that do say it"
     yield Score(group, "says the other text", share(bound.projected_share), "", "", words)
     if bound.wayward.accuracy is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peft_interp.base_names import loading_code, public_name
 from peft_interp.config import PEFT_TYPE_NAME
 from peft_interp.metrics.results import Neighbour, TokenReading
+from peft_interp.report.faithfulness_rules import why_no_text
 
 if TYPE_CHECKING:
     from peft_interp.report.prompt_report import PromptReport
@@ -31,7 +32,7 @@ def headline(report: PromptReport) -> str:
     """What kind of prompt it is, in a few words."""
     count = len(report.reading.tokens)
     if not count:
-        return f"{report.reading.method}: no vectors in the place of tokens, so no text"
+        return f"{report.reading.method}: it {why_no_text(report.reading)}"
     places = f"{count} token{'s' if count != 1 else ''}"
     if report.reading.discrete:
         return f"prompt of {places}"

@@ -59,7 +59,8 @@ def _tokens(report: PromptReport) -> Table:
     table.add_column("#", justify="right", style="dim")
     table.add_column("token", overflow="fold")
     if soft:
-        table.add_column("distance", justify="right")
+        table.add_column("cosine", justify="right")
+        table.add_column("euclidean", justify="right")
         table.add_column("also near", overflow="fold")
     if effects:
         table.add_column("left out: KL", justify="right")
@@ -68,10 +69,16 @@ def _tokens(report: PromptReport) -> Table:
         cells = [Text(str(place + 1)), Text(visible(token.text))]
         if soft:
             near = "  ".join(visible(other.text) for other in others(token)[:_NEAREST])
-            cells += [Text(number(token.cosine_distance)), Text(near, style="dim")]
+            distances = (token.cosine_distance, token.euclidean_distance)
+            cells += [*(Text(number(distance)) for distance in distances), Text(near, style="dim")]
         if place < len(effects):
             cells += [Text(number(effects[place].kl)), Text(signed(effects[place].loss_increase))]
         table.add_row(*cells)
+    if soft:
+        typical = (report.reading.typical_cosine_distance, report.reading.typical_euclidean_distance)
+        usual = ["", "(usual)", *(number(distance) for distance in typical)]
+        table.add_section()
+        table.add_row(*(Text(cell, style="dim") for cell in usual))
     return table
 
 

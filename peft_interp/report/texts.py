@@ -73,8 +73,24 @@ def signed(value: float) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of 0 to 1 in per cent."""
-    return "-" if value is None or math.isnan(value) else f"{value:.1%}".replace(".0%", "%")
+    """A share of 0 to 1 in per cent; 0% and 100% only where it is exactly that."""
+    return percent(value, 1)
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share of 0 to 1 in per cent, with `digits` behind the point where they say something.
+
+    What would round to 0% or 100% and is not that is written "<1%" and ">99%".
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    least = 10.0**-digits  # per cent
+    if 0 < 100 * value < least / 2:
+        return f"<{least:g}%"
+    if 100 - least / 2 < 100 * value < 100:
+        return f">{100 - least:g}%"
+    shown = f"{value:.{digits}%}"
+    return shown.replace(f".{'0' * digits}%", "%") if digits else shown
 
 
 def _is_seen(sign: str) -> bool:

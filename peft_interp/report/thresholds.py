@@ -33,8 +33,9 @@ UNLIKE_TOP1 = 0.75
 # should explain.
 IDLE_KL = 0.01
 
-# The fewest tokens that hold this share of all leave-one-out KL "carry the effect": most of it, without the tail.
-CARRYING_SHARE = 0.8
+# A token is needed if the loss rises without it, by more than this share of all that the text saves: of ten tokens that
+# share its work evenly each has five times as much.
+NEEDED_SHARE = 0.02
 
 # Losses closer than this, nats, are called the same: the gold answer's probability differs by 5%.
 LOSS_TOLERANCE = 0.05

@@ -50,6 +50,7 @@ def decide(
     faithfulness: Faithfulness | None = None,
     waywardness: Waywardness | None = None,
     chance: float | None = None,
+    untested: str = "",
 ) -> tuple[Verdict, ...]:
     """Every question that arises, answered.
 
@@ -59,11 +60,12 @@ def decide(
         faithfulness: None where there was no data.
         waywardness: None where it was not tested.
         chance: accuracy of guessing, 0 to 1; None if not known.
+        untested: why there is no waywardness although it was asked for; "" where it was not.
     """
     answers = {
         "faithful": faithful(reading, faithfulness, chance),
         "near": near(reading, faithfulness),
-        "evidence": None if reading.discrete else evidence(faithfulness, waywardness),
+        "evidence": None if reading.discrete and not untested else evidence(faithfulness, waywardness, untested),
         "survives": survives(reading, faithfulness),
         "readable": readable(reading, scrutability),
         "acts": acts(reading, faithfulness),

@@ -11,6 +11,7 @@ import torch
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 from peft_interp.metrics.faithfulness import measure_faithfulness
+from peft_interp.metrics.reading import read_prompt
 
 Build = Callable[..., Any]
 QUICK = {"progress": False, "token_effects": False, "without": False}
@@ -173,3 +174,32 @@ def test_a_method_without_input_vectors(gpt2: Build, words: Any, word_rows: Buil
     model = get_peft_model(gpt2(), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
     with pytest.raises(ValueError, match="PREFIX_TUNING trains keys and values"):
         measure_faithfulness(model, words, word_rows())
+
+
+@pytest.mark.parametrize("adapter_name", [None, "default"])
+def test_a_model_without_an_adapter(gpt2: Build, words: Any, word_rows: Build, adapter_name: str | None) -> None:
+    base = gpt2()
+    with pytest.raises(ValueError, match="`model` is GPT2LMHeadModel, which has no prompt adapter; pass the `PeftMod"):
+        measure_faithfulness(base, words, word_rows(), adapter_name=adapter_name)
+    with pytest.raises(ValueError, match="`model` is GPT2LMHeadModel"):
+        read_prompt(base, words, adapter_name)
+    with pytest.raises(ValueError, match="there is no adapter 'other' here"):
+        measure_faithfulness(with_prompt_of(base), words, word_rows(), adapter_name="other")
+
+
+def with_prompt_of(base: Any) -> Any:
+    return get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+
+
+@pytest.mark.parametrize("kind", ["with_prompt", "readable"])
+def test_rows_that_do_not_fit_the_model(request: Any, gpt2: Build, words: Any, token_ids: Build, kind: str) -> None:
+    """64 learned positions, 4 of them for the prompt."""
+    model = request.getfixturevalue(kind)(gpt2())
+    rows = [{"input_ids": ids, "labels": [-100] * (len(ids) - 1) + ids[-1:]} for ids in token_ids(2, 61).tolist()]
+    with pytest.raises(ValueError, match="has 61 tokens; with a prompt of 4 that is 65, and the model has positions"):
+        measure_faithfulness(model, words, rows, **QUICK)
+    fitting = [{name: column[1:] for name, column in row.items()} for row in rows]
+    assert measure_faithfulness(model, words, fitting, **QUICK).rows == 2
+    long = "w5 w6 w7 w8 w9"
+    with pytest.raises(ValueError, match="has 60 tokens; with a prompt of 5 that is 65"):
+        measure_faithfulness(model, words, fitting, text=long, **QUICK)

@@ -82,3 +82,19 @@ def test_other_tasks_are_refused(bert: Build, readable: Build, words: Any, word_
     model = readable(bert(BertForTokenClassification, num_labels=3), "TOKEN_CLS")
     with pytest.raises(ValueError, match="`task_type='TOKEN_CLS'` is not compared with its text; use CAUSAL_LM"):
         measure_faithfulness(model, words, word_rows())
+
+
+@pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
+def test_classifiers_without_one_class_a_row_are_refused(
+    bert: Build, readable: Build, words: Any, token_ids: Build, kind: str
+) -> None:
+    model = readable(bert(num_labels=3, problem_type=kind), "SEQ_CLS")
+    with pytest.raises(ValueError, match=f"`problem_type='{kind}'` has no one class for each row"):
+        measure_faithfulness(model, words, classified(token_ids), progress=False)
+
+
+def test_several_labels_a_row_are_refused(bert: Build, readable: Build, words: Any, token_ids: Build) -> None:
+    """Floats of 0 and 1 make transformers itself take the task for a multi-label one."""
+    rows = [{**row, "labels": [0.0, 1.0, 1.0]} for row in classified(token_ids)]
+    with pytest.raises(ValueError, match="row 0 has 3 `labels`; a classifier's row has one"):
+        measure_faithfulness(readable(bert(num_labels=3), "SEQ_CLS"), words, rows, progress=False)

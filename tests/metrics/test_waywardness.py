@@ -88,3 +88,42 @@ def test_a_target_without_plain_words(gpt2: Build, words: Any, word_rows: Build,
 def test_an_encoder_decoder_is_refused(t5: Build, words: Any, word_rows: Build) -> None:
     with pytest.raises(ValueError, match="T5ForConditionalGeneration is no causal language model"):
         measure_waywardness(t5(), words, word_rows(), "w5")
+
+
+@torch.no_grad()
+def test_an_end_prompt_stands_right_before_the_answer(
+    llama: Build, readable: Build, words: Any, word_rows: Build
+) -> None:
+    """Where the adapter's prompt stands; before any step the vectors are the text."""
+    rows = word_rows("some")
+    model = readable(llama(), prompt_position="end")
+    found = measure_waywardness(model, words, rows, "w5 w9", steps=0, progress=False)
+    losses = []
+    for row in rows:
+        ids = row["input_ids"]
+        whole = [*ids[:-2], 5, 9, *ids[-2:]]
+        log_probs = model.get_base_model()(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
+        losses += [-log_probs[i - 1, whole[i]].item() for i in (-2, -1)]
+    assert found.target.loss == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert found.wayward.loss == pytest.approx(found.target.loss, abs=1e-5)
+    named = measure_waywardness(llama(), words, rows, "w5 w9", steps=0, progress=False, position="end")
+    assert named == found
+    start = measure_waywardness(model, words, rows, "w5 w9", steps=0, progress=False, position="start")
+    assert start.target.loss != pytest.approx(found.target.loss, abs=1e-3)
+    trained = measure_waywardness(model, words, rows, "w5 w9", steps=20, progress=False)
+    assert trained.wayward.loss < found.wayward.loss - 0.01
+
+
+def test_an_end_text_brings_its_blank_along(english: Any, sentiment: Any, answers: list[int]) -> None:
+    """As a person would paste it behind the review: " Count apples", two tokens of their own."""
+    found = measure_waywardness(
+        embedded.load_model(), english, sentiment["test"][:8], "Count apples", answers,
+        steps=0, progress=False, position="end",
+    )  # fmt: skip
+    assert found.wayward.loss == pytest.approx(found.target.loss, abs=1e-4)
+    assert found.target_text == "Count apples"
+
+
+def test_another_position_is_refused(gpt2: Build, words: Any, word_rows: Build) -> None:
+    with pytest.raises(ValueError, match="`position='middle'` is unknown; use one of start, end"):
+        measure_waywardness(gpt2(), words, word_rows(), "w5", position="middle")

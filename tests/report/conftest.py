@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from peft_interp.metrics.results import (
+    AnswerShares,
     Faithfulness,
     Flag,
     Measure,
@@ -132,7 +133,8 @@ def report_of() -> Build:
 @pytest.fixture
 def good(reading: Build, judged: Build, measured: Build, effects: Build, report_of: Build) -> PromptReport:
     """A prompt of tokens that is its text, readable, and helps; everything a report can hold."""
-    behaviour = measured(token_effects=effects(0.02, 0.0, 0.5, 0.21, 0.004))
+    shares = AnswerShares((8, 9), (" terrible", " great"), (0.48, 0.52), (0.41, 0.59), (0.4, 0.6), (0.78, 0.22))
+    behaviour = measured(token_effects=effects(0.02, 0.0, 0.5, 0.21, 0.004), answers=shares)
     context = {
         "base_model": "gpt2",
         "data": "sentiment",

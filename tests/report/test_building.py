@@ -7,12 +7,25 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import datasets
 import pytest
 import torch
-from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from transformers import DataCollatorForSeq2Seq
+from peft import (
+    MultitaskPromptTuningConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
+from transformers import (
+    AutoTokenizer,
+    BertForSequenceClassification,
+    DataCollatorForSeq2Seq,
+    GPT2ForSequenceClassification,
+)
 
-from peft_interp import InterpPromptConfig, embedded
+from peft_interp import InterpPromptConfig, Verbalizer, embedded
+from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report import PromptReport, report_prompt
 
 Build = Callable[..., Any]
@@ -169,3 +182,71 @@ def test_the_model_is_left_as_it_was(written: Build, reported: Build, rows: list
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
     assert [module.training for module in model.modules()] == modes
+
+
+def test_another_text_is_refused(written: Build, reported: Build, rows: list[dict[str, Any]]) -> None:
+    """It would be compared, while the prompt's own was shown and judged."""
+    with pytest.raises(ValueError, match=r"`text='other'` is not taken here: .*measure_faithfulness"):
+        reported(written(QUESTION), rows[:4], text="other")
+
+
+def test_waywardness_is_tested_for_a_prompt_of_tokens_as_well(
+    written: Build, reported: Build, rows: list[dict[str, Any]]
+) -> None:
+    wayward = {"target_text": "apples", "steps": 2}
+    report = reported(written(QUESTION), rows[:8], waywardness=wayward, token_effects=False)
+    assert report.waywardness is not None
+    assert report.verdict("evidence") is None  # the prompt is its tokens
+    assert "accuracy all the same" in report.to_text()
+
+
+def test_waywardness_without_data_is_not_dropped_without_a_word(written: Build, reported: Build) -> None:
+    report = reported(written(QUESTION), None, waywardness=True)
+    assert report.verdict("evidence").answer == "unknown"
+    assert report.verdict("evidence").words == "asked for but not tested: no data given"
+    assert "not tested: no data given" in report.to_html()
+
+
+def test_waywardness_stands_where_the_prompt_stands(reported: Build) -> None:
+    tokenizer, words = embedded.load_tokenizer(), embedded.TASKS["sentiment"].label_words
+    task = Verbalizer("{text} {prompt}", words)
+    data = embedded.load_data("sentiment")["test"].select(range(8))
+    rows = [task.encode(tokenizer, row["sentence"], row["label"]) for row in data]
+    start = {"prompt_tuning_init": "RANDOM", "projection_metric": "none", "prompt_position": "end"}
+    config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, **start)
+    model = get_peft_model(embedded.load_model(), config)
+    quick = {"target_text": "The review is", "steps": 0}
+    report = reported(model, rows, waywardness=quick, token_effects=False)
+    behind = measure_waywardness(
+        embedded.load_model(), tokenizer, rows[0::2], "The review is", task.label_token_ids(tokenizer),
+        steps=0, eval_rows=rows[1::2], position="end", progress=False,
+    )  # fmt: skip
+    assert report.waywardness == behind
+
+
+@pytest.mark.parametrize("form", ["list", "torch"])
+@pytest.mark.parametrize("model_class", [BertForSequenceClassification, GPT2ForSequenceClassification])
+@pytest.mark.filterwarnings("ignore:.*pad_token_id")
+def test_classifiers_are_reported_in_any_format(
+    bert: Build, gpt2: Build, with_prompt: Build, token_ids: Build, tokenizer_dir: Any, form: str, model_class: Any
+) -> None:
+    """A torch-formatted data set gives labels of no dimension. Their text is judged by whom the reader names."""
+    words = AutoTokenizer.from_pretrained(tokenizer_dir)
+    base = (bert if model_class is BertForSequenceClassification else gpt2)(model_class, num_labels=2)
+    rows = [{"input_ids": ids, "labels": i % 2} for i, ids in enumerate(token_ids(6, 5).tolist())]
+    data = datasets.Dataset.from_list(rows).with_format("torch") if form == "torch" else rows
+    model = with_prompt(base, "SEQ_CLS")
+    report = report_prompt(model, words, data, progress=False, waywardness=True)
+    assert report.faithfulness.rows == 6
+    assert report.reading.text
+    assert "pass one with `judge=`" in report.verdict("readable").words
+    assert report.verdict("evidence").words.endswith("the base model is no causal language model")
+    assert "LABEL_1" in report.to_html()
+
+
+def test_multitask_prompt_tuning_is_told_why_it_has_no_text(reported: Build) -> None:
+    config = MultitaskPromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=2)
+    report = reported(get_peft_model(embedded.load_model(), config), None)
+    for text in (report.to_html(), report.to_markdown(), " ".join(report.to_text().split())):
+        assert "another prompt for each task id" in text
+        assert "trains no vectors" not in text

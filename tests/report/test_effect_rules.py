@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from peft_interp.report.effect_rules import acts, carrying, tokens
+from peft_interp.metrics.results import Performance
+from peft_interp.report.effect_rules import acts, tokens
 
 Build = Callable[..., Any]
 
@@ -44,20 +45,27 @@ def test_nothing_is_said_of_what_was_not_measured(reading: Build, measured: Buil
     assert acts(reading(), replace(measured(), without=None))[0] == "unknown"
 
 
-def test_idle_tokens_are_named(reading: Build, measured: Build, effects: Build) -> None:
+def test_tokens_that_are_not_needed_are_named(reading: Build, measured: Build, effects: Build) -> None:
     texts = (" the", " verdict", " of", " bad", " good")
-    behaviour = measured(token_effects=effects(0.0, 0.5, 0.002, 0.4, 0.05))
+    behaviour = measured(token_effects=effects(0.0, 0.5, 0.002, 0.4, 0.2))
     assert tokens(reading(texts), behaviour) == (
         "partly",
-        "2 of 5 tokens carry 80% of the effect of the text (' verdict', ' bad'); ' the', ' of' do nothing",
+        "3 of 5 tokens are needed (' verdict', ' bad', ' good'); each of ' the', ' of' is not",
     )
 
 
 def test_every_token_may_matter(reading: Build, measured: Build, effects: Build) -> None:
     answer, words = tokens(reading((" a", " b")), measured(token_effects=effects(0.9, 0.1)))
-    assert answer == "yes"
-    assert words.startswith("1 of 2 tokens carries")
-    assert "nothing" not in words
+    assert (answer, words) == ("yes", "without any one of the 2 tokens of the text the loss rises")
+
+
+@pytest.mark.parametrize("increase", [-0.03, 0.0, 0.004])
+def test_tokens_that_stand_in_for_each_other(increase: float, reading: Build, measured: Build, effects: Build) -> None:
+    """Leaving one out moves the answers, but by no more than a fiftieth of what the text saves does the loss rise."""
+    moved = [replace(effect, loss_increase=increase) for effect in effects(0.018, 0.018, 0.019)]
+    behaviour = measured(0.8, 0.8, 0.5, losses=(0.5, 0.5, 0.8), token_effects=tuple(moved))
+    answer, words = tokens(reading([" magazine"] * 3), behaviour)
+    assert (answer, words[:34]) == ("no", "the text does as well without any ")
 
 
 def test_a_text_without_any_effect(reading: Build, measured: Build, effects: Build) -> None:
@@ -66,7 +74,7 @@ def test_a_text_without_any_effect(reading: Build, measured: Build, effects: Bui
 
 def test_long_lists_are_cut(reading: Build, measured: Build, effects: Build) -> None:
     words = tokens(reading([f" t{i}" for i in range(9)]), measured(token_effects=effects(*[0.0] * 8, 1.0)))[1]
-    assert "' t3' and 4 more do nothing" in words
+    assert "' t3' and 4 more is not" in words
 
 
 def test_without_effects_the_question_does_not_arise(reading: Build, measured: Build) -> None:
@@ -74,6 +82,16 @@ def test_without_effects_the_question_does_not_arise(reading: Build, measured: B
     assert tokens(reading(), None) is None
 
 
-def test_the_fewest_tokens_that_carry_the_effect(effects: Build) -> None:
-    assert carrying(effects(0.1, 0.5, 0.1, 0.3)) == [1, 3]
-    assert carrying(effects(1.0)) == [0]
+def test_what_counts_without_a_prompt_is_held_against_the_same_labels(reading: Build, measured: Build) -> None:
+    """The first token of a row counts only with the prompt, and costs it 8 nats that say nothing."""
+    behaviour = measured(None, None, None, losses=(8.02, 8.02, 6.76))
+    assert acts(reading(), behaviour)[0] == "no"
+    fair = replace(behaviour, as_prompt_shared=Performance(5.1))
+    assert acts(reading(), fair) == ("yes", "the loss goes from 6.76 to 5.10 nats")
+
+
+def test_nothing_predicted_without_a_prompt_is_no_answer(reading: Build, measured: Build) -> None:
+    nan = float("nan")
+    answer, words = acts(reading(), measured(None, None, None, losses=(8.5, 8.5, nan)))
+    assert answer == "unknown"
+    assert "nan" not in words

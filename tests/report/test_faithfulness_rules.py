@@ -172,3 +172,20 @@ def test_waywardness_by_loss(measured: Build) -> None:
     assert evidence(behaviour, worse)[0] == "partly"
     assert evidence(None, as_well)[0] == "no"
     assert evidence(behaviour, None) is None
+
+
+@pytest.mark.parametrize(("rate", "shown"), [(0.001, "<1%"), (0.006, "1%"), (0.999, ">99%"), (1.0, "100%")])
+def test_few_errors_are_not_called_none(rate: float, shown: str, reading: Build, measured: Build) -> None:
+    words = survives(reading(), measured(token_error_rate=rate))[1]
+    assert words == f"tokenised again, {shown} of its tokens differ"
+
+
+def test_a_prompt_for_each_task_is_not_called_a_prompt_without_vectors() -> None:
+    nan = float("nan")
+    answer, words = faithful(PromptReading("MULTITASK_PROMPT_TUNING", "", (), False, "start", nan, nan), None)
+    assert answer == "no"
+    assert "another prompt for each task id, so there is no one text" in words
+
+
+def test_what_was_asked_for_and_not_tested_is_said() -> None:
+    assert evidence(None, None, "no data given") == ("unknown", "asked for but not tested: no data given")

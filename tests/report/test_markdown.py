@@ -52,3 +52,12 @@ def test_verdicts_and_scores_are_there(soft: PromptReport) -> None:
     )
     assert "| accuracy as text | 0.52 |" in text
     assert "people 3.40, shuffled 5.90, random 8.20" in text
+
+
+def test_both_distances_of_a_soft_prompt_are_shown(soft: PromptReport, good: PromptReport) -> None:
+    text = soft.to_markdown()
+    assert "| place | token | cosine distance | euclidean distance | also near |" in text
+    assert "| 3 | \N{OPEN BOX}harmless | 0.93 | 1.86 |" in text
+    assert "Tokens lie 0.55 (cosine) and 1.20 (euclidean) from their nearest neighbours." in text
+    assert "| euclidean distance | 3.00 | token to token 1.20 |" in text
+    assert "nearest neighbours" not in good.to_markdown()

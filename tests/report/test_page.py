@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from peft_interp.metrics.results import AnswerShares, Performance
 from peft_interp.report import PromptReport, Rival
 
 Build = Callable[..., Any]
@@ -149,8 +151,69 @@ def test_a_notebook_gets_the_page_in_a_closed_frame(hostile: PromptReport) -> No
 
 
 def test_rivals_that_are_no_numbers_are_left_out(good: PromptReport) -> None:
-    from dataclasses import replace
-
     page = replace(good, rivals=(Rival("broken", float("nan"), 3.0),)).to_html()
     assert "broken" not in page
     assert "nan" not in page
+
+
+def test_answers_are_drawn_where_they_are_known(good: PromptReport, soft: PromptReport) -> None:
+    said = " ".join(" ".join(Page(good.to_html()).texts).split())
+    assert "terrible answer of 48% of the rows as prompt 41% as text 40% no prompt 78%" in said
+    assert "great answer of 52% of the rows as prompt 59% as text 60% no prompt 22%" in said
+    assert '<h3 class="apart">Answers</h3>' not in soft.to_html()
+
+
+def test_many_label_words_are_cut_to_those_answered_most(good: PromptReport) -> None:
+    shares = tuple((i + 1) / 210 for i in range(20))
+    names = tuple(f" <b>{i}</b>" for i in range(20))
+    many = AnswerShares(tuple(range(20)), names, shares, shares, shares)
+    page = replace(good, faithfulness=replace(good.faithfulness, answers=many)).to_html()
+    parsed = Page(page)
+    assert sum(name == "h4" for name, _ in parsed.elements) == 8
+    assert "The 8 of 20 that the prompt answers most" in page
+    assert "<b>19" not in page
+    assert "&lt;b&gt;19" in page
+
+
+def test_both_distances_stand_beside_what_is_usual(soft: PromptReport) -> None:
+    page = " ".join("".join(Page(soft.to_html()).texts).split())
+    assert "cosine 0.93" in page
+    assert "euclidean 1.86" in page
+    assert "(0.55 and 1.20)" in page
+    for shown in (soft.to_html(), soft.to_markdown(), soft.to_text()):
+        assert "token to token 1.20" in shown
+
+
+def test_a_soft_prompt_is_never_said_to_be_its_text(
+    reading: Build, judged: Build, measured: Build, report_of: Build
+) -> None:
+    report = report_of(reading(distance=0.3), judged(), measured(cosine_distance=0.3, euclidean_distance=0.6))
+    assert report.verdict("faithful").answer == "yes"
+    page = report.to_html()
+    assert "the text does what the prompt does: <b>yes</b>" in page
+    assert "the text is the prompt: <b>" not in page
+
+
+def test_no_attribute_is_nan(good: PromptReport, judged: Build) -> None:
+    """A score without reference levels is NaN while the perplexity is not; so is a loss of no label."""
+    nan = float("nan")
+    assert good.faithfulness is not None
+    behaviour = replace(good.faithfulness, without=Performance(nan), answers=None)
+    report = replace(good, scrutability=judged(False, nan, None), faithfulness=behaviour)
+    page = report.to_html()
+    assert "22" in page
+    assert not re.search(r'="nan"', page)
+    assert ">nan<" not in page
+    assert "Perplexity</h3>" in page
+    for shown in (report.to_markdown(), report.to_text()):
+        assert "nan" not in shown.lower().split()
+
+
+def test_a_loss_at_other_labels_is_said_to_be_one(good: PromptReport) -> None:
+    behaviour = replace(
+        good.faithfulness, as_prompt=Performance(8.02), as_text=Performance(8.02), without=Performance(6.76),
+        as_prompt_shared=Performance(5.1), answers=None,
+    )  # fmt: skip
+    report = replace(good, faithfulness=behaviour)
+    assert "does not count; without it the loss as prompt is 5.10" in report.to_html()
+    assert "as prompt 5.10 at the same tokens" in report.to_markdown()

@@ -62,3 +62,11 @@ def test_questions_come_in_order_and_only_where_they_arise(reading: Build, judge
     without_data = {verdict.question: verdict.answer for verdict in decide(reading(distance=0.9), judged())}
     assert without_data == {"faithful": "unknown", "near": "no", "readable": "yes", "acts": "unknown"}
     assert str(decide(reading(), judged())[1]).startswith("readable: yes, at least as fluent as 62 of 100")
+
+
+def test_a_text_that_no_language_model_judged_is_not_called_missing(reading: Build) -> None:
+    answer, words = readable(reading(), None)
+    assert answer == "unknown"
+    assert words.startswith("no causal language model judged it")
+    assert "`judge=`" in words
+    assert "`--judge`" in words

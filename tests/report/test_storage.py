@@ -58,3 +58,16 @@ def test_the_ending_of_a_file_chooses_the_form(good: PromptReport, tmp_path: Pat
     assert PromptReport.load(folder) == good
     with pytest.raises(ValueError, match=r"`report\.pdf` must end in"):
         good.save(tmp_path / "report.pdf")
+
+
+def test_differences_and_answers_are_stored_and_computed_again(good: PromptReport) -> None:
+    plain = good.to_dict()["faithfulness"]
+    assert plain["loss_difference"] == 0
+    assert plain["accuracy_difference"] == 0
+    assert plain["answers"]["label_words"] == [" terrible", " great"]
+    again = PromptReport.from_dict(json.loads(json.dumps(good.to_dict())))
+    assert again.faithfulness.answers == good.faithfulness.answers
+    old = {name: value for name, value in plain.items() if name not in ("loss_difference", "answers")}
+    older = PromptReport.from_dict({**good.to_dict(), "faithfulness": old})
+    assert older.faithfulness.loss_difference == 0
+    assert older.faithfulness.answers is None

@@ -49,3 +49,10 @@ def test_the_least_report_is_shown(reading: Build, report_of: Build) -> None:
     text = report_of(reading()).to_text()
     assert "no data given" in text
     assert "main scores" not in text
+
+
+def test_both_distances_of_a_soft_prompt_are_shown(soft: PromptReport) -> None:
+    text = " ".join(soft.to_text().split())
+    assert "\N{OPEN BOX}harmless 0.93 1.86" in text
+    assert "(usual) 0.55 1.20" in text
+    assert "euclidean distance 3.00 token to token 1.20" in text

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from peft_interp.report.texts import fenced, in_markdown, number, perplexity, printable, share, signed, visible
+from peft_interp.report.texts import fenced, in_markdown, number, percent, perplexity, printable, share, signed, visible
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,15 @@ def test_perplexities_and_changes() -> None:
 
 def test_shares() -> None:
     assert [share(value) for value in (0.0, 1.0, 0.125, None)] == ["0%", "100%", "12.5%", "-"]
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "tenth"),
+    [
+        (0.0, "0%", "0%"), (0.0004, "<1%", "<0.1%"), (0.004, "<1%", "0.4%"), (0.25, "25%", "25%"),
+        (0.9996, ">99%", ">99.9%"), (1.0, "100%", "100%"), (1.25, "125%", "125%"), (None, "-", "-"),
+        (math.nan, "-", "-"),
+    ],
+)  # fmt: skip
+def test_nothing_and_all_are_said_only_where_it_is_so(value: float | None, whole: str, tenth: str) -> None:
+    assert (percent(value), share(value)) == (whole, tenth)

@@ -117,3 +117,16 @@ def test_scrutability_runs_inside_compute_metrics(task: dict[str, Any], tmp_path
     logged = [entry for entry in trainer.state.log_history if "eval_score" in entry]
     assert len(logged) == 2
     assert all(0 < entry["eval_nll"] < 20 for entry in logged)
+
+
+def test_the_performance_differentials_are_among_the_means(task: dict[str, Any]) -> None:
+    found = metrics.load("faithfulness").compute(data=TEXTS, progress=False, **task)
+    for name in ("loss_difference", "accuracy_difference"):
+        assert found[name] == pytest.approx(sum(record[name] for record in found["faithfulness"]) / 2)
+    assert found["loss_difference"] > 0
+
+
+@pytest.mark.parametrize("name", metrics.NAMES)
+def test_no_text_is_refused(task: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=r"`data=\[\]` holds no prompt"):
+        metrics.load(name).compute(data=[], **task)

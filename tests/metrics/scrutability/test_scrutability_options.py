@@ -131,3 +131,8 @@ def test_half_given_arguments_are_refused(model: Any, tokenizer: Any) -> None:
         measure_scrutability(None, model, tokenizer)
     with pytest.raises(ValueError, match="belong together"):
         measure_scrutability(TEXT, model, tokenizer, task_description="sentiment")
+
+
+def test_an_empty_prompt_is_called_empty(model: Any, tokenizer: Any) -> None:
+    flags = {flag.name: flag.words for flag in measure_scrutability("", model, tokenizer).flags}
+    assert flags["too_short"] == "the prompt is empty"

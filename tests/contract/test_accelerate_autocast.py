@@ -1,0 +1,29 @@
+"""What `Trainer(bf16=True)` leaves behind in a model: a `forward` of its own that turns autocast on."""
+
+from __future__ import annotations
+
+from types import MethodType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils.operations import ConvertOutputsToFp32
+from torch import nn
+
+
+class Layer(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input)
+
+
+def test_prepared_models_keep_an_autocast_forward() -> None:
+    """Promise: `own_precision` finds the model's own forward behind `__wrapped__`, `model_forward`, `__wrapped__`."""
+    layer, inputs = Layer(8, 8), torch.randn(4, 8)
+    plain = layer(inputs)
+    Accelerator(mixed_precision="bf16", cpu=True).prepare(layer)
+    forward = layer.__dict__["forward"]
+    assert isinstance(forward, MethodType)
+    with torch.autocast("cpu", enabled=False):  # the inner one wins
+        assert not torch.equal(layer(inputs), plain)
+    convert = forward.__wrapped__
+    assert isinstance(convert, ConvertOutputsToFp32)
+    assert convert.model_forward.__wrapped__ is Layer.forward
