@@ -17,7 +17,8 @@ What differs, and why:
   full reward there.
 * **The first prompt** of a run is the adapter's own, so that a search can start from a given text.
 * **Evaluation** tries, beside the greedy prompt, the sampled ones of best training reward (`eval_candidates`), the
-  adapter's own, and the one that the run began with. As published, the highest held-out reward decides.
+  adapter's own, and the one that the run began with. As published, the highest held-out reward decides. The end of a
+  run counts as an evaluation. Without held-out data all training examples decide, never a part of them.
 * **Several rewards** are mixed as separate z-scores, (1 - w) z_task - w z_nll; the paper on readable prompts (arXiv
   2504.02144) does not say how it weighs them. Chosen prompts are compared on the scale of the run's first step.
 * **Speed.** Nothing that prompts or examples share is run twice, logits are computed for label words only, and a prompt

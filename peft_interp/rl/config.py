@@ -45,7 +45,10 @@ class RLPromptConfig(RewardArguments):
 
     examples_per_step: int | None = field(
         default=None,
-        metadata={"help": "Examples that the prompts of a step are scored on, another part each step. None: all."},
+        metadata={
+            "help": "Examples that the prompts of a step are scored on, another part each step. None: all. Without "
+            "`eval_dataset`, the most promising prompts are scored on all of them before a save and at the end."
+        },
     )
     top_k: int | None = field(
         default=256, metadata={"help": "Sample among this many tokens of highest Q (published: 256); 0 or None: all."}

@@ -72,7 +72,8 @@ class PromptSearch(ScoredSearch):
         super().__init__(scorer, train, position, processes, archive_path)
         self.policy, self.vocabulary, self.length, self.config = policy, vocabulary, length, config
         self.choice = Choice(config.top_k or None, config.top_p, config.temperature, config.fluency_top_n)
-        self.reference: dict[str, tuple[float, float]] = {}  # mean and std of every reward in the first step
+        self.reference: dict[str, tuple[float, float]] = {}  # mean, std of each reward when it first applied
+        self.undecided = False  # whether prompts were scored since the last choice
         self._warned_constant = False
 
     # -- sampling and scoring -------------------------------------------------------------------------------------
@@ -90,6 +91,7 @@ class PromptSearch(ScoredSearch):
             ValueError: a reward that is not a number. Whatever a reward function raises goes through; the archive is
                 written first.
         """
+        self.undecided = True
         noise = prompt_noise(self.config.seed, step, count, self.length)
         actions = self.policy.sample(noise, self.choice)
         given = self.vocabulary.policy_ids(start) if start is not None else None
@@ -104,14 +106,14 @@ class PromptSearch(ScoredSearch):
         found = self.score([*others, *candidates], examples, step, rows=places)[-count:]
         if places is not None:
             self.scorer.forget(examples)
-        if not self.reference:
-            self.reference = statistics([record.scores for record in found], self.scorer.weights)
+        if missing := [name for name in self.scorer.weights if name not in self.reference]:
+            self.reference |= statistics([record.scores for record in found], missing)
         rewards = self._rewards(found, step)
         return Rollout(actions, rewards.to(actions.device), self.metrics(found, candidates, known))
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""
-        return self.vocabulary.candidate(ids, self.position, self.following_text)
+        return self.vocabulary.candidate(ids, self.position, self.following_text, self.preceding_texts)
 
     def _rewards(self, found: Sequence[ScoredPrompt], step: int) -> Tensor:
         """(prompts,) rewards of the loss."""
@@ -131,11 +133,12 @@ class PromptSearch(ScoredSearch):
 
     def total(self, scores: Scores) -> float:
         """One number for a prompt, comparable over the whole run; see `total_score`."""
-        return total_score(scores, self.scorer.weights, self.reference)
+        applies = self.scorer.applies(scores)
+        return total_score(scores, self.scorer.weights, self.reference) if applies else -math.inf
 
-    def promising(self, count: int) -> list[Candidate]:
-        """The prompts of best training score that the adapter can hold and no evaluation has seen."""
-        return [Candidate(r.ids, r.text, True, True) for r in best_unseen(self.archive, self.total, count)]
+    def promising(self, count: int, split: str = "dev") -> list[Candidate]:
+        """The prompts of best training score that may be chosen and have no score yet on all examples of `split`."""
+        return [Candidate(r.ids, r.text, True, True) for r in best_unseen(self.archive, self.total, count, split)]
 
     def greedy(self) -> Candidate:
         """The prompt the policy likes best now."""
@@ -148,12 +151,14 @@ class PromptSearch(ScoredSearch):
         """What a checkpoint needs besides the archive."""
         reference = {name: list(pair) for name, pair in self.reference.items()}
         policy = {name: tensor.cpu() for name, tensor in self.policy.state_dict().items()}
-        return {**super().state(), "reference": reference, "warned_constant": self._warned_constant, "policy": policy}
+        flags = {"undecided": self.undecided, "warned_constant": self._warned_constant}
+        return {**super().state(), **flags, "reference": reference, "policy": policy}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         super().load_state(state)
         self.reference = {name: (mean, std) for name, (mean, std) in state["reference"].items()}
+        self.undecided = state.get("undecided", False)
         self._warned_constant = state["warned_constant"]
         self.policy.load_state_dict(state["policy"])
 

@@ -38,7 +38,11 @@ class RLPromptTrainer(PromptScoringTrainer):
     adapter to the best prompt of all evaluations. It logs `eval_score` (what prompts are chosen by, and
     `metric_for_best_model`), `eval_reward`, `eval_greedy_reward`, `eval_prompt`, and every measure (`eval_accuracy`,
     `eval_loss`, `eval_nll`, ...) of the adapter's prompt. Outside training, and for other data, only the adapter's
-    prompt is scored. Until the first evaluation, the best training score decides.
+    prompt is scored. When training ends, prompts found since the last evaluation are tried in the same way.
+
+    Until the first evaluation, the best score on all training examples decides. Where steps use a part of them
+    (`examples_per_step`) and there is no `eval_dataset`, the greedy prompt and the most promising ones are scored on
+    all of them before a checkpoint is saved and at the end.
 
     Args:
         model: what `get_peft_model` returned for an `InterpPromptConfig`.
@@ -169,21 +173,43 @@ class RLPromptTrainer(PromptScoringTrainer):
         self._metrics["q_mean"].append(shared[:, 1].mean().item())
         self._metrics["q_max"].append(shared[:, 2].max().item())
 
+    def _finish(self) -> None:
+        """The last choice, unless all is decided or a checkpoint was loaded that another metric found the best."""
+        if not self.search.undecided:
+            return
+        if self._dev is None:
+            self._select_on_train()
+        elif self._goes_by_score() or not self.args.load_best_model_at_end:
+            super()._finish()
+
+    def _goes_by_score(self) -> bool:
+        return str(self.args.metric_for_best_model).removeprefix("eval_") == "score"
+
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def _select(self, dev: Examples) -> dict[str, Any]:
         """Score the greedy prompt and the most promising ones on the held-out data, and adopt the best of all."""
+        return self._try(dev, "dev", cast(RLPromptConfig, self.args).eval_candidates)
+
+    def _select_on_train(self) -> None:
+        """The same on all training examples, where the steps' scores are of a part of them; as many as a step has."""
         args: Any = self.args
+        if self.search.undecided and (args.examples_per_step or math.inf) < len(self.search.train):
+            self._try(self.search.train, "train", max(args.eval_candidates, args.prompts_per_step))
+
+    def _try(self, examples: Examples, split: str, count: int) -> dict[str, Any]:
+        """Score the adapter's prompt, the greedy one, the run's first and `count` promising ones; adopt the best."""
         greedy, step = self.search.greedy(), self.state.global_step
         first = [record.ids for record in self.search.archive.records[:1]]  # the prompt that the search started from
         own = cast(Any, self.model).prompt_token_ids()
         others = [self.search.candidate(ids) for ids in (own, *first)]
-        candidates = [*others[:1], greedy, *others[1:], *self.search.promising(args.eval_candidates)]
-        records = self.search.score(candidates, dev, step, split="dev")
+        candidates = [*others[:1], greedy, *others[1:], *self.search.promising(count, split)]
+        records = self.search.score(candidates, examples, step, split)
+        self.search.undecided = False
         if self.search.offer(records):
             self._adopt_best()
         self.search.write_archive()
-        return {"greedy_reward": self.search.scorer.reward(records[1].scores), "greedy_prompt": greedy.text}
+        return {**self._reward(records[1].scores, "greedy_reward"), "greedy_prompt": greedy.text}
 
     # -- what Trainer is told ---------------------------------------------------------------------------------------
 
@@ -207,6 +233,23 @@ class RLPromptTrainer(PromptScoringTrainer):
         if not training:
             return super()._wrap_model(model, training, dataloader)
         return self.accelerator.prepare_model(self.policy)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self._dev is None:
+            self._select_on_train()
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As the base's; prompts are sampled at the length that the saved run had."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.search.length = len(cast(Any, self.model).prompt_token_ids())
+
+    def _load_best_model(self) -> None:
+        """The best prompt itself, since a checkpoint may be older; a checkpoint where another metric decides."""
+        if self._goes_by_score():
+            self._adopt_best()
+        else:
+            super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

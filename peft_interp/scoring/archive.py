@@ -20,7 +20,7 @@ class ScoredPrompt:
         text: as a person reads it.
         step: the optimizer step that scored it first.
         scores: every reward and measure by name; None where a reward does not apply.
-        fits: whether the adapter can hold it.
+        fits: whether it may be chosen: the adapter can hold it, and some reward of the task applies to it.
         split: "train", or "dev" for the held-out scores.
         rows: places of the examples it was scored on; None for all of them.
     """
@@ -104,10 +104,11 @@ def front(
         records: `archive.records`.
         higher: scores of which more is better ("accuracy").
         lower: scores of which less is better ("nll").
-        split: "dev" for prompts that an evaluation scored, "train" for all of them.
+        split: "dev" for prompts that an evaluation scored, "train" for those scored on all training examples.
 
     Returns:
-        Non-dominated prompts, best in the first named score first. Prompts without all these scores are left out.
+        Non-dominated prompts, best in the first named score first. Left out are prompts without all these scores, those
+        that may not be chosen (`fits`), and scores on a part of the examples, which do not compare.
 
     Raises:
         ValueError: no score is named.
@@ -117,7 +118,8 @@ def front(
     points: dict[tuple[float, ...], ScoredPrompt] = {}
     for record in records:
         values = [record.scores.get(name) for name in (*higher, *lower)]
-        if record.split == split and all(value is not None for value in values):
+        comparable = record.split == split and record.rows is None and record.fits
+        if comparable and all(value is not None for value in values):
             signed = [v if i < len(higher) else -v for i, v in enumerate(values) if v is not None]
             points.setdefault(tuple(signed), record)
     best: list[tuple[float, ...]] = []

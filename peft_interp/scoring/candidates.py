@@ -83,23 +83,31 @@ class PolicyVocabulary:
         known = [back.get(i, -1) for i in task_ids]
         return None if -1 in known else known
 
-    def candidate(self, ids: Sequence[int], position: str, following_text: str = "") -> Candidate:
+    def candidate(
+        self, ids: Sequence[int], position: str, following_text: str = "", preceding_texts: Sequence[str] = ()
+    ) -> Candidate:
         """The prompt that the text of the task model's `ids` is, in its place.
 
         Args:
             ids: of the task model.
             position: "start": in front of `following_text`; "end": behind the text.
             following_text: the text of a real input, with its leading blank.
+            preceding_texts: as `placed`.
         """
 
         def fits(again: Sequence[int]) -> bool:
             return len(again) == len(ids) and bool(self.task_allowed[list(again)].all())
 
-        return placed(self.tokenizer, ids, position, following_text, fits)
+        return placed(self.tokenizer, ids, position, following_text, fits, preceding_texts)
 
 
 def placed(
-    tokenizer: Any, ids: Sequence[int], position: str, following_text: str, fits: Callable[[Sequence[int]], bool]
+    tokenizer: Any,
+    ids: Sequence[int],
+    position: str,
+    following_text: str,
+    fits: Callable[[Sequence[int]], bool],
+    preceding_texts: Sequence[str] = (),
 ) -> Candidate:
     """The prompt that the text of `ids` is, in its place.
 
@@ -109,9 +117,10 @@ def placed(
         position: "start": in front of `following_text`; "end": behind the text.
         following_text: the text of a real input, with its leading blank.
         fits: whether the adapter can hold these ids.
+        preceding_texts: ends of real inputs (`texts_in_front`); a prompt at the end must be the same behind each.
     """
     text = prompt_text(tokenizer, ids, position)
-    again = _tokenised_in_place(tokenizer, text, position, following_text)
+    again = _tokenised_in_place(tokenizer, text, position, following_text, preceding_texts)
     return Candidate(tuple(again or ids), text, again == list(ids), again is not None and fits(again))
 
 
@@ -122,13 +131,12 @@ def prompt_text(tokenizer: Any, ids: Sequence[int], position: str) -> str:
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-def _tokenised_in_place(tokenizer: Any, text: str, position: str, following_text: str) -> list[int] | None:
+def _tokenised_in_place(
+    tokenizer: Any, text: str, position: str, following_text: str, preceding_texts: Sequence[str]
+) -> list[int] | None:
     """Ids of the prompt's text where it stands; None where it melts with its neighbour or is no text at all."""
     if position == "end":
-        try:
-            return encode_behind(tokenizer, text) or None
-        except ValueError:
-            return None
+        return _tokenised_behind(tokenizer, text, preceding_texts)
     ids: list[int]
     if not following_text[:1].isspace():  # where prompt and input meet is not known
         ids = tokenizer.encode(text, add_special_tokens=False)
@@ -136,6 +144,21 @@ def _tokenised_in_place(tokenizer: Any, text: str, position: str, following_text
     following = encode_behind(tokenizer, following_text)
     ids = tokenizer.encode(text + following_text, add_special_tokens=False)
     return ids[: -len(following)] or None if ids[-len(following) :] == following else None
+
+
+def _tokenised_behind(tokenizer: Any, text: str, preceding_texts: Sequence[str]) -> list[int] | None:
+    """Ids of the prompt's text behind a letter, if they are the same behind every real text."""
+    try:
+        ids = encode_behind(tokenizer, text)
+    except ValueError:
+        return None
+    if preceding_texts and ids:
+        whole = [before + text for before in preceding_texts]
+        encoded = tokenizer([*preceding_texts, *whole], add_special_tokens=False)["input_ids"]
+        count = len(preceding_texts)
+        if any(both != [*before, *ids] for before, both in zip(encoded[:count], encoded[count:], strict=True)):
+            return None
+    return ids or None
 
 
 def _translation(policy_tokenizer: Any, tokenizer: Any, mask: Tensor, task_allowed: Tensor) -> list[int]:

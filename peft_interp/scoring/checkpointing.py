@@ -26,7 +26,7 @@ def save_search(search: ScoredSearch, metrics: dict[str, list[float]], folder: s
 
 
 def load_search(search: ScoredSearch, folder: str) -> dict[str, list[float]]:
-    """Go back to a checkpoint; the archive's file becomes the checkpoint's.
+    """Go back to a checkpoint; the archive's file becomes the checkpoint's, and another run's is put aside.
 
     Returns:
         The metrics that were not logged yet.
@@ -45,11 +45,21 @@ def load_search(search: ScoredSearch, folder: str) -> dict[str, list[float]]:
     search.archive = Archive.read(archive) if archive.exists() else Archive()
     search.load_state(saved["search"])
     if search.archive_path is not None:
+        if not _same_run(search.archive_path, archive):
+            put_archive_aside(search.archive_path)
         search.archive_path.unlink(missing_ok=True)
         if archive.exists():
             shutil.copyfile(archive, search.archive_path)
     metrics: dict[str, list[float]] = saved["metrics"]
     return metrics
+
+
+def _same_run(path: Path, checkpoint: Path) -> bool:
+    """Whether one archive begins with the other, which is not empty: what the shorter lacks is scored again."""
+    if not path.exists() or not checkpoint.exists():
+        return not path.exists()
+    first, second = sorted((path.read_bytes(), checkpoint.read_bytes()), key=len)
+    return bool(first) and second.startswith(first)
 
 
 def put_archive_aside(path: Path) -> None:

@@ -5,6 +5,8 @@ for each completion. Here the completions are the *candidate prompts* (the texts
 what the policy wrote. `prompts[i]` and `columns[name][i]` are what completion i is used on: the list of all inputs,
 and of all values of that column, of the step's examples. All lists have one length, so functions that look at
 completions alone (length, style, a classifier) run unchanged. Prompts already in the archive are not asked for again.
+
+A prompt for which every reward is None is never chosen.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
 
 MEASURES = ("gap", "negative_loss", "loss", "accuracy", "nll", "repetition", "special_tokens", "scrutability")
+# What an evaluation logs beside the measures, by this library and by Trainer
+LOGGED = ("score", "reward", "prompt", "greedy_reward", "greedy_prompt", "hypervolume", "front_size")
+LOGGED_BY_TRAINER = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state")
 RewardFunction = Callable[..., Sequence[float | None]]
 
 
 def function_names(functions: Sequence[RewardFunction]) -> list[str]:
-    """A name for each, as TRL has it: the function's own; with a number where that is taken.
+    """A name for each, as TRL has it: the function's own; with a number where that is taken (`score_0`, say).
 
     Raises:
         ValueError: something that cannot be called.
@@ -34,7 +40,10 @@ def function_names(functions: Sequence[RewardFunction]) -> list[str]:
                 "that return one number for each completion."
             )
         name = getattr(function, "__name__", type(function).__name__)
-        names.append(f"{name}_{len(names)}" if name in names or name in MEASURES else name)
+        taken, number = {*names, *MEASURES, *LOGGED, *LOGGED_BY_TRAINER}, len(names)
+        while f"{name}_{number}" in taken:
+            number += 1
+        names.append(f"{name}_{number}" if name in taken else name)
     return names
 
 
@@ -47,7 +56,7 @@ def call_reward_function(
         function: see the module's text.
         name: for errors.
         candidates: the prompts.
-        examples: what they are used on.
+        examples: what they are used on; columns that have an argument's name are not passed.
         state: Trainer's state, passed as `trainer_state`.
 
     Raises:
@@ -62,7 +71,7 @@ def call_reward_function(
             completions=texts,
             completion_ids=[list(candidate.ids) for candidate in candidates],
             trainer_state=state,
-            **{column: [values] * count for column, values in examples.columns.items()},
+            **{name: [values] * count for name, values in examples.columns.items() if name not in ARGUMENTS},
         )
     except Exception as error:
         error.add_note(f"raised by reward function {name!r} for the prompts {texts}; all earlier scores are saved.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from peft_interp.metrics.likelihood import leading_ids
+from peft_interp.scoring.scored_rows import IGNORED
 from peft_interp.verbalizer import Verbalizer
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
@@ -94,6 +95,24 @@ def read_examples(
             raise ValueError(f"row {i} of `{what}` has no label (all are -100); drop it or give it one.")
     gold = None if verbalizer is None or not rows else _gold(rows, verbalizer, tokenizer, what)
     return Examples(rows, _inputs(raw, rows, tokenizer, text_column), columns, gold)
+
+
+def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Rows of different lengths as one batch, padded on the right; only what the model reads.
+
+    Args:
+        rows: `input_ids`, and perhaps `labels` and `token_type_ids`.
+
+    Returns:
+        For each name (rows, longest), and an `attention_mask`; labels are -100 where there is padding.
+    """
+    columns = {name: [torch.as_tensor(row[name]) for row in rows] for name in _MODEL_COLUMNS if name in rows[0]}
+    columns.setdefault("attention_mask", [torch.ones_like(ids) for ids in columns["input_ids"]])
+    fill = {"labels": IGNORED}
+    return {
+        name: torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill.get(name, 0))
+        for name, values in columns.items()
+    }
 
 
 def _without_padding(row: dict[str, Any]) -> dict[str, list[int]]:

@@ -93,8 +93,15 @@ class PromptScorer:
         return own | dict(zip(self.functions, given, strict=True))
 
     def reward(self, scores: Scores) -> float:
-        """The task's reward in its own units: of several rewards, their weighted sum."""
+        """The task's reward in its own units: of several rewards, their weighted sum.
+
+        One that does not apply adds nothing; where none applies the sum, 0, says nothing: ask `applies`.
+        """
         return sum(w * (scores[name] or 0.0) for name, w in self.raw_weights.items())
+
+    def applies(self, scores: Scores) -> bool:
+        """Whether any of the task's rewards applies to a prompt; one to which none applies is never chosen."""
+        return any(scores[name] is not None for name in self.raw_weights or self.weights)
 
     def measure(self, candidates: Sequence[Candidate], examples: Examples, state: Any = None) -> list[Scores]:
         """Every measure of every prompt.

@@ -16,6 +16,7 @@ from torch import Tensor
 from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.neighbours import text_behind, texts_in_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.selection import Best, mean, std
 
@@ -62,7 +63,11 @@ class ScoredSearch:
         self.best: Best | None = None
         self.evaluations = 0  # prompt-example pairs that were run so far, by all processes
         self.trainer_state: Any = None
-        self.following_text = _beginning(train, scorer)
+        task = scorer.task
+        self.following_text = text_behind(train, task.tokenizer, task.leading_ids)
+        self.preceding_texts: tuple[str, ...] = ()  # for a prompt at the end
+        if position == "end":
+            self.preceding_texts = texts_in_front(train, task.tokenizer, task.leading_ids)
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""
@@ -80,20 +85,39 @@ class ScoredSearch:
         split: str = "train",
         rows: tuple[int, ...] | None = None,
     ) -> list[ScoredPrompt]:
-        """Scores of prompts; those in the archive are looked up, the others shared among the processes."""
+        """Scores of prompts; those in the archive are looked up, the others shared among the processes.
+
+        Raises:
+            Exception: what a reward raises, in every process; the archive is written first.
+        """
         fresh = {c.ids: c for c in candidates if self.archive.find(c.ids, split, rows) is None}
         self.evaluations += len(fresh) * len(examples)
         mine = list(enumerate(fresh.values()))[self.processes.index :: self.processes.count]
         try:
-            measured = self.scorer.measure([candidate for _, candidate in mine], examples, self.trainer_state)
-        except Exception:
+            pairs = self._measured(mine, examples)
+        except BaseException:  # Ctrl-C in a slow reward function, too
             self.write_archive()
             raise
-        pairs = self.processes.gather([(i, scores) for (i, _), scores in zip(mine, measured, strict=True)])
         for (_, scores), candidate in zip(sorted(pairs, key=lambda pair: pair[0]), fresh.values(), strict=True):
-            self.archive.add(ScoredPrompt(candidate.ids, candidate.text, step, scores, candidate.fits, split, rows))
+            fits = candidate.fits and self.scorer.applies(scores)
+            self.archive.add(ScoredPrompt(candidate.ids, candidate.text, step, scores, fits, split, rows))
         found = [self.archive.find(candidate.ids, split, rows) for candidate in candidates]
         return [record for record in found if record is not None]
+
+    def _measured(self, mine: Sequence[tuple[int, Candidate]], examples: Examples) -> list[tuple[int, Scores]]:
+        """Scores of this process's numbered prompts and of the others'; what one process raises, all raise."""
+        failure: Exception | None = None
+        try:
+            scores = self.scorer.measure([candidate for _, candidate in mine], examples, self.trainer_state)
+            told: list[Any] = [(i, found) for (i, _), found in zip(mine, scores, strict=True)]
+        except Exception as error:
+            failure, told = error, [f"{type(error).__name__}: {error}"]
+        pairs = told if failure is not None and self.processes.count == 1 else self.processes.gather(told)
+        if failure is not None:
+            raise failure
+        if elsewhere := [item for item in pairs if isinstance(item, str)]:
+            raise RuntimeError(f"another process could not score its prompts ({elsewhere[0]}); see what it printed.")
+        return pairs
 
     def write_archive(self) -> None:
         """Append what is new to the archive's file."""
@@ -104,7 +128,7 @@ class ScoredSearch:
         self, found: Sequence[ScoredPrompt], candidates: Sequence[Candidate], known: Sequence[bool]
     ) -> dict[str, float]:
         """What a step is logged with: rewards and measures, and shares of `candidates`, `known` ones looked up."""
-        raw = [self.scorer.reward(record.scores) for record in found]
+        raw = [self.scorer.reward(record.scores) for record in found if self.scorer.applies(record.scores)] or [0.0]
         metrics = {"reward": mean(raw), "reward_std": std(raw)}
         for name in found[0].scores:
             values = [value for record in found if (value := record.scores[name]) is not None]
@@ -120,13 +144,16 @@ class ScoredSearch:
         }
 
     def offer(self, records: Sequence[ScoredPrompt]) -> bool:
-        """Let prompts compete for the best; held-out scores count more than any training score."""
+        """Let prompts compete for the best; held-out scores count more than any training score.
+
+        Scores on a part of the examples do not compare and are passed over.
+        """
         before = self.best
         for record in records:
             best = Best(
                 record.ids, record.text, self.total(record.scores), self.scorer.reward(record.scores), record.split
             )
-            if record.fits and best.beats(self.best):
+            if record.rows is None and record.fits and best.beats(self.best):
                 self.best = best
         return self.best is not before
 
@@ -139,15 +166,3 @@ class ScoredSearch:
         """The inverse of `state`."""
         best, self.evaluations = state["best"], state["evaluations"]
         self.best = None if best is None else Best(**{**best, "ids": tuple(best["ids"])})
-
-
-def _beginning(examples: Examples, scorer: PromptScorer) -> str:
-    """The text of the first example, as it stands behind a prompt."""
-    if not examples.rows:
-        return ""
-    ids = list(examples.rows[0]["input_ids"])
-    leading = len(ids) > 0 and ids[0] in scorer.task.leading_ids
-    tokenizer = scorer.task.tokenizer
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    text = tokenizer.decode([*anchor, *ids[int(leading) :]], clean_up_tokenization_spaces=False)
-    return str(text)[len(tokenizer.decode(anchor)) :]

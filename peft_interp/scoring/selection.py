@@ -46,24 +46,31 @@ def total_score(scores: Scores, weights: Mapping[str, float], reference: Mapping
         reference: mean and std of each reward.
 
     Returns:
-        The score; a reward that does not apply adds nothing.
+        The score. A reward that does not apply adds nothing, as does one without a reference, which would be compared
+        raw; -inf where no reward applies.
     """
+    values = {name: value for name in weights if (value := scores[name]) is not None}
+    if not values:
+        return -math.inf
     if len(weights) == 1:
-        (name, weight), *_ = weights.items()
-        return weight * (scores[name] or 0.0)
+        return sum(weights[name] * value for name, value in values.items())
     total = 0.0
-    for name, weight in weights.items():
-        centre, spread = reference.get(name, (0.0, 1.0))
-        value = scores[name]
-        total += 0.0 if value is None else weight * (value - centre) / spread
+    for name, value in values.items():
+        centre, spread = reference.get(name, (value, 1.0))
+        total += weights[name] * (value - centre) / spread
     return total
 
 
-def best_unseen(archive: Archive, score: Callable[[Scores], float], count: int) -> list[ScoredPrompt]:
-    """The `count` prompts of best training score that an adapter can hold and that have no held-out score yet."""
+def best_unseen(
+    archive: Archive, score: Callable[[Scores], float], count: int, split: str = "dev"
+) -> list[ScoredPrompt]:
+    """The `count` prompts of best training score that may be chosen and have no score yet on all examples of `split`.
+
+    Where steps use parts of the training examples, a prompt's best score on any part counts.
+    """
     best: dict[tuple[int, ...], tuple[float, ScoredPrompt]] = {}
     for record in archive.records:
-        if record.split == "train" and record.fits and archive.find(record.ids, "dev") is None:
+        if record.split == "train" and record.fits and archive.find(record.ids, split) is None:
             value = score(record.scores)
             if record.ids not in best or value > best[record.ids][0]:
                 best[record.ids] = (value, record)

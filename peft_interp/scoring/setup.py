@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from peft_interp.config import InterpPromptConfig
 from peft_interp.fluency import check_scorer
 from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.config import RewardArguments
-from peft_interp.scoring.custom_rewards import RewardFunction
+from peft_interp.scoring.custom_rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
 from peft_interp.scoring.scored_search import Processes
@@ -96,6 +97,12 @@ def make_scorer(
     """
     config, base = model.active_peft_config, model.get_base_model()
     functions = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or ())
+    if functions and (hidden := [name for name in train.columns if name in ARGUMENTS]):
+        warnings.warn(
+            f"`train_dataset` has columns {hidden}, which reward functions do not get: the search itself passes "
+            f"{', '.join(ARGUMENTS)}. Rename the columns if a function needs them.",
+            stacklevel=3,
+        )
     label_ids = None if verbalizer is None or train.gold is None else verbalizer.label_token_ids(tokenizer)
     needs_labels = not functions or args.task_reward in ("gap", "negative_loss")
     if not train.rows and needs_labels:

@@ -1,7 +1,7 @@
 """`PromptScoringTrainer`: what all trainers share that score prompts instead of following the model's gradient.
 
 Trainer's model is the adapter, as in any script: it is saved, logged and loaded, and always holds the best prompt found
-so far. The archive of every scored prompt is the file `archive.jsonl` in the output folder.
+so far. The archive of every scored prompt is the file `archive.jsonl` in the output folder, however a run ends.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, load_peft_weights
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
@@ -18,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.checkpointing import load_search, put_archive_aside, save_search
 from peft_interp.scoring.config import RewardArguments
-from peft_interp.scoring.examples import Examples, read_examples
+from peft_interp.scoring.examples import Examples, padded, read_examples
 from peft_interp.scoring.scored_search import ScoredSearch
 from peft_interp.scoring.setup import check_model
 from peft_interp.scoring.task_scorer import is_causal
@@ -63,12 +65,14 @@ class PromptScoringTrainer(Trainer):
         **trainer_options: Any,
     ) -> None:
         check_model(model, args, self.arguments, processing_class, eval_dataset, verbalizer)
+        collator = trainer_options.pop("data_collator", None)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
+            data_collator=padded if collator is None else collator,  # for stock evaluations
             **trainer_options,
         )
         self.verbalizer = verbalizer
@@ -83,6 +87,23 @@ class PromptScoringTrainer(Trainer):
             raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
         masked = not is_causal(cast(Any, self.model).get_base_model())
         return read_examples(dataset, self.processing_class, self.verbalizer, *self._reading, what, masked)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As Trainer's; at the end the best of all that was found is chosen, by the held-out data if there is any.
+
+        However it ends, the archive is on the disk.
+        """
+        try:
+            output = super().train(*args, **kwargs)
+            self._finish()
+        finally:
+            self.search.write_archive()
+        return output
+
+    def _finish(self) -> None:
+        """The last choice, when training is over."""
+        if self._dev is not None and self.search.archive.records:
+            self._select(self._dev)
 
     def _begin(self) -> list[int]:
         """The first step of a run that is not resumed: the adapter's prompt is where it starts."""
@@ -123,7 +144,7 @@ class PromptScoringTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Scores instead of predictions; `compute_metrics`, if there is one, gets those of the adapter's prompt."""
+        """Scores of prompts, and with `compute_metrics` or in `predict` the stock predictions of the adapter's."""
         dataset: Any = dataloader.dataset
         own = dataset is self.eval_dataset and self._dev is not None
         examples = self._dev if own else self._examples(dataset, "eval_dataset")
@@ -134,11 +155,12 @@ class PromptScoringTrainer(Trainer):
         found = self._select(examples) if chooses else {}
         found |= self._measured(examples)
         metrics: dict[str, Any] = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        if self.compute_metrics is not None:
-            loader = super().get_eval_dataloader(dataset)
-            stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-            metrics = {**(stock.metrics or {}), **metrics}
-        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))  # type: ignore[arg-type]
+        nothing: Any = None
+        if (self.compute_metrics is None and prediction_loss_only) or not (examples.rows or self.compute_metrics):
+            return EvalLoopOutput(predictions=nothing, label_ids=None, metrics=metrics, num_samples=len(examples))
+        loader = super().get_eval_dataloader(_for_the_model(dataset, examples))
+        stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        return stock._replace(metrics={**(stock.metrics or {}), **metrics})
 
     def scores_on(self, prompts: Sequence[ScoredPrompt], dataset: Any) -> list[Scores]:
         """Every measure of some prompts of the archive on other data, test rows say; nothing is chosen by it.
@@ -167,8 +189,12 @@ class PromptScoringTrainer(Trainer):
         scores = known.scores if known else self.search.scorer.measure([candidate], examples, self.state)[0]
         if examples is not self._dev:
             self.search.scorer.forget(examples)
-        totals = {"score": self.search.total(scores), "reward": self.search.scorer.reward(scores)}
-        return {**totals, **{k: v for k, v in scores.items() if v is not None}, "prompt": candidate.text}
+        known_scores = {name: value for name, value in scores.items() if value is not None}
+        return {"score": self.search.total(scores), **self._reward(scores), **known_scores, "prompt": candidate.text}
+
+    def _reward(self, scores: Scores, name: str = "reward") -> dict[str, float]:
+        """The task's reward for a log; nothing where none applies."""
+        return {name: self.search.scorer.reward(scores)} if self.search.scorer.applies(scores) else {}
 
     # -- what Trainer is told ---------------------------------------------------------------------------------------
 
@@ -179,6 +205,10 @@ class PromptScoringTrainer(Trainer):
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         return DataLoader(dataset, collate_fn=list)
 
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """As `get_eval_dataloader`."""
+        return self.get_eval_dataloader(test_dataset)
+
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted."""
         return 0
@@ -188,8 +218,34 @@ class PromptScoringTrainer(Trainer):
         if self.args.should_save:
             save_search(self.search, dict(self._metrics), output_dir)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As Trainer's, for a prompt that may have another length than this run's adapter began with."""
+        adapter, folder = cast(Any, self.model), Path(resume_from_checkpoint)
+        name = adapter.active_adapter
+        folder = folder / name if name != "default" else folder  # where PEFT saves it
+        if not any((folder / file).exists() for file in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # says what is missing
+            return
+        weights = load_peft_weights(str(folder), device="cpu")
+        adapter.use_prompt(weights["prompt_ids"].tolist(), resize=True)
+        adapter.prompt_encoder[name]._load_adapter_state_dict(weights)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self._metrics = defaultdict(list, load_search(self.search, checkpoint))
             self._begun = True
+
+
+def _for_the_model(dataset: Any, examples: Examples) -> Any:
+    """Rows that a stock evaluation can run: the data set itself, or where it is text, what it was encoded to.
+
+    Raises:
+        ValueError: rows without labels.
+    """
+    if not examples.rows:
+        raise ValueError(
+            "`compute_metrics` needs predictions, and the data has no labels to predict; leave it out (reward "
+            "functions are logged anyway), or give rows of `input_ids` and `labels`, or a verbalizer."
+        )
+    return dataset if {"input_ids", "labels"} <= set(next(iter(dataset))) else examples.rows

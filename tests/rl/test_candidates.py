@@ -92,7 +92,7 @@ def test_a_search_with_another_models_policy(searcher: Build, gpt2: Build, token
     model = gpt2(vocab_size=len(policy_tokenizer), n_embd=16, bos_token_id=0, eos_token_id=0)
     trainer = searcher(options={"policy_model": model, "policy_tokenizer": policy_tokenizer}, max_steps=3)
     trainer.train()
-    sampled = trainer.search.archive.records[1:]
+    sampled = [record for record in trainer.search.archive.records[1:] if record.split == "train"]
     assert all(record.fits for record in sampled)
     assert {i for record in sampled for i in record.ids} <= set(range(31, 61))
     assert trainer.policy.head[0].weight.shape[1] == 16

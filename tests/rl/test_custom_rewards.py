@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from peft_interp.scoring.archive import Archive
+from peft_interp.scoring.custom_rewards import function_names
 
 Build = Callable[..., Any]
 ROWS = [{"question": f"w{i}", "answer": i} for i in (7, 8, 9)]
@@ -130,3 +131,46 @@ def test_a_function_beside_the_task(searcher: Build) -> None:
 def test_what_cannot_be_called_is_refused(rewarded: Build) -> None:
     with pytest.raises(ValueError, match=r"reward function 'accuracy' cannot be called"):
         rewarded("accuracy")
+
+
+def test_a_function_named_like_a_logged_number_does_not_replace_it(searcher: Build) -> None:
+    def score(completions: list[str], **kwargs: Any) -> list[float]:
+        return [1000.0 for _ in completions]
+
+    def reward(completions: list[str], **kwargs: Any) -> list[float]:
+        return [-value for value in high_words(completions)]
+
+    options = {"reward_funcs": [score, reward]}
+    trainer = searcher(options=options, eval_strategy="steps", eval_steps=2, perplexity_reward_weight=0.2)
+    trainer.train()
+    (*_, last) = [entry for entry in trainer.state.log_history if "eval_score" in entry]
+    assert last["eval_score"] == trainer.search.best.score != 1000
+    assert (
+        last["eval_reward"]
+        == trainer.search.best.reward
+        == pytest.approx(last["eval_gap"] + last["eval_score_0"] + last["eval_reward_1"])
+    )
+    assert last["eval_score_0"] == 1000
+
+
+def test_names_are_never_given_twice() -> None:
+    functions = [type("F", (), {"__name__": name, "__call__": high_words})() for name in ("score_1", "score", "score")]
+    names = function_names(functions)
+    assert names[0] == "score_1"
+    assert len({*names, "score"}) == 4
+    for taken in ("reward", "prompt", "greedy_reward", "greedy_prompt", "hypervolume", "front_size", "runtime", "nll"):
+        assert function_names([type("F", (), {"__name__": taken, "__call__": high_words})()]) == [f"{taken}_0"]
+
+
+def test_columns_named_like_an_argument_are_left_out_and_named(searcher: Build) -> None:
+    def remember(prompts: Any, completions: list[str], answer: Any, **rest: Any) -> list[float]:
+        assert set(rest) == {"completion_ids", "trainer_state", "question"}
+        assert prompts[0] == ["w7"]
+        return high_words(completions)
+
+    rows = [{"question": "w7", "answer": 1, "prompts": "mine", "completions": "mine"}]
+    parts = {"reward_funcs": remember, "train_dataset": rows, "eval_dataset": None, "verbalizer": None}
+    with pytest.warns(UserWarning, match=r"has columns \['prompts', 'completions'\].*Rename"):
+        trainer = searcher(options={**parts, "text_column": "question"}, max_steps=1)
+    trainer.train()
+    assert trainer.search.best is not None

@@ -93,3 +93,40 @@ def test_a_checkpoint_without_the_search_is_refused(new_run: Build, tmp_path: Pa
     new_run("run", save_only_model=True).train()
     with pytest.raises(ValueError, match=r"has no prompt_search.pt"):
         new_run("again").train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+
+
+def test_a_run_on_an_adapter_that_was_shortened_before(searcher: Build, prompted: Build, tmp_path: Path) -> None:
+    """A search may have made the prompt shorter; a resumed run begins with the length of the config."""
+    run = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    short = prompted()
+    short.use_prompt([7, 8], resize=True)
+    straight = searcher(short, **run)
+    straight.train()
+    assert {len(record.ids) for record in straight.search.archive.records} == {2}
+    resumed = searcher(prompted(), **run)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert resumed.search.archive.records == straight.search.archive.records
+    assert resumed.model.prompt_token_ids() == straight.model.prompt_token_ids()
+    assert resumed.model.best_prompt() == straight.model.best_prompt()
+
+
+def test_an_adapter_of_another_name_is_resumed(searcher: Build, gpt2: Build, prompted: Build, tmp_path: Path) -> None:
+    def named() -> Any:
+        model = prompted()
+        model.add_adapter("second", model.peft_config["default"])
+        model.set_adapter("second")
+        return model
+
+    run = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    straight = searcher(named(), **run)
+    straight.train()
+    resumed = searcher(named(), **run)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert resumed.search.archive.records == straight.search.archive.records
+    assert resumed.model.prompt_token_ids() == straight.model.prompt_token_ids()
+
+
+def test_a_folder_without_an_adapter_is_refused_in_stock_words(new_run: Build, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="Can't find a valid checkpoint at"):
+        new_run("run").train(resume_from_checkpoint=str(tmp_path / "empty"))

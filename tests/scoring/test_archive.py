@@ -67,3 +67,12 @@ def test_the_front_holds_what_nothing_beats_in_everything() -> None:
     assert [r.ids for r in front(records, ("accuracy",), ("nll",), split="train")] == [(8,)]
     with pytest.raises(ValueError, match="name at least one score"):
         front(records)
+
+
+def test_the_front_holds_only_what_compares_and_may_be_chosen() -> None:
+    records = [
+        ScoredPrompt((1,), "a", 0, {"gap": 90.0}, rows=(0, 1)),
+        ScoredPrompt((2,), "b", 0, {"gap": 80.0}, fits=False),
+        ScoredPrompt((3,), "c", 0, {"gap": 7.0}),
+    ]
+    assert [r.ids for r in front(records, higher=("gap",), split="train")] == [(3,)]
