@@ -8,8 +8,9 @@ import sys
 from peft_interp.embedded import TASKS
 from peft_interp.hub.export import ROLES
 
-DEFAULT_TEMPLATES = {"start": "{prompt} {text} It was", "end": "{text} {prompt}"}  # by the prompt's position
-_TEMPLATE_HELP = f"as in training (default: '{DEFAULT_TEMPLATES['start']}'; for a prompt behind the text '{DEFAULT_TEMPLATES['end']}')"
+_FRONT, _BEHIND = "{prompt} {text} It was", "{text} {prompt}"
+DEFAULT_TEMPLATES = {"start": _FRONT, "end": _BEHIND}  # by the prompt's position
+_TEMPLATE_HELP = f"as in training (default: '{_FRONT}', for a prompt behind the text '{_BEHIND}')"
 _ADAPTER = "folder or hub name of a saved PEFT prompt adapter"
 _READ = """\
 What does this prompt say, and may I believe it?

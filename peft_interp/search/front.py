@@ -12,7 +12,7 @@ from torch import Tensor
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.pareto import hypervolume, knee, ranks
+from peft_interp.scoring.pareto import hypervolume, knee
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.scored_search import Processes, ScoredSearch
 from peft_interp.scoring.selection import Best
@@ -41,7 +41,7 @@ class FrontSearch(ScoredSearch):
     ) -> None:
         super().__init__(scorer, train, position, processes, archive_path)
         self.scale, self.known_words = scale, known_words
-        self.worst_reward: float | None = None  # of the first step; where the hypervolume is measured from
+        self.worst: dict[str, float] = {}  # by split, of what was scored there first; see `area`
         self._verdicts: dict[tuple[int, ...], bool] = {}
 
     def front(self, split: str) -> list[ScoredPrompt]:
@@ -54,8 +54,7 @@ class FrontSearch(ScoredSearch):
         records = [r for r in records if r.scores.get("nll") is not None and self.readable(r)]
         if not records:
             return []
-        points = self.points(records)[:, :2]
-        best = [records[i] for i in (ranks(points) == 0).nonzero().flatten().tolist()]
+        best = [records[i] for i in unbeaten(self.points(records)[:, :2])]
         unique = {(self.scorer.reward(r.scores), r.scores["nll"]): r for r in best}
         return sorted(unique.values(), key=lambda r: (-self.scorer.reward(r.scores), r.scores["nll"] or 0.0))
 
@@ -72,11 +71,41 @@ class FrontSearch(ScoredSearch):
         return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
 
     def area(self, front: Sequence[ScoredPrompt]) -> float:
-        """Hypervolume in reward times nats per token, from the first step's worst reward and random tokens' NLL on."""
-        if not front or self.worst_reward is None:
+        """Hypervolume in reward times nats per token, from the split's first worst reward and random tokens' NLL on."""
+        if not front or front[0].split not in self.worst:
             return 0.0
-        reference = torch.tensor([self.worst_reward, -self.scale.random], dtype=torch.float64)
+        reference = torch.tensor([self.worst[front[0].split], -self.scale.random], dtype=torch.float64)
         return hypervolume(self.points(front)[:, :2], reference)
+
+    def measure_from(self, records: Sequence[ScoredPrompt]) -> None:
+        """Where the area of their split's front begins: the worst reward of the first records that this is told."""
+        known = [record for record in records if self.scorer.applies(record.scores)]
+        if known:
+            self.worst.setdefault(known[0].split, min(self.scorer.reward(record.scores) for record in known))
+
+    def beginning(self) -> list[Candidate]:
+        """The prompt that the run started from, the first in the archive; empty where nothing is scored yet."""
+        return [Candidate(r.ids, r.text, True, r.fits) for r in self.archive.records[:1]]
+
+    def shortfall(self, front: Sequence[ScoredPrompt]) -> str | None:
+        """What a run has not delivered, and what to do; None where there is a prompt as asked for."""
+        if not front:
+            return (
+                f"none of the {len({record.ids for record in self.archive.records})} prompts that were scored can be "
+                "read and held by the adapter: the front is empty, and the adapter keeps the prompt it had. Let "
+                "prompts have what sentences need (`allowed_tokens='printable'` of `InterpPromptConfig`), let them "
+                "have words that no dictionary has (`known_words=False`), give `start_texts`, or search for more "
+                "steps (`max_steps`)."
+            )
+        target, found = self.scale.target, min(record.scores["nll"] or 0.0 for record in front)
+        if target is None or found <= target:
+            return None
+        return (
+            f"no readable prompt within the target, a perplexity of {math.exp(target):.4g} at most, was found; the "
+            f"adapter has the most fluent one, of perplexity {math.exp(found):.4g}. Search for more steps "
+            "(`max_steps`), set another `target_perplexity` or `target_percentile`, or allow more prompts "
+            "(`allowed_tokens='printable'`, `known_words=False`, a larger `longest_prompt`)."
+        )
 
     def total(self, scores: Scores) -> float:
         """The task's reward."""
@@ -101,3 +130,22 @@ class FrontSearch(ScoredSearch):
             tokenizer, strict = self.scorer.task.tokenizer, self.known_words
             self._verdicts[prompt.ids] = readable(prompt.text, prompt.ids, tokenizer, strict)
         return self._verdicts[prompt.ids]
+
+
+def unbeaten(points: Tensor) -> list[int]:
+    """Which points no other beats, in order: those of rank 0, for the cost of one sort.
+
+    Args:
+        points: (n, 2), finite; in both columns more is better.
+
+    Returns:
+        Their indices; of equal points all or none.
+    """
+    values, kept = points.tolist(), []
+    top, highest = None, -math.inf
+    for i in sorted(range(len(values)), key=lambda i: values[i], reverse=True):
+        if values[i][1] > highest:  # nothing behind it in this order can beat it
+            top, highest = values[i], values[i][1]
+        if values[i] == top:
+            kept.append(i)
+    return sorted(kept)

@@ -9,11 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peft_interp.scoring.scored_rows import Position, ScoredRow, compose
+from peft_interp.scoring.answer_head import answer_logits_at
+from peft_interp.scoring.batch_memory import Batches, logits_tokens
+from peft_interp.scoring.scored_rows import Answers, Position, ScoredRow, compose
+from peft_interp.search.memory import gradient_batches
+
+_TABLE_ROWS = 8192  # of the embedding table that are in fp32 at a time
 
 
 def swap_gains(
-    model: Any, ids: Sequence[int], rows: Sequence[ScoredRow], position: Position, causal: bool = True
+    model: Any,
+    ids: Sequence[int],
+    rows: Sequence[ScoredRow],
+    position: Position,
+    causal: bool = True,
+    batches: Batches | None = None,
 ) -> Tensor:
     """How much the task's loss would fall if one token were another, to first order (HotFlip, arXiv 1712.06751).
 
@@ -23,32 +33,67 @@ def swap_gains(
         rows: labelled examples.
         position: where the prompt stands.
         causal: as `compose`.
+        batches: cuts passes that do not fit; None: by the memory that is free now.
 
     Returns:
         (L, vocabulary) fp32 on the CPU, nats; higher is better, 0 for the token that is there.
     """
     embeddings = model.get_input_embeddings()
     device = embeddings.weight.device
+    known = torch.tensor(list(ids), device=device)
     composed = [compose(row, ids, position, causal, whole=True) for row in rows]
+    places = [len(row.before(position)) for row in rows]
+    answers = sum(len(found) for _, found in composed)
+    gradient = torch.zeros(len(ids), embeddings(known[:1]).shape[-1], device=device)  # (L, dim)
+    answer_cost = logits_tokens(model)
+
+    def cost(block: range, _: range) -> float:
+        longest = max(len(composed[i][0]) for i in block)
+        return len(block) * longest + answer_cost * sum(len(composed[i][1]) for i in block)
+
+    def work(block: range, _: range) -> None:
+        part = [composed[i] for i in block]
+        share = sum(len(found) for _, found in part) / answers  # the loss is a mean over all answers
+        slope = _slope(model, known, part, [places[i] for i in block])
+        gradient.add_(slope.float(), alpha=share)
+
+    (batches or gradient_batches(model)).run(work, cost, range(len(rows)), range(1))
+    return _gains(embeddings, known, gradient).cpu()
+
+
+def _slope(
+    model: Any, ids: Tensor, composed: Sequence[tuple[tuple[int, ...], Answers]], places: Sequence[int]
+) -> Tensor:
+    """(L, dim) gradient of the mean loss of some rows at the vectors of the prompt `ids`, which stand at `places`."""
+    embeddings, device = model.get_input_embeddings(), ids.device
     width = max(len(row_ids) for row_ids, _ in composed)
     tokens = torch.tensor([[*row_ids, *[0] * (width - len(row_ids))] for row_ids, _ in composed], device=device)
     mask = torch.tensor([[1] * len(row_ids) + [0] * (width - len(row_ids)) for row_ids, _ in composed], device=device)
+    asked = [(i, place, label) for i, (_, found) in enumerate(composed) for place, label in found]
+    owner, at, target = torch.tensor(asked, device=device).unbind(1)
+    keep = torch.zeros_like(mask, dtype=torch.bool)
+    keep[owner, at] = True
     with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        prompt = embeddings(torch.tensor(list(ids), device=device)).detach().requires_grad_(True)  # (L, dim)
+        prompt = embeddings(ids).detach().requires_grad_(True)  # (L, dim)
         inputs = embeddings(tokens).detach()
-        places = torch.tensor([len(row.before(position)) for row in rows], device=device)
-        columns = places.unsqueeze(1) + torch.arange(len(ids), device=device)  # (rows, L)
-        which = torch.arange(len(rows), device=device).unsqueeze(1).expand_as(columns)
-        inputs = inputs.index_put((which, columns), prompt.unsqueeze(0).expand(len(rows), -1, -1))
-        logits = model(inputs_embeds=inputs, attention_mask=mask).logits
-        asked = [(i, place, label) for i, (_, found) in enumerate(composed) for place, label in found]
-        owner, at, target = torch.tensor(asked, device=device).unbind(1)
-        loss = nn.functional.cross_entropy(logits[owner, at].float(), target)
-        (gradient,) = torch.autograd.grad(loss, prompt)  # (L, dim)
-    with torch.no_grad():
-        every = embeddings(torch.arange(embeddings.weight.shape[0], device=device))  # (vocabulary, dim)
-        slope = gradient.float() @ every.float().T  # (L, vocabulary)
-        return (slope.gather(1, torch.tensor(list(ids), device=device).unsqueeze(1)) - slope).cpu()
+        columns = torch.tensor(places, device=device).unsqueeze(1) + torch.arange(len(ids), device=device)  # (rows, L)
+        which = torch.arange(len(composed), device=device).unsqueeze(1).expand_as(columns)
+        inputs = inputs.index_put((which, columns), prompt.unsqueeze(0).expand(len(composed), -1, -1))
+        logits = answer_logits_at(model, keep, None, False, inputs_embeds=inputs, attention_mask=mask)
+        loss = nn.functional.cross_entropy(logits, target.to(logits.device))
+        (gradient,) = torch.autograd.grad(loss, prompt)
+    return gradient
+
+
+@torch.no_grad()
+def _gains(embeddings: Any, ids: Tensor, gradient: Tensor) -> Tensor:
+    """(L, vocabulary) fp32: how far the loss falls along `gradient`, (L, dim), from the prompt's vectors to others."""
+    size, found = int(embeddings.weight.shape[0]), []
+    for start in range(0, size, _TABLE_ROWS):
+        every = embeddings(torch.arange(start, min(start + _TABLE_ROWS, size), device=ids.device))  # (rows, dim)
+        found.append(gradient @ every.float().T)
+    slope = torch.cat(found, 1)
+    return slope.gather(1, ids.unsqueeze(1)) - slope
 
 
 def gradient_swap(

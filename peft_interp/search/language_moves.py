@@ -11,6 +11,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from peft_interp.evaluating import evaluating
+from peft_interp.scoring.batch_memory import Batches
+from peft_interp.search.memory import drawing_batches
 
 _ENDINGS = (".", "?", "!", ":")
 
@@ -29,6 +31,7 @@ def continued(
     seed: int,
     temperature: float = 1.0,
     top_p: float = 0.95,
+    batches: Batches | None = None,
 ) -> list[list[int]]:
     """Go on from the beginnings of prompts until a sentence is over or a length is reached.
 
@@ -41,15 +44,16 @@ def continued(
         seed: of the draw; the caller's random state is not touched.
         temperature: of sampling, > 0.
         top_p: nucleus, in (0, 1].
+        batches: remembers how much fits; where memory runs out, parts are drawn after each other, and another draw is
+            the price. None: all at once first.
 
     Returns:
         For each prefix the new ids, the ending included.
     """
     if not prefixes:
         return []
-    longest, pad = max(map(len, prefixes)), forbidden[0] if len(forbidden) else 0
-    rows = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prefixes], device=model.device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prefixes], device=model.device)
+    pad, stop = forbidden[0] if len(forbidden) else 0, set(ends)
+    drawn: list[list[int]] = [[]] * len(prefixes)
     settings = GenerationConfig(
         do_sample=True,
         temperature=temperature,
@@ -60,12 +64,32 @@ def continued(
         eos_token_id=list(ends) or None,
         suppress_tokens=list(forbidden) or None,
     )
+
+    def cost(rows: range, _: range) -> float:
+        return len(rows) * (max(len(prefixes[i]) for i in rows) + most)
+
+    def work(rows: range, _: range) -> None:
+        found = _generated(model, [prefixes[i] for i in rows], pad, settings, seed + rows.start)
+        drawn[rows.start : rows.stop] = [_until(row, stop, pad) for row in found]
+
+    (batches or drawing_batches()).run(work, cost, range(len(prefixes)), range(1))
+    return drawn
+
+
+def _generated(
+    model: Any, prefixes: Sequence[Sequence[int]], pad: int, settings: GenerationConfig, seed: int
+) -> list[list[int]]:
+    """What `generate` puts behind the prefixes, padded."""
+    longest = max(map(len, prefixes))
+    rows = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prefixes], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prefixes], device=model.device)
     devices = [model.device] if model.device.type == "cuda" else []
     with evaluating(model), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        drawn = model.generate(rows, attention_mask=mask, generation_config=settings)[:, longest:]
-    stop = set(ends)
-    return [_until(row, stop, pad) for row in drawn.tolist()]
+        found: list[list[int]] = model.generate(rows, attention_mask=mask, generation_config=settings)[
+            :, longest:
+        ].tolist()
+    return found
 
 
 def _until(row: list[int], stop: set[int], pad: int) -> list[int]:

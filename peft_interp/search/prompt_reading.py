@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.evaluating import evaluating
+from peft_interp.scoring.batch_memory import Batches, logits_tokens
+from peft_interp.search.memory import reading_batches
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ def read_prompts(
     start_id: int | None = None,
     keep_logits: bool = False,
     batch_size: int = 128,
+    batches: Batches | None = None,
 ) -> PromptReading:
     """Run prompts alone through a causal language model.
 
@@ -45,7 +48,8 @@ def read_prompts(
         start_id: what stands in front where `leading` is empty and `keep_logits` asks what may come first (BOS or
             EOS); it takes no part in `nll` and `features`.
         keep_logits: also return `next_logits`.
-        batch_size: prompts in one pass.
+        batch_size: most prompts in one pass.
+        batches: cuts passes that do not fit; None: by the memory that is free now.
 
     Returns:
         One reading for all.
@@ -55,22 +59,31 @@ def read_prompts(
     features: list[Tensor] = [torch.zeros(0)] * len(prompts)
     logits: list[Tensor] = [torch.zeros(0)] * (len(prompts) if keep_logits else 0)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    token_cost = 1.0 + logits_tokens(model)
+
+    def cost(rows: range, _: range) -> float:
+        return len(rows) * (len(front) + max(len(prompts[order[k]]) for k in rows)) * token_cost
+
+    def work(rows: range, _: range) -> None:
+        part = [order[k] for k in rows]
+        output = _run(model, [[*front, *prompts[i]] for i in part])
+        middle = output.hidden_states[len(output.hidden_states) // 2]
+        for row, i in enumerate(part):
+            end = len(front) + len(prompts[i])
+            own = slice(len(front), end)
+            features[i] = middle[row, own].float().mean(0).cpu()
+            scores = output.logits[row, max(0, len(front) - 1) : end - 1].float()  # predict the prompt's tokens
+            ids = torch.tensor(list(prompts[i]), device=scores.device)
+            if len(prompts[i]) > 1:
+                known = len(prompts[i]) - 1
+                nll[i] = nn.functional.cross_entropy(scores[-known:], ids[-known:]).item()
+            if keep_logits:
+                logits[i] = scores.cpu() if front else nn.functional.pad(scores.cpu(), (0, 0, 1, 0))
+
+    batches = batches or reading_batches(model)
     with evaluating(model):
         for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            output = _run(model, [[*front, *prompts[i]] for i in part])
-            middle = output.hidden_states[len(output.hidden_states) // 2]
-            for row, i in enumerate(part):
-                end = len(front) + len(prompts[i])
-                own = slice(len(front), end)
-                features[i] = middle[row, own].float().mean(0).cpu()
-                scores = output.logits[row, max(0, len(front) - 1) : end - 1].float()  # predict the prompt's tokens
-                ids = torch.tensor(list(prompts[i]), device=scores.device)
-                if len(prompts[i]) > 1:
-                    known = len(prompts[i]) - 1
-                    nll[i] = nn.functional.cross_entropy(scores[-known:], ids[-known:]).item()
-                if keep_logits:
-                    logits[i] = scores.cpu() if front else nn.functional.pad(scores.cpu(), (0, 0, 1, 0))
+            batches.run(work, cost, range(start, min(start + batch_size, len(order))), range(1))
     return PromptReading(nll, torch.stack(features) if features else torch.zeros(0, 0), logits)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from peft_interp.search.edits import crossed, deleted, swapped
 from peft_interp.search.gradient_moves import gradient_swap
 from peft_interp.search.language_moves import continued, rewritten, sentence_ends
-from peft_interp.search.prompt_reading import read_prompts
+from peft_interp.search.memory import drawing_batches, reading_batches
+from peft_interp.search.prompt_reading import PromptReading, read_prompts
 from peft_interp.vocabulary import token_texts
 
 GRADIENT_PARENTS = 4  # parents of a step whose gradient is taken
@@ -52,6 +53,9 @@ class Proposer:
         leading: ids that the language model wants in front (BOS).
         start_id: what it starts from where there is no BOS in front, or None.
         gains: a prompt -> (L, vocabulary) of `swap_gains`; None leaves gradient moves out.
+
+    Attributes:
+        passes: rows of prompts alone that the language model ran so far, to read them or to go on from them.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Proposer:
         self.allowed[: len(allowed)] = allowed.cpu()[:size]
         self.forbidden = (~self.allowed).nonzero().flatten().tolist()
         self.leading, self.start_id = list(leading), start_id
+        self.passes = 0
+        self._reading, self._drawing = reading_batches(model), drawing_batches()
         self.ends = [i for i in sentence_ends(token_texts(tokenizer, size)) if self.allowed[i]]
 
     def propose(self, parents: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
@@ -90,7 +96,7 @@ class Proposer:
         few = rng.sample(range(len(parents)), min(GRADIENT_PARENTS, len(parents)))
         swaps = drawn.count("gradient")
         wanted = sorted({*chosen, *(few if swaps else ())})
-        reading = read_prompts(self.model, [parents[i] for i in wanted], self.leading, self.start_id, keep_logits=True)
+        reading = self.read([parents[i] for i in wanted], keep_logits=True)
         logits = dict(zip(wanted, reading.next_logits, strict=True))
         for i in chosen:
             insert = rng.random() < 0.4
@@ -100,6 +106,13 @@ class Proposer:
             for i in rng.choices(few, k=swaps):
                 made.append(("gradient", gradient_swap(parents[i], gains[i], logits[i], self.allowed, rng)))
         return [(kind, ids) for kind, ids in made if self.moves.fits(len(ids))]
+
+    def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptReading:
+        """Some prompts as the language model reads them; `keep_logits` as in `read_prompts`."""
+        self.passes += len(prompts)
+        return read_prompts(
+            self.model, prompts, self.leading, self.start_id, keep_logits=keep_logits, batches=self._reading
+        )
 
     def opened(self, prompts: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
         """About `count` prompts that begin like some given ones, or with the language model's own first words."""
@@ -119,6 +132,7 @@ class Proposer:
         for _ in range(count):
             parent = parents[rng.randrange(len(parents))]
             kept.append(list(parent[: rng.randint(0 if front else 1, max(1, len(parent) - 1))]))
+        self.passes += count
         drawn = continued(
             self.model,
             [[*front, *prefix] for prefix in kept],
@@ -128,6 +142,7 @@ class Proposer:
             seed=rng.getrandbits(62),
             temperature=self.moves.temperature,
             top_p=self.moves.top_p,
+            batches=self._drawing,
         )
         return [(prefix + new)[: self.moves.longest] for prefix, new in zip(kept, drawn, strict=True)]
 

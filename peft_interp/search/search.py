@@ -24,7 +24,6 @@ from peft_interp.scoring.selection import mean
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.fluency import FluencyScale
 from peft_interp.search.front import FrontSearch
-from peft_interp.search.prompt_reading import read_prompts
 from peft_interp.search.proposals import Proposer
 from peft_interp.search.screening import screening_rounds
 from peft_interp.search.surrogate import fit_surrogate
@@ -47,6 +46,11 @@ class FluentSearch(FrontSearch):
         config: the run's settings.
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
+
+    Attributes:
+        evaluations: prompt-example pairs that were run, those of gradients three times.
+        prompt_passes: rows of prompts alone that were run besides: proposals read, prompts gone on from, prompts
+            judged. Every process makes the same proposals; they count once.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class FluentSearch(FrontSearch):
         self.allowed = allowed.cpu()
         self.members: list[tuple[int, ...]] = []  # the population, best first
         self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
+        self._judged = 0  # rows that the judge ran
         places = screening_rounds(train, config.screening_examples, config.seed)
         self._rounds = [(rows, train if rows is None else train.subset(rows)) for rows in places]
 
@@ -88,17 +93,37 @@ class FluentSearch(FrontSearch):
         new = self._first(starts, count) if not self.members else self._chosen(step, count)
         new = self._agreed(new)
         if not new:
-            return {"reward": self._mean_reward(), "evaluations_max": float(self.evaluations), "new_in_population": 0.0}
+            return {"reward": self._mean_reward(), "new_in_population": 0.0} | self._spent()
         known = [self._first_score(c.ids) is not None for c in new]
         self._read([c.ids for c in new])
         found = self._scored(new, step)
-        if self.worst_reward is None:
-            self.worst_reward = min(self.scorer.reward(record.scores) for record in found)
+        self.measure_from(found)
         whole = [record for record in found if record.rows is None and record.fits]
         self._keep({record.ids for record in whole})
-        return self.metrics(found, new, known) | {
-            "new_in_population": sum(record.ids in self.members for record in whole) / max(1, len(new)),
-        }
+        kept = sum(record.ids in self.members for record in whole)
+        return self.metrics(found, new, known) | {"new_in_population": kept / max(1, len(new))} | self._spent()
+
+    @property
+    def prompt_passes(self) -> int:
+        """See the class."""
+        return self.proposer.passes + self._judged
+
+    def _spent(self) -> dict[str, float]:
+        return {"evaluations_max": float(self.evaluations), "prompt_passes_max": float(self.prompt_passes)}
+
+    def score(
+        self,
+        candidates: Sequence[Candidate],
+        examples: Examples,
+        step: int,
+        split: str = "train",
+        rows: tuple[int, ...] | None = None,
+    ) -> list[ScoredPrompt]:
+        """As `ScoredSearch.score`; the judge's passes over what is not looked up are counted."""
+        before = len(self.archive)
+        found = super().score(candidates, examples, step, split, rows)
+        self._judged += len(self.archive) - before
+        return found
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids are as text; it fits with any length that the adapter may have."""
@@ -106,7 +131,9 @@ class FluentSearch(FrontSearch):
         def fits(again: Sequence[int]) -> bool:
             return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
 
-        return placed(self.scorer.task.tokenizer, ids, self.position, self.following_text, fits)
+        return placed(
+            self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts
+        )
 
     def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
         """The given prompts, and the language model's own words where there are too few."""
@@ -159,7 +186,10 @@ class FluentSearch(FrontSearch):
         """(candidates, 2) guessed reward, with noise that keeps the search open, and fluency; more is better."""
         ids = [c.ids for c in candidates]
         reading = self._read(ids)
-        fluent = self.scale.value(self.scorer.nlls(candidates) if self.scale.own_judge else reading)
+        if self.scale.own_judge:
+            reading = self.scorer.nlls(candidates)
+            self._judged += len(candidates)
+        fluent = self.scale.value(reading)
         generator = torch.Generator().manual_seed(self._seed(step))
         noise = torch.randn(len(ids), generator=generator, dtype=torch.float64)
         records = self._round_records()
@@ -183,7 +213,7 @@ class FluentSearch(FrontSearch):
 
     def _read(self, prompts: Sequence[tuple[int, ...]]) -> list[float | None]:
         """NLL under the proposing language model; features are kept."""
-        reading = read_prompts(self.proposer.model, prompts, self.proposer.leading)
+        reading = self.proposer.read(prompts)
         self.features |= dict(zip(prompts, reading.features, strict=True))
         return [None if math.isnan(nll) else nll for nll in reading.nll.tolist()]
 
@@ -199,9 +229,10 @@ class FluentSearch(FrontSearch):
         return list(found.values())
 
     def _round_records(self) -> list[ScoredPrompt]:
-        """One record of every scored prompt, on the same examples."""
+        """One record of every scored prompt that has a reward, on the same examples."""
         rows, _ = self._rounds[0]
-        return [r for r in self.archive.records if r.split == "train" and r.rows == rows]
+        known = [r for r in self.archive.records if r.split == "train" and r.rows == rows]
+        return [r for r in known if self.scorer.applies(r.scores)]
 
     def _first_score(self, ids: tuple[int, ...]) -> ScoredPrompt | None:
         rows, _ = self._rounds[0]
@@ -245,7 +276,8 @@ class FluentSearch(FrontSearch):
         ids = list(self.features)
         return super().state() | {
             "members": [list(member) for member in self.members],
-            "worst_reward": self.worst_reward,
+            "worst_rewards": dict(self.worst),
+            "prompt_passes": self.prompt_passes,
             "feature_ids": [list(i) for i in ids],
             "features": torch.stack([self.features[i] for i in ids]) if ids else torch.zeros(0, 0),
         }
@@ -254,5 +286,7 @@ class FluentSearch(FrontSearch):
         """The inverse of `state`."""
         super().load_state(state)
         self.members = [tuple(member) for member in state["members"]]
-        self.worst_reward = state["worst_reward"]
+        before = state.get("worst_reward")  # the training data's alone, in older checkpoints
+        self.worst = dict(state.get("worst_rewards") or ({} if before is None else {"train": before}))
+        self.proposer.passes, self._judged = state.get("prompt_passes", 0), 0
         self.features = dict(zip(map(tuple, state["feature_ids"]), state["features"], strict=True))

@@ -20,6 +20,7 @@ from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.fluency import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
+from peft_interp.search.memory import gradient_batches
 from peft_interp.search.proposals import Moves, Proposer
 from peft_interp.search.search import FluentSearch
 from peft_interp.verbalizer import encode_behind
@@ -80,7 +81,7 @@ def make_search(
     search = FluentSearch(
         proposer, scale, allowed, scorer, train, config.prompt_position, args, processes_of(accelerator), path
     )
-    if train.rows and args.gradient_share:
+    if train.rows and args.gradient_share and scorer.task_reward != "none":  # else the loss is not what is sought
         proposer.gains = _Gains(search, args.seed)
     return search
 
@@ -141,11 +142,11 @@ class _Gains:
         task, train = search.scorer.task, search.train
         places = sorted(Random(seed).sample(range(len(train)), min(GRADIENT_EXAMPLES, len(train))))
         self.rows = read_rows([train.rows[i] for i in places], task.leading_ids)
-        self.search, self.causal = search, is_causal(task.model)
+        self.search, self.causal, self.batches = search, is_causal(task.model), gradient_batches(task.model)
 
     def __call__(self, ids: Sequence[int]) -> Tensor:
         task = self.search.scorer.task
         self.search.evaluations += 3 * len(self.rows)
         with evaluating(task.model):
             position: Any = self.search.position
-            return swap_gains(task.model, ids, self.rows, position, self.causal)
+            return swap_gains(task.model, ids, self.rows, position, self.causal, self.batches)

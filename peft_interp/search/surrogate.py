@@ -39,8 +39,9 @@ class Surrogate:
 def fit_surrogate(features: Tensor, values: Tensor) -> Surrogate:
     """Ridge regression whose penalty leaves the least leave-one-out error, in closed form.
 
-    With K = X X^T of the standardised features and H = K (K + p I)^-1, the error of row i when it is left out is
-    (y - H y)_i / (1 - H_ii).
+    With X the standardised features and H = X X^T (X X^T + p I)^-1, the error of row i when it is left out is
+    (y - H y)_i / (1 - H_ii). Where there are more rows than features, H = X (X^T X + p I)^-1 X^T is the same from the
+    smaller matrix, so that the cost grows with n and not with its cube.
 
     Args:
         features: (n, dim), n >= 3.
@@ -57,18 +58,20 @@ def fit_surrogate(features: Tensor, values: Tensor) -> Surrogate:
     x, y = features.double(), values.double()
     mean, scale = x.mean(0), x.std(0, correction=0).clamp_min(1e-6)
     x, centre = (x - mean) / scale, y.mean()
-    kernel, target = x @ x.T, y - centre
-    eigenvalues, vectors = torch.linalg.eigh(kernel)
-    eigenvalues, rotated = eigenvalues.clamp_min(0.0), vectors.T @ target
+    target, by_rows = y - centre, len(x) <= x.shape[1]
+    eigenvalues, vectors = torch.linalg.eigh(x @ x.T if by_rows else x.T @ x)
+    eigenvalues = eigenvalues.clamp_min(0.0)
+    basis = vectors if by_rows else x @ vectors  # (n, r) with H = basis diag(shrink) basis^T
+    numerator, rotated = eigenvalues if by_rows else torch.ones_like(eigenvalues), basis.T @ target
     best = None
     for penalty in PENALTIES:
-        shrink = eigenvalues / (eigenvalues + penalty)
-        leverage = (vectors.square() * shrink).sum(-1)
-        residual = (target - vectors @ (shrink * rotated)) / (1.0 - leverage).clamp_min(1e-9)
+        shrink = numerator / (eigenvalues + penalty)
+        leverage = (basis.square() * shrink).sum(-1)
+        residual = (target - basis @ (shrink * rotated)) / (1.0 - leverage).clamp_min(1e-9)
         error = residual.square().mean().sqrt().item()
         if best is None or error < best[0]:
             best = (error, penalty)
     assert best is not None
     error, penalty = best
-    weights = x.T @ (vectors @ (rotated / (eigenvalues + penalty)))
-    return Surrogate(mean, scale, weights, centre.item(), error)
+    solved = vectors @ (rotated / (eigenvalues + penalty))
+    return Surrogate(mean, scale, x.T @ solved if by_rows else solved, centre.item(), error)

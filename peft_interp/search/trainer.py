@@ -11,12 +11,11 @@ Sources: EPO (arXiv 2402.01702) for the front, BEAST (2402.15570) for proposals 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft.utils import load_peft_weights
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -39,9 +38,12 @@ class PromptSearchTrainer(PromptScoringTrainer):
     `target_perplexity` or `target_percentile`, or the knee of the front. `front()` has all of them. A prompt may be
     shorter than `num_virtual_tokens`; the adapter then becomes as short.
 
-    Every log entry has what `RLPromptTrainer` logs of rewards and prompts, `evaluations_max` (prompt-example pairs run
-    so far) and `new_in_population`. An evaluation logs `eval_hypervolume` and `eval_front_size` of the front on the
-    held-out data, and every measure of the adapter's prompt.
+    Every log entry has what `RLPromptTrainer` logs of rewards and prompts, and `new_in_population`. Forward passes so
+    far are `evaluations_max`, prompt-example pairs (those of gradients count three times), and `prompt_passes_max`,
+    rows of prompts alone: proposals read, prompts gone on from, prompts judged. An evaluation logs `eval_front_size` of
+    the front on the held-out data, its `eval_hypervolume` (from the worst reward of the first evaluation on, in which
+    the prompt that training started from takes part), and every measure of the adapter's prompt. Training ends with a
+    warning where no prompt can be read, or none is within the target.
 
     Args:
         model: what `get_peft_model` returned for an `InterpPromptConfig`. `allowed_tokens="printable"` or "ascii" lets
@@ -116,13 +118,6 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     # -- training -------------------------------------------------------------------------------------------------
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As Trainer's; at the end the held-out data chooses among all that was found."""
-        output = super().train(*args, **kwargs)
-        if self._dev is not None:
-            self._select(self._dev)
-        return output
-
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -155,6 +150,13 @@ class PromptSearchTrainer(PromptScoringTrainer):
         if chosen is not None and self.search.adopt(chosen):
             self._adopt_best()
 
+    def _finish(self) -> None:
+        """As every trainer's that scores; says where the run did not find what was asked for."""
+        super()._finish()
+        shortfall = self.search.shortfall(self.front())
+        if shortfall is not None and self.is_world_process_zero():
+            warnings.warn(shortfall, stacklevel=3)
+
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """As Trainer's, without what only training by gradient has."""
         super().log({k: v for k, v in logs.items() if k not in ("grad_norm", "learning_rate")}, start_time)
@@ -165,7 +167,10 @@ class PromptSearchTrainer(PromptScoringTrainer):
         """Score the most promising prompts on the held-out data, and adopt the one that is asked for."""
         args = cast(PromptSearchConfig, self.args)
         own = self.search.candidate(cast(Any, self.model).prompt_token_ids())
-        self.search.score([own, *self.search.promising(args.eval_candidates)], dev, self.state.global_step, "dev")
+        asked = [own, *self.search.promising(args.eval_candidates)]
+        asked += self.search.beginning() if "dev" not in self.search.worst else []
+        self.search.score(asked, dev, self.state.global_step, "dev")
+        self.search.measure_from([record for record in self.search.archive.records if record.split == "dev"])
         front = self.search.front("dev")
         self._adopt(front)
         self.search.write_archive()
@@ -181,6 +186,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """One that moves nothing: prompts are chosen, not descended to."""
+        self._done = self.state.global_step - 1  # every training begins here, with a step that is not done yet
         self.optimizer = torch.optim.SGD(self._stand_in.parameters(), lr=0.0)
         return self.optimizer
 
@@ -188,19 +194,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         """In training a stand-in takes the adapter's place, which has nothing to learn by gradient."""
         return self._stand_in if training else super()._wrap_model(model, training, dataloader)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """As PEFT's, for a prompt that may have another length than this run's adapter began with."""
-        weights, adapter = load_peft_weights(str(Path(resume_from_checkpoint)), device="cpu"), cast(Any, self.model)
-        adapter.use_prompt(weights["prompt_ids"].tolist(), resize=True)
-        adapter.prompt_encoder[adapter.active_adapter]._load_adapter_state_dict(weights)
-
     def _load_best_model(self) -> None:
         """Nothing: the front only grows, and at the end all of it chooses the prompt."""
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._done = self.state.global_step - 1
 
 
 class _StandIn(nn.Module):

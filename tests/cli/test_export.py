@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,32 @@ def test_what_a_prompt_behind_the_text_cannot_be_is_said(run: Build, adapters: P
     assert (ran.code, ran.out) == (2, "")
     assert "plain PEFT puts a prompt at its start only" in ran.err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def moved(adapters: Path, tmp_path: Path) -> Path:
+    """An adapter whose base model is gone and whose tokenizer is named nowhere; its text was saved."""
+    shutil.copytree(adapters / "ours", tmp_path / "moved")
+    config = json.loads((tmp_path / "moved" / "adapter_config.json").read_text())
+    config |= {"base_model_name_or_path": "/gone/base", "tokenizer_name_or_path": None}
+    (tmp_path / "moved" / "adapter_config.json").write_text(json.dumps(config))
+    return tmp_path / "moved"
+
+
+def test_a_text_that_was_saved_needs_no_tokenizer(run: Build, moved: Path) -> None:
+    assert run("export", moved, "--to", "text") == (0, TEXT, "")
+    assert json.loads(run("export", moved, "--to", "chat").out) == [{"role": "user", "content": f"{TEXT} {{text}}"}]
+
+
+def test_a_text_of_other_ids_is_not_taken_for_the_prompt(run: Build, moved: Path) -> None:
+    facts = json.loads((moved / "prompt.json").read_text())
+    (moved / "prompt.json").write_text(json.dumps({**facts, "ids": facts["ids"][::-1]}))
+    ran = run("export", moved, "--to", "text")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no tokenizer can be loaded (none is named); name one with --tokenizer" in ran.err
+
+
+def test_a_tokenizer_that_was_asked_for_must_be_there(run: Build, moved: Path) -> None:
+    ran = run("export", moved, "--to", "text", "--tokenizer", moved / "none")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no tokenizer can be loaded" in ran.err

@@ -34,6 +34,7 @@ class HubServer(ThreadingHTTPServer):
         self.repos: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
         self.commits = 0
+        self.history: list[tuple[str, dict[str, bytes]]] = []  # (repository, its files) after each commit
         self.requests: list[str] = []
 
     @property
@@ -125,6 +126,7 @@ class HubHandler(BaseHTTPRequestHandler):
             elif item["key"] == "deletedFile":
                 del files[item["value"]["path"]]
         self.server.commits += 1
+        self.server.history.append((repo, dict(files)))
         self.answer({"commitUrl": f"{self.server.url}/{repo}/commit/{self.server.head}", "commitOid": self.server.head})
 
     def info(self, repo: str, files: dict[str, bytes]) -> dict[str, Any]:

@@ -74,3 +74,22 @@ def test_what_was_shown_once_is_known_again() -> None:
         "from transformers import AutoModelForSeq2SeqLM",
         'base = AutoModelForSeq2SeqLM.from_pretrained("FOLDER_OF_THE_BASE_MODEL")',
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "position"),
+    [
+        ("{prompt} {text} It was", "end"),
+        ("{text} {prompt} so", "end"),
+        ("{prompt} {text} {prompt}", "end"),
+        ("{text} {prompt}", "start"),
+        ("{prompt} {text} {prompt}", "start"),
+    ],
+)
+def test_a_template_that_has_the_prompt_elsewhere_is_refused(template: str, position: str) -> None:
+    for act in (
+        lambda: fill_template(template, "It was", position),
+        lambda: chat_messages("x", "user", template, position),
+    ):
+        with pytest.raises(ValueError, match=r"does not fit this prompt, which stands .* the text; write '"):
+            act()

@@ -30,6 +30,9 @@ def test_resumed_search_equals_an_uninterrupted_one(searcher: Build, tmp_path: P
     assert straight.search.archive.records == resumed.search.archive.records
     assert straight.search.members == resumed.search.members
     assert straight.search.evaluations == resumed.search.evaluations
+    assert straight.search.prompt_passes == resumed.search.prompt_passes
+    assert set(straight.search.worst) == {"train", "dev"}
+    assert straight.search.worst == resumed.search.worst
     assert set(straight.search.features) == set(resumed.search.features)
     assert all(torch.equal(v, resumed.search.features[k]) for k, v in straight.search.features.items())
     assert straight.model.prompt_token_ids() == resumed.model.prompt_token_ids()
@@ -37,6 +40,24 @@ def test_resumed_search_equals_an_uninterrupted_one(searcher: Build, tmp_path: P
     assert comparable(straight.state.log_history) == comparable(resumed.state.log_history)
     files = [(tmp_path / name / "archive.jsonl").read_text() for name in ("straight", "resumed")]
     assert files[0] == files[1]
+
+
+def test_a_checkpoint_of_an_older_version(searcher: Build) -> None:
+    """It knows where the front of the training data begins; the next evaluation finds the other beginning."""
+    straight = searcher(options={"eval_dataset": None})
+    straight.train()
+    state = straight.search.state()
+    state["worst_reward"] = state.pop("worst_rewards")["train"]
+    del state["prompt_passes"]
+    resumed = searcher(max_steps=1)
+    resumed.search.archive = straight.search.archive
+    resumed.search.load_state(state)
+    assert resumed.search.worst == straight.search.worst
+    assert resumed.search.area(resumed.front("train")) == straight.search.area(straight.front("train")) > 0
+    assert resumed.search.prompt_passes == 0
+    resumed.train()
+    assert set(resumed.search.worst) == {"train", "dev"}
+    assert resumed.search.area(resumed.front("dev")) > 0
 
 
 SCRIPT = '''
@@ -71,7 +92,7 @@ def train(folder, prompts, accumulation=1):
         "archive": [(r.ids, r.step, r.split, r.rows) for r in trainer.search.archive.records],
         "rewards": [trainer.search.scorer.reward(r.scores) for r in trainer.search.archive.records],
         "best": model.prompt_token_ids(),
-        "evaluations": trainer.search.evaluations,
+        "evaluations": (trainer.search.evaluations, trainer.search.prompt_passes),
     }
 
 

@@ -16,7 +16,9 @@ from peft_interp import PromptSearchTrainer, Verbalizer, embedded, text_nll
 from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.references import human_perplexity
 from peft_interp.metrics.text_measures import piece_texts
+from peft_interp.scoring import pareto, prompt_scorer
 from peft_interp.scoring.archive import Archive
+from peft_interp.search import proposals
 from peft_interp.search.readable import readable
 
 Build = Callable[..., Any]
@@ -123,6 +125,20 @@ def test_evaluations_log_the_front_and_early_stopping_works(searcher: Build) -> 
     assert areas == sorted(areas)
 
 
+def test_the_held_out_front_is_measured_from_held_out_scores(searcher: Build) -> None:
+    """These training reviews are the easier ones: the worst prompt does better on them than the best on the others."""
+    patience = EarlyStoppingCallback(early_stopping_patience=2)
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 6}
+    trainer = searcher(options={"callbacks": [patience]}, load_best_model_at_end=True, seed=2, **options)
+    trainer.train()
+    evaluations = [e for e in trainer.state.log_history if "eval_hypervolume" in e]
+    assert trainer.search.worst["train"] > evaluations[0]["eval_reward"] > trainer.search.worst["dev"]
+    assert all(e["eval_hypervolume"] > 0 for e in evaluations)
+    assert trainer.state.global_step > 3  # two evaluations without a better front would have ended it
+    start = trainer.search.archive.records[0]
+    assert trainer.search.archive.find(start.ids, "dev").step == 1
+
+
 def test_custom_rewards_and_no_labels(searcher: Build, reviews: list[dict[str, Any]]) -> None:
     def long_words(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
         return [sum(len(word) for word in text.split()) / max(1, len(text.split())) for text in completions]
@@ -165,6 +181,55 @@ def test_gradient_moves_are_counted(searcher: Build) -> None:
         counts.append(trainer.search.evaluations - pairs)
     assert counts[0] == 0
     assert counts[1] == 4 * 3 * 8  # four parents, three passes each, on all eight examples
+
+
+def test_passes_over_prompts_alone_are_counted(searcher: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def counting(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            rows.append(len(args[place]))
+            return function(*args, **kwargs)
+
+        return counted
+
+    for name in ("read_prompts", "continued"):
+        monkeypatch.setattr(proposals, name, counting(getattr(proposals, name), 1))
+    monkeypatch.setattr(prompt_scorer, "token_nlls", counting(prompt_scorer.token_nlls, 1))
+    trainer = searcher(max_steps=2, screening_examples=4)
+    trainer.train()
+    assert trainer.search.prompt_passes == sum(rows) > 8 * 4
+    logged = [e["prompt_passes_max"] for e in trainer.state.log_history if "prompt_passes_max" in e]
+    assert logged == sorted(logged)
+    assert 0 < logged[-1] < trainer.search.prompt_passes  # the evaluation behind the last step
+
+
+def test_gradient_moves_only_where_the_loss_is_sought(searcher: Build) -> None:
+    def short(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+        return [-float(len(text)) for text in completions]
+
+    for reward, has_gains in (("none", False), ("auto", True), ("negative_loss", True)):
+        trainer = searcher(options={"reward_funcs": short}, task_reward=reward)
+        assert (trainer.search.proposer.gains is not None) == has_gains
+
+
+def test_every_training_makes_its_steps(searcher: Build) -> None:
+    trainer = searcher(max_steps=1, options={"eval_dataset": None})
+    counts = []
+    for _ in range(3):
+        trainer.train()
+        counts.append(len(trainer.search.archive))
+    assert counts == [8, 16, 24]
+
+
+def test_the_front_of_many_prompts_needs_no_table_of_pairs(
+    trained: PromptSearchTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(points: Any) -> Any:
+        raise AssertionError(f"a table of {len(points)} x {len(points)}")
+
+    monkeypatch.setattr(pareto, "dominates", refused)
+    assert trained.front("train")
 
 
 def test_the_front_can_be_scored_on_other_rows(trained: PromptSearchTrainer) -> None:

@@ -23,8 +23,10 @@ def test_it_guesses_rows_it_has_not_seen() -> None:
     assert correlation > 0.95
 
 
-def test_error_and_choice_of_penalty_are_those_of_leaving_one_out() -> None:
-    features, values = rows(12)
+@pytest.mark.parametrize("dim", [6, 30])
+def test_error_and_choice_of_penalty_are_those_of_leaving_one_out(dim: int) -> None:
+    """With more rows than features, and with fewer: the fit takes the smaller matrix of the two."""
+    features, values = rows(12, dim)
     fitted = fit_surrogate(features, values)
     standard = (features - features.mean(0)) / features.std(0, correction=0)
     errors = {}
@@ -39,6 +41,33 @@ def test_error_and_choice_of_penalty_are_those_of_leaving_one_out() -> None:
     whole = Ridge(alpha=best, fit_intercept=False).fit(standard, values - values.mean())
     assert fitted.error == pytest.approx(errors[best])
     torch.testing.assert_close(fitted.weights, torch.from_numpy(whole.coef_))
+
+
+@pytest.mark.parametrize(("count", "dim", "size"), [(40, 6, 6), (6, 6, 6), (5, 20, 5)])
+def test_the_matrix_does_not_grow_with_the_rows(
+    count: int, dim: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eigh, sizes = torch.linalg.eigh, []
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: (sizes.append(tuple(matrix.shape)), eigh(matrix))[1])
+    fit_surrogate(*rows(count, dim))
+    assert sizes == [(size, size)]
+
+
+def test_both_matrices_give_the_same_fit() -> None:
+    """Features that are there twice change the matrix that is taken, and with twice the penalty nothing else."""
+    features, values = rows(24, dim=16)
+    once, twice = fit_surrogate(features, values), fit_surrogate(features.repeat(1, 2), values)
+    by_hand = {}
+    for name, fitted, width in (("once", once, 1), ("twice", twice, 2)):
+        x = ((features - fitted.mean[:16]) / fitted.scale[:16]).repeat(1, width)
+        kernel, y = x @ x.T, values - values.mean()
+        for penalty in PENALTIES:
+            hat = kernel @ torch.linalg.inv(kernel + penalty * torch.eye(24).double())
+            error = ((y - hat @ y) / (1 - hat.diagonal())).square().mean().sqrt().item()
+            if name not in by_hand or error < by_hand[name][0]:
+                by_hand[name] = (error, hat @ y + values.mean())
+        assert fitted.error == pytest.approx(by_hand[name][0], rel=1e-9)
+        torch.testing.assert_close(fitted.guess(features.repeat(1, width)), by_hand[name][1], rtol=1e-9, atol=1e-9)
 
 
 def test_more_features_than_rows() -> None:
