@@ -131,9 +131,7 @@ class FluentSearch(FrontSearch):
         def fits(again: Sequence[int]) -> bool:
             return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
 
-        return placed(
-            self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts
-        )
+        return placed(self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts)
 
     def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
         """The given prompts, and the language model's own words where there are too few."""
