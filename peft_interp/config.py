@@ -157,8 +157,9 @@ class InterpPromptConfig(PromptTuningConfig):
             "PEFT's (batch, prompt + length, vocabulary)."
         },
     )
-    stuck_patience: int = field(
-        default=200, metadata={"help": "Warn once when no token has changed for this many optimizer steps."}
+    stuck_patience: int = field(default=200, metadata={"help": "Warn once when no token changed for so many steps."})
+    found_by: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Written by trainers that score prompts: how they found this one."}
     )
     table_fingerprint: list[float] | None = field(
         default=None, metadata={"help": "Written at creation: recognises the embedding table the prompt belongs to."}

@@ -134,6 +134,7 @@ class PromptModelMixin(PromptFilesMixin):
             name, config = adapter_name or self.active_adapter, encoder.config
             self.prompt_tokens[name] = torch.arange(len(ids) * (config.num_transformer_submodules or 1))
         encoder.set_ids(ids)
+        encoder.config.found_by = None  # whoever found it says so afterwards
 
     # -- the perplexity model -------------------------------------------------------------------------------------
 

@@ -49,7 +49,8 @@ class PromptFacts:
         base_model_kind: "hub", "embedded", "local" or "unknown".
         trained_modules: parts of the base model (a classifier) that were trained with the prompt.
         settings: of the method, as far as they are not the defaults.
-        steps: optimizer steps of the search.
+        steps: optimizer steps of training by gradient.
+        found_by: which trainer scored prompts to find it, with its steps, rewards and settings; None for others.
         table_fingerprint: recognises the embedding table the ids belong to.
         digest: recognises the prompt.
         versions: of the libraries.
@@ -68,6 +69,7 @@ class PromptFacts:
     trained_modules: list[str]
     settings: dict[str, Any]
     steps: int
+    found_by: dict[str, Any] | None
     table_fingerprint: list[float] | None
     digest: str
     versions: dict[str, str]
@@ -105,6 +107,7 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
         trained_modules=sorted({name.split(".")[-2] for name in tensors if "." in name}),
         settings=_settings(config),
         steps=int(tensors["prompt_step"]) if "prompt_step" in tensors else 0,
+        found_by=config.get("found_by"),
         table_fingerprint=config.get("table_fingerprint"),
         digest=digest_of(ids, None if is_text else tensors["prompt_embeddings"]),
         versions=_versions(),

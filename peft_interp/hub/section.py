@@ -96,13 +96,27 @@ def _origin(facts: PromptFacts) -> str:
     rows = [
         f"- base model (frozen): {base if facts.base_model_kind == 'hub' else facts.base_model}",
         f"- task type: {facts.task_type}",
-        f"- optimizer steps: {facts.steps}",
-        f"- settings of the method: {_settings(facts.settings)}",
     ]
+    if facts.found_by:
+        rows += _search(facts.found_by)
+    if facts.steps or not facts.found_by:
+        rows.append(f"- optimizer steps: {facts.steps}")
+    rows.append(f"- settings of the adapter: {_settings(facts.settings)}")
     if facts.trained_modules:
         rows.append(f"- stored with the prompt: {', '.join(f'`{name}`' for name in facts.trained_modules)}")
     rows.append("- versions: " + ", ".join(f"{name} {number}" for name, number in facts.versions.items()))
     return "\n".join(rows)
+
+
+def _search(found_by: dict[str, Any]) -> list[str]:
+    """How a trainer that scores prompts found this one."""
+    counts = f"{found_by.get('steps')} steps, {found_by.get('prompts_scored')} prompts scored"
+    rewards = ", ".join(f"`{name}` (weight {weight:g})" for name, weight in (found_by.get("rewards") or {}).items())
+    return [
+        f"- found by: {inline_value(found_by.get('trainer'))}, {counts}",
+        f"- rewards: {rewards or 'none'}",
+        f"- settings of the search: {_settings(found_by.get('settings') or {})}",
+    ]
 
 
 def _settings(settings: dict[str, Any]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from accelerate.utils import broadcast, gather_object
+from transformers import TrainingArguments
 
 from peft_interp.config import InterpPromptConfig
 from peft_interp.fluency import check_scorer
@@ -19,6 +20,18 @@ from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
 from peft_interp.scoring.scored_search import Processes
 from peft_interp.verbalizer import Verbalizer
 from peft_interp.vocabulary import named_token_ids
+
+
+def own_settings(args: Any) -> dict[str, Any]:
+    """What was set away from its default among the fields that `TrainingArguments` does not have, JSON-ready."""
+    stock = {field.name for field in fields(TrainingArguments)}
+    found = {}
+    for field in fields(args):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        value = getattr(args, field.name)
+        if field.name not in stock and value != default and isinstance(value, str | int | float | list):
+            found[field.name] = value
+    return found
 
 
 def check_model(
@@ -47,6 +60,14 @@ def check_model(
         raise ValueError(
             f"`model` is a {type(model).__name__} without an InterpPrompt adapter; pass `get_peft_model(base, "
             "InterpPromptConfig(...))`."
+        )
+    if config.has_perplexity_term:
+        warnings.warn(
+            f"`perplexity_weight={config.perplexity_weight}` and `target_perplexity={config.target_perplexity}` of the "
+            "adapter are for training by gradient; a search by reward does not see them. Set "
+            "`perplexity_reward_weight` (RLPromptConfig), or `target_perplexity` or `target_percentile` "
+            "(PromptSearchConfig).",
+            stacklevel=3,
         )
     if not config.projects:
         raise ValueError("`projection_metric='none'` is a soft prompt, but the search chooses tokens; use 'cosine'.")

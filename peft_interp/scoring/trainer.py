@@ -22,7 +22,7 @@ from peft_interp.scoring.checkpointing import load_search, put_archive_aside, sa
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples, padded, read_examples
 from peft_interp.scoring.scored_search import ScoredSearch
-from peft_interp.scoring.setup import check_model
+from peft_interp.scoring.setup import check_model, own_settings
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.verbalizer import Verbalizer
 
@@ -96,6 +96,8 @@ class PromptScoringTrainer(Trainer):
         try:
             output = super().train(*args, **kwargs)
             self._finish()
+            if self.search.best is not None:
+                self._sign()
         finally:
             self.search.write_archive()
         return output
@@ -122,6 +124,17 @@ class PromptScoringTrainer(Trainer):
             model.use_prompt(best.ids, resize=True)
             model.prompt_encoder[model.active_adapter].best_score.fill_(math.nan)  # of another split or another run
             model.keep_best_prompt(best.score)
+            self._sign()
+
+    def _sign(self) -> None:
+        """Write into the adapter how its prompt was found, for its card."""
+        cast(Any, self.model).active_peft_config.found_by = {
+            "trainer": type(self).__name__,
+            "steps": self.state.global_step,
+            "prompts_scored": len({record.ids for record in self.search.archive.records}),
+            "rewards": {name: round(weight, 6) for name, weight in self.search.scorer.weights.items()},
+            "settings": own_settings(self.args),
+        }
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """As Trainer's, with the means of what was noted since the last log of a training step."""

@@ -27,6 +27,7 @@ def facts_of(**changes: Any) -> PromptFacts:
         **{"text": PROMPT, "is_text": True, "ids": [5, 6], "tokens": [" Is", " this"], "position": "start"},
         **{"leading_ids": [], "leading_text": None, "task_type": "CAUSAL_LM", "base_model": "openai/gpt2"},
         **{"base_model_kind": "hub", "trained_modules": [], "settings": {}, "steps": 7, "table_fingerprint": None},
+        **{"found_by": None},
         **{"digest": "d", "versions": {"peft": "1"}},
     }
     return PromptFacts(**{**known, **changes})
@@ -217,3 +218,15 @@ def test_no_path_of_this_machine_reaches_the_card(gpt2: Build, tmp_path: Path, p
     assert not [tag for tag in data["tags"] if tag.startswith("base_model:")]
     assert "base (a local folder of the training machine)" in body
     assert model.attached_report()["context"]["template"] == "/ {text}"
+
+
+def test_a_prompt_that_was_searched_for_says_by_what(tmp_path: Path) -> None:
+    found_by = {"trainer": "RLPromptTrainer", "steps": 30, "prompts_scored": 480}
+    found_by |= {"rewards": {"gap": 0.7, "nll": -0.3}, "settings": {"perplexity_reward_weight": 0.3}}
+    update_card(tmp_path, [CardEntry("", facts_of(steps=0, found_by=found_by), None, True)])
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "RLPromptTrainer" in card
+    assert "30 steps, 480 prompts scored" in card
+    assert "`gap` (weight 0.7), `nll` (weight -0.3)" in card
+    assert "`perplexity_reward_weight` = " in card
+    assert "optimizer steps" not in card

@@ -88,6 +88,9 @@ def test_the_saved_adapter_is_an_ordinary_one_of_its_own_length(
     trained.save_model(str(tmp_path / "saved"))
     text = trained.model.prompt_text(tokenizer)
     assert (tmp_path / "saved" / "prompt.txt").read_text(encoding="utf-8") == text
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert f"- found by: `'PromptSearchTrainer'`, {trained.state.global_step} steps, " in card.replace('"', "'")
+    assert "- optimizer steps" not in card
     loaded = PeftModel.from_pretrained(embedded.load_model(), str(tmp_path / "saved"))
     assert loaded.prompt_text(tokenizer) == text
     assert loaded.peft_config["default"].num_virtual_tokens == len(trained.model.prompt_token_ids())

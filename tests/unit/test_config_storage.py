@@ -41,6 +41,7 @@ EVERYTHING: dict[str, Any] = {
     "share_prefix": False,
     "align_logits_with_labels": True,
     "stuck_patience": 9,
+    "found_by": {"trainer": "RLPromptTrainer", "steps": 3},
     "table_fingerprint": [64.0, 32.0, 0.5],
 }
 
