@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import MethodType
 
+import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils.operations import ConvertOutputsToFp32
 from torch import nn
 
@@ -15,6 +18,15 @@ class Layer(nn.Linear):
         return super().forward(input)
 
 
+@pytest.fixture
+def fresh_state() -> Iterator[None]:
+    """Accelerate keeps its settings in one place for the whole process; other tests' are gone, and so are these."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_state")
 def test_prepared_models_keep_an_autocast_forward() -> None:
     """Promise: `own_precision` finds the model's own forward behind `__wrapped__`, `model_forward`, `__wrapped__`."""
     layer, inputs = Layer(8, 8), torch.randn(4, 8)
