@@ -70,7 +70,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         kwargs = {k: v for k, v in kwargs.items() if k not in ("token_type_ids", "task_ids") and v is not None}
         if cached:
             return self._continue(text, labels, kwargs)
-        self._check_room(text, counts_padding=False)
+        self._check_room(text)
         output = None
         if self.training and labels is not None and self._may_share(text, kwargs):
             step = self._text_first_step if self._at_end else self._shared_step
@@ -91,7 +91,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
             columns = torch.arange(given.shape[1], device=given.device)
             behind = columns.ge(cached).expand(len(given), -1) if cached >= 0 else None  # what the cache has not seen
-            self._check_room(text, counts_padding=False)
+            self._check_room(text)
             return self._compose(prompt, answer=behind, **text)
 
         return generate_after_prompt(self.base_model, compose, *args, **kwargs)

@@ -43,6 +43,12 @@ def check_prompt_length(length: int, config: Any) -> None:
         )
 
 
+def may_lack_room(model: Any, columns: int) -> bool:
+    """Whether so many columns may be too many, by the configuration alone: cheap, for every forward pass."""
+    known = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    return isinstance(known, int) and columns >= known - 1  # RoBERTa's number is two too high
+
+
 def check_room(model: Any, prompt_length: int, columns: int, mask: Tensor | None = None) -> None:
     """Refuse rows for which a model has no positions.
 
@@ -55,9 +61,7 @@ def check_room(model: Any, prompt_length: int, columns: int, mask: Tensor | None
     Raises:
         ValueError: prompt and text together are longer than the model's learned positions.
     """
-    config = getattr(model, "config", None)
-    known = getattr(config, "max_position_embeddings", None)
-    if not isinstance(known, int) or prompt_length + columns < known - 1:  # RoBERTa's number is two too high
+    if not may_lack_room(model, prompt_length + columns):
         return
     limit = learned_positions(model)
     if limit is None or prompt_length + columns <= limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.config import InterpPromptConfig
-from peft_interp.context import check_prompt_length, check_room
+from peft_interp.context import check_prompt_length, check_room, may_lack_room
 from peft_interp.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
 from peft_interp.hub.model_mixin import PromptFilesMixin
@@ -214,12 +214,12 @@ class PromptModelMixin(PromptFilesMixin):
             **text,
         )
 
-    def _check_room(self, text: dict[str, Any], counts_padding: bool) -> None:
-        """Refuse rows that the model has no positions for."""
+    def _check_room(self, text: dict[str, Any], counts_padding: Callable[[], bool] = lambda: False) -> None:
+        """Refuse rows that the model has no positions for; whether padding takes any is asked only of long ones."""
         given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
-        if given is not None:
-            mask = None if counts_padding else text["attention_mask"]
-            length = self.active_peft_config.num_virtual_tokens
+        length = self.active_peft_config.num_virtual_tokens
+        if given is not None and may_lack_room(self.base_model, length + given.shape[1]):
+            mask = None if counts_padding() else text["attention_mask"]
             check_room(self.base_model, length, given.shape[1], mask)
 
     def _takes(self, argument: str) -> bool:

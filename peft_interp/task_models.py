@@ -72,7 +72,7 @@ class TaskModelMixin(PromptModelMixin):
             text["attention_mask"] = self._up_to_pooled(input_ids, attention_mask)
         composed = self._compose(prompt, last_column_is_read=reads_last, answer=self._answer(input_ids), **text)
         inputs = self._with_positions(composed) if self._takes("position_ids") else composed.inputs
-        self._check_room(text, counts_padding=not self._skips_padding(inputs))
+        self._check_room(text, lambda: not self._skips_padding(inputs))
         if "token_type_ids" in kwargs:
             inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
         labels = kwargs.get("labels")

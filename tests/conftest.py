@@ -6,7 +6,10 @@ Nothing reads the network or the user's caches.
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,6 +36,7 @@ from transformers import (
 
 Build: TypeAlias = Callable[..., Any]
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 VOCAB_SIZE = 64
 PAD, BOS, EOS = 0, 1, 2
 # Wide enough that a wrong position moves the logits by 0.1 and more, not by rounding.
@@ -58,6 +62,26 @@ def fixed_seed() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def run_script() -> Build:
+    """`run_script(folder, name, *arguments)`: an example script run in `folder` as a user does; what it printed."""
+
+    def run(folder: Path, name: str, *arguments: str) -> str:
+        finished = subprocess.run(
+            [sys.executable, str(EXAMPLES / name), *arguments],
+            cwd=folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        return finished.stdout
+
+    return run
 
 
 def seeded(model_class: type[PreTrainedModel], config: Any) -> PreTrainedModel:

@@ -37,9 +37,7 @@ def random_tokens(bench: Bench) -> Found:
 def random_search(bench: Bench) -> Found:
     """As many random prompts as the budget pays for; the best on dev is chosen."""
     count = bench.budget.left // len(bench.data.rows["dev"])
-    records = bench.score_on_dev(draw_prompts(bench, count))
-    best = max(records, key=lambda record: (record.scores["accuracy"], -(record.scores["loss"] or 0.0)))
-    return Found.of_board(bench, best.ids, start=records[0], details={"tried": len(records)})
+    return _best_on_dev(bench, draw_prompts(bench, count))
 
 
 def human_search(bench: Bench, length: int) -> Found:
@@ -54,7 +52,12 @@ def human_search(bench: Bench, length: int) -> Found:
     encoded = bench.tokenizer(list(human_prompts()), add_special_tokens=False)["input_ids"]
     short = list(dict.fromkeys(tuple(ids) for ids in encoded if 2 <= len(ids) <= length))
     random.Random(bench.seed).shuffle(short)
-    records = bench.score_on_dev(short[: bench.budget.left // len(bench.data.rows["dev"])])
+    return _best_on_dev(bench, short[: bench.budget.left // len(bench.data.rows["dev"])])
+
+
+def _best_on_dev(bench: Bench, prompts: list[tuple[int, ...]]) -> Found:
+    """Of prompts that nothing is trained for: most right, then least loss."""
+    records = bench.score_on_dev(prompts)
     best = max(records, key=lambda record: (record.scores["accuracy"], -(record.scores["loss"] or 0.0)))
     return Found.of_board(bench, best.ids, start=records[0], details={"tried": len(records)})
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prompt_patterns import NAMES, pattern
+from prompt_patterns import NAMES, is_ignored, pattern
 from study_outcomes import (
     EMPTY,
     READING,
@@ -151,7 +151,7 @@ def stuck(outcomes: Sequence[Outcome]) -> Table:
     empty, rows = no_prompt(outcomes), []
     runs = [o for o in select(outcomes, role="chosen") if "stuck" in o.details]
     for (family, setting), own in groups(runs, lambda o: (o.family, o.setting)).items():
-        idle = sum(abs(o.accuracy - empty.get(o.unit, -1.0)) <= 0.02 for o in own)
+        idle = sum(is_ignored(o, empty) for o in own)
         shares = [sum(bool(o.details.get(name)) for o in own) for name in ("stuck", "frozen")]
         rows.append([family, setting, str(len(own)), *(f"{100 * share / len(own):.0f}" for share in (*shares, idle))])
     return Table("Runs that got nowhere", notes, ["method", "setting", "runs", "stuck", "frozen", "no effect"], rows)

@@ -49,7 +49,12 @@ def logits_tokens(model: Any) -> float:
 def default_tokens(model: Any, device: torch.device) -> int:
     """Tokens per forward pass for a quarter of the free memory, within what speed asks for."""
     most = _MOST_TOKENS.get(device.type, _MOST_TOKENS_ELSEWHERE)
-    return max(_FEWEST_TOKENS, min(most, available_bytes(device) // 4 // token_bytes(model)))
+    return min(most, fitting_tokens(device, token_bytes(model)))
+
+
+def fitting_tokens(device: torch.device, size: int) -> int:
+    """Tokens of `size` bytes that a quarter of the free memory takes; some at least."""
+    return max(_FEWEST_TOKENS, available_bytes(device) // 4 // size)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,6 +5,8 @@ Points are rows of a tensor (points, objectives); in every column more is better
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,25 @@ def ranks(points: Tensor) -> Tensor:
         left &= ~free
         level += 1
     return rank
+
+
+def unbeaten(points: Tensor) -> list[int]:
+    """Which points no other beats, in order: those of rank 0, for the cost of one sort.
+
+    Args:
+        points: (n, 2), finite; in both columns more is better.
+
+    Returns:
+        Their indices; of equal points all or none.
+    """
+    values, kept = points.tolist(), []
+    top, highest = None, -math.inf
+    for i in sorted(range(len(values)), key=lambda i: values[i], reverse=True):
+        if values[i][1] > highest:  # nothing behind it in this order can beat it
+            top, highest = values[i], values[i][1]
+        if values[i] == top:
+            kept.append(i)
+    return sorted(kept)
 
 
 def crowding(points: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.pareto import hypervolume, knee
+from peft_interp.scoring.pareto import hypervolume, knee, unbeaten
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.scored_search import Processes, ScoredSearch
 from peft_interp.scoring.selection import Best
@@ -130,22 +130,3 @@ class FrontSearch(ScoredSearch):
             tokenizer, strict = self.scorer.task.tokenizer, self.known_words
             self._verdicts[prompt.ids] = readable(prompt.text, prompt.ids, tokenizer, strict)
         return self._verdicts[prompt.ids]
-
-
-def unbeaten(points: Tensor) -> list[int]:
-    """Which points no other beats, in order: those of rank 0, for the cost of one sort.
-
-    Args:
-        points: (n, 2), finite; in both columns more is better.
-
-    Returns:
-        Their indices; of equal points all or none.
-    """
-    values, kept = points.tolist(), []
-    top, highest = None, -math.inf
-    for i in sorted(range(len(values)), key=lambda i: values[i], reverse=True):
-        if values[i][1] > highest:  # nothing behind it in this order can beat it
-            top, highest = values[i], values[i][1]
-        if values[i] == top:
-            kept.append(i)
-    return sorted(kept)

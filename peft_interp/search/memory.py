@@ -9,9 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from peft_interp.scoring.batch_memory import Batches, available_bytes, token_bytes
-
-_FEWEST_TOKENS = 64
+from peft_interp.scoring.batch_memory import Batches, fitting_tokens, token_bytes
 
 
 def reading_batches(model: Any) -> Batches:
@@ -30,5 +28,4 @@ def drawing_batches() -> Batches:
 
 
 def _tokens(model: Any, size: int) -> int:
-    device = model.get_input_embeddings().weight.device
-    return max(_FEWEST_TOKENS, available_bytes(device) // 4 // size)
+    return fitting_tokens(model.get_input_embeddings().weight.device, size)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from peft_interp.evaluating import evaluating
 from peft_interp.scoring.batch_memory import Batches, logits_tokens
+from peft_interp.scoring.examples import padded
 from peft_interp.search.memory import reading_batches
 
 
@@ -88,7 +89,5 @@ def read_prompts(
 
 
 def _run(model: Any, rows: Sequence[Sequence[int]]) -> Any:
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
-    return model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    inputs = {name: values.to(model.device) for name, values in padded([{"input_ids": row} for row in rows]).items()}
+    return model(**inputs, output_hidden_states=True, use_cache=False)

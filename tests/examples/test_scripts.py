@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+Build = Callable[..., Any]
 
 
-def run_script(folder: Path, name: str, *arguments: str) -> str:
-    """Run a script in `folder` and return what it printed."""
-    finished = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished.stdout
-
-
-def test_quickstart_compares_all_methods(tmp_path: Path) -> None:
+def test_quickstart_compares_all_methods(run_script: Build, tmp_path: Path) -> None:
     printed = run_script(tmp_path, "quickstart.py", "--steps", "4", "--weights", "0", "0.3", "--output", "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["method"] for row in rows] == [
@@ -43,7 +27,7 @@ def test_quickstart_compares_all_methods(tmp_path: Path) -> None:
     assert rows[4]["perplexity"] > 1
 
 
-def test_classification_script_trains_saves_and_resumes(tmp_path: Path) -> None:
+def test_classification_script_trains_saves_and_resumes(run_script: Build, tmp_path: Path) -> None:
     common = ["--output_dir", "out", "--perplexity_weight", "0.3", "--eval_steps", "2", "--save_steps", "2"]
     small = ["--max_eval_samples", "20", "--num_virtual_tokens", "4", "--logging_steps", "1"]
     run_script(tmp_path, "run_classification.py", *common, *small, "--max_steps", "2")
@@ -60,7 +44,7 @@ def test_classification_script_trains_saves_and_resumes(tmp_path: Path) -> None:
     assert all("prompt_text" in entry for entry in state["log_history"])
 
 
-def test_classification_script_puts_the_prompt_where_the_template_has_it(tmp_path: Path) -> None:
+def test_classification_script_puts_the_prompt_where_the_template_has_it(run_script: Build, tmp_path: Path) -> None:
     steps = ["--max_steps", "2", "--eval_steps", "2", "--save_strategy", "no", "--max_eval_samples", "20"]
     start = ["--init_text", "It was a", "--learning_rate", "0", "--num_virtual_tokens", "3"]
     arguments = ["--output_dir", "out", "--template", "{text} {prompt}", *steps, *start]
@@ -71,7 +55,7 @@ def test_classification_script_puts_the_prompt_where_the_template_has_it(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["tsv", "jsonl"])
-def test_classification_script_reads_local_files(tmp_path: Path, kind: str) -> None:
+def test_classification_script_reads_local_files(run_script: Build, tmp_path: Path, kind: str) -> None:
     rows = [("A warm and funny film.", 1), ("Dull from start to end.", 0)] * 8
     if kind == "tsv":
         lines = ["sentence\tlabel"] + [f"{text}\t{label}" for text, label in rows]

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "run_rlprompt.py"
-
-
-def run_script(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(SCRIPT), *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+Build = Callable[..., Any]
 
 
-def test_it_searches_saves_resumes_and_shows_the_trade_off(tmp_path: Path) -> None:
+def test_it_searches_saves_resumes_and_shows_the_trade_off(run_script: Build, tmp_path: Path) -> None:
     small = ["--output_dir", "out", "--prompts_per_step", "4", "--examples_per_step", "8", "--max_eval_samples", "20"]
     often = ["--eval_steps", "1", "--save_steps", "1", "--logging_steps", "1", "--perplexity_reward_weight", "0.3"]
-    run_script(tmp_path, *small, *often, "--max_steps", "1")
-    printed = run_script(tmp_path, *small, *often, "--max_steps", "2", "--resume_from_checkpoint", "True")
+    script = "run_rlprompt.py"
+    run_script(tmp_path, script, *small, *often, "--max_steps", "1")
+    printed = run_script(
+        tmp_path, "run_rlprompt.py", *small, *often, "--max_steps", "2", "--resume_from_checkpoint", "True"
+    )
     text = (tmp_path / "out" / "prompt.txt").read_text().rstrip("\n")
     assert f"prompt:     {text!r}" in printed
     assert "on 20 test rows" in printed

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.scoring.pareto import ranks
+from peft_interp.scoring.pareto import ranks, unbeaten
 from peft_interp.search import front as front_module
-from peft_interp.search.front import unbeaten
 
 Build = Callable[..., Any]
 
