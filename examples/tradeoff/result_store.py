@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterable
@@ -54,13 +55,16 @@ class ResultStore:
 
 
 def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """All records as JSON lines, in one replacement of the file."""
+    """All records as JSON lines, packed where the name ends in ".gz", in one replacement of the file."""
     unfinished = path.with_suffix(".part")
     lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records]
-    unfinished.write_text("".join(lines), encoding="utf-8")
+    text = "".join(lines).encode()
+    unfinished.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
     unfinished.replace(path)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file written by `write_lines`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    content = path.read_bytes()
+    text = gzip.decompress(content) if path.suffix == ".gz" else content
+    return [json.loads(line) for line in text.decode().split("\n") if line]

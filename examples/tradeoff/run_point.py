@@ -13,7 +13,7 @@ import torch
 import transformers
 from measure_found import Measurement
 from study_bench import make_bench
-from study_config import Study
+from study_config import Study, portable
 from study_found import thinned
 from study_methods import METHODS
 from study_points import Point
@@ -41,6 +41,26 @@ class PeakMemory:
         self.peak = max(self.peak, psutil.Process().memory_info().rss)
 
 
+def about(study: Study, point: Point) -> dict[str, Any]:
+    """What a record says of its study."""
+    modules = (peft_interp, peft, torch, transformers)
+    return {
+        "model": portable(study.model_name_or_path),
+        "second_model": study.second_model and portable(study.second_model),
+        "study": {
+            "task": asdict(study.task(point.task)),
+            "data_dir": portable(study.data_dir),
+            "tokenizer": portable(study.tokenizer_name or study.model_name_or_path),
+            "prompt_length": study.prompt_length,
+            "test_rows": study.test_rows,
+            "faithfulness_rows": study.faithfulness_rows,
+            "front_size": study.front_size,
+            "shots": study.shots,
+            "versions": {module.__name__: module.__version__ for module in modules},
+        },
+    }
+
+
 def run_point(study: Study, point: Point) -> dict[str, Any]:
     """The record of a point, with everything that is needed to redo it.
 
@@ -65,19 +85,7 @@ def run_point(study: Study, point: Point) -> dict[str, Any]:
         "seconds_measuring": time.perf_counter() - begun - searched,
         "cpu_seconds_measuring": time.process_time() - working - worked,
         "peak_bytes": memory.peak,
-        "model": study.model_name_or_path,
-        "second_model": study.second_model,
-        "study": {
-            "task": asdict(study.task(point.task)),
-            "data_dir": study.data_dir,
-            "tokenizer": study.tokenizer_path,
-            "prompt_length": study.prompt_length,
-            "test_rows": study.test_rows,
-            "faithfulness_rows": study.faithfulness_rows,
-            "front_size": study.front_size,
-            "shots": study.shots,
-            "versions": {module.__name__: module.__version__ for module in (peft_interp, peft, torch, transformers)},
-        },
+        **about(study, point),
         "rows": {name: len(rows) for name, rows in bench.data.rows.items()},
         "prompts": prompts,
         "details": found.details,

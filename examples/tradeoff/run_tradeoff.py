@@ -19,7 +19,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # every process has a core; must be set before torch is loaded
 
-from result_store import ResultStore, write_lines
+from result_store import ResultStore, read_lines, write_lines
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from study_config import Study, read_study
@@ -39,6 +39,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--methods", nargs="+", help="only these methods")
     parser.add_argument("--report_only", action="store_true", help="run nothing; report on what is there")
+    parser.add_argument("--results", type=Path, help="run nothing; report on the records of this file (.jsonl or .gz)")
     own = parser.add_argument_group("in place of what the file says")
     for name in ("model_name_or_path", "tokenizer_name", "second_model", "data_dir"):
         own.add_argument(f"--{name}")
@@ -93,11 +94,15 @@ def main(argv: list[str] | None = None) -> int:
     study = study_of(arguments)
     points = chosen_points(study, arguments)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    store = ResultStore(arguments.output_dir)
-    if not arguments.report_only:
-        run_missing(study, points, store, arguments.processes, console)
-    records = [record for point in points if (record := store.read(point)) is not None]
-    failures = [failure for point in store.missing(points) if (failure := store.failure(point)) is not None]
+    if arguments.results:
+        known = {record["key"]: record for record in read_lines(arguments.results)}
+        records, failures = [known[point.key] for point in points if point.key in known], []
+    else:
+        store = ResultStore(arguments.output_dir)
+        if not arguments.report_only:
+            run_missing(study, points, store, arguments.processes, console)
+        records = [record for point in points if (record := store.read(point)) is not None]
+        failures = [failure for point in store.missing(points) if (failure := store.failure(point)) is not None]
     if not records:
         console.print(f"no point is done: {len(failures)} failed, {len(points) - len(failures)} were not run.")
         return len(failures)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prompt_patterns import is_ignored
-from study_outcomes import READING, Outcome, Unit, by_unit, families, groups, judged, no_prompt, select
+from study_outcomes import READING, Outcome, Unit, by_unit, families, groups, judged, no_prompt, over_units, select
 from study_statistics import Paired, holm, paired, rank_correlation
 
 CONFIRMED, REFUTED, PARTLY, UNTESTED = "confirmed", "not confirmed", "partly confirmed", "not testable here"
@@ -16,8 +16,8 @@ ORIGIN = (
     "made stricter when SST-2 and a quarter of MR and AG News were known: RLPrompt is judged by its runs of largest "
     "budget, and only where it learned something; one and the same weight has to make prompts more fluent and cost "
     "accuracy, with Holm's correction; the search, which is not the paper's, has no part in the last claim. p: paired "
-    "t-test, and signed-rank test; tasks and splits count as independent, which MR and SST, whose texts overlap, are "
-    "not quite."
+    "t-test, and signed-rank test, over tasks and splits (n), seeds averaged first; they count as independent, which "
+    "MR and SST, whose texts overlap, are not quite."
 )
 NOTICEABLE, RARE, SIGNIFICANT = 0.02, 0.1, 0.05  # points of accuracy; a share; p
 FEWEST = 5  # pairs, or prompts, that anything is said about
@@ -67,10 +67,9 @@ def soft_prompts_are_unfaithful(outcomes: Sequence[Outcome]) -> Claim:
             continue
         if found.n >= FEWEST:
             held.append(found.difference <= -NOTICEABLE and found.t_test < SIGNIFICANT)
-        differential = _mean_of(select(outcomes, family=soft, role="chosen"), "loss_difference")
-        evidence.append(
-            f"{soft}: text less vectors {_points(found)}; performance differential {differential:.2f} nats."
-        )
+        differential = over_units(select(outcomes, family=soft, role="chosen"), _loss_difference)
+        said = "" if differential is None else f"; performance differential {differential:.2f} nats"
+        evidence.append(f"{soft}: text less vectors {_points(found)}{said}.")
     if select(outcomes, method="prefix_tuning"):
         evidence.append("Prefix tuning puts no vectors among the inputs: no nearest token, no differential is defined.")
     return Claim("Soft prompts do not meet faithfulness.", _verdict(held), rule, tuple(evidence))
@@ -154,35 +153,34 @@ def best_paid(outcomes: Sequence[Outcome], method: str) -> list[Outcome]:
 
 def _gain(outcomes: Sequence[Outcome], empty: Mapping[Unit, float]) -> float:
     """Mean accuracy above no prompt's; 0 of nothing."""
-    gains = [o.accuracy - empty[o.unit] for o in outcomes if o.unit in empty]
-    return sum(gains) / len(gains) if gains else 0.0
+    return over_units(outcomes, lambda o: o.accuracy - empty[o.unit] if o.unit in empty else None) or 0.0
 
 
 def _plain_runs(outcomes: Sequence[Outcome], method: str, like: Sequence[Outcome]) -> list[Outcome]:
     """For each of these runs the first one without objective on the same task, split and seed, at the same budget."""
-    found: dict[tuple[Unit, int], Outcome] = {}
+    found: dict[tuple[Unit, int, int], Outcome] = {}
     for outcome in select(outcomes, method=method, plain=True, role="chosen"):
-        found.setdefault((outcome.unit, outcome.budget), outcome)
-    return [found[place] for place in dict.fromkeys((o.unit, o.budget) for o in like) if place in found]
+        found.setdefault((outcome.unit, outcome.seed, outcome.budget), outcome)
+    return [found[place] for place in dict.fromkeys((o.unit, o.seed, o.budget) for o in like) if place in found]
 
 
 def modified_pez_gets_stuck(outcomes: Sequence[Outcome]) -> Claim:
     """How often a search ends no better than it began."""
-    rule = "more runs of PEZ with perplexity than without are stuck, and at least one in ten is"
+    rule = (
+        "more runs of PEZ with perplexity than without are stuck, and at least one in ten is (each task and split "
+        "weighs the same)"
+    )
     runs_of = select(outcomes, method="pez", role="chosen")
-    shares = {}
-    for label, runs in (
-        ("with", [o for o in runs_of if not o.plain]),
-        ("without", [o for o in runs_of if o.plain]),
-    ):
-        if runs:
-            shares[label] = (sum(bool(o.details.get("stuck")) for o in runs), len(runs))
+    runs = {"with": [o for o in runs_of if not o.plain], "without": [o for o in runs_of if o.plain]}
     statement = "PEZ with a perplexity term may fail to converge."
-    if len(shares) < 2 or min(count for _, count in shares.values()) < FEWEST:
+    if min(map(len, runs.values())) < FEWEST:
         return Claim(statement, UNTESTED, rule, ())
-    ratio = {label: stuck / count for label, (stuck, count) in shares.items()}
-    said = " and ".join(f"{stuck} of {count} runs {label} the term" for label, (stuck, count) in shares.items())
-    held = ratio["with"] > ratio["without"] and ratio["with"] >= RARE
+    share = {label: over_units(own, _is_stuck) or 0.0 for label, own in runs.items()}
+    said = " and ".join(
+        f"{sum(map(_is_stuck, own)):.0f} of {len(own)} runs {label} the term ({share[label]:.0%})"
+        for label, own in runs.items()
+    )
+    held = share["with"] > share["without"] and share["with"] >= RARE
     return Claim(statement, _verdict([held]), rule, (f"Stuck: {said}.",))
 
 
@@ -191,8 +189,8 @@ def rlprompt_gains_are_partial(outcomes: Sequence[Outcome]) -> Claim:
     statement = "With a perplexity reward RLPrompt's gains are partial and inconsistent."
     rule = "in 10% to 90% of the runs log-perplexity falls and accuracy loses less than 2 points against weight 0"
     runs = [o for o in select(outcomes, method="rlprompt", role="chosen") if o.weight]
-    plain = {o.unit: o for o in _plain_runs(outcomes, "rlprompt", runs)}
-    pairs = [(o, plain[o.unit]) for o in runs if o.unit in plain]
+    plain = {(o.unit, o.seed): o for o in _plain_runs(outcomes, "rlprompt", runs)}
+    pairs = [(o, plain[place]) for o in runs if (place := (o.unit, o.seed)) in plain]
     if len(pairs) < FEWEST:
         return Claim(statement, UNTESTED, rule, ())
     gains = sum(_nll(o) < _nll(p) and o.accuracy > p.accuracy - NOTICEABLE for o, p in pairs)
@@ -225,8 +223,13 @@ def perplexity_is_gamed(outcomes: Sequence[Outcome]) -> Claim:
     empty = no_prompt(outcomes)
     poor = sum(not o.measured["readable"] for o in fluent)
     ignored = sum(is_ignored(o, empty) for o in fluent)
+    by_task = ", ".join(
+        f"{task} {sum(not o.measured['readable'] for o in here)} of {len(here)}"
+        for task, here in groups(fluent, lambda o: o.task).items()
+    )
     evidence.append(
-        f"Of those as likely, {poor} ({poor / len(fluent):.0%}) are unreadable and {ignored} are ignored by the model."
+        f"Of those as likely, {poor} ({poor / len(fluent):.0%}) are unreadable ({by_task}), and {ignored} are ignored "
+        "by the model."
     )
     return Claim(statement, _verdict([poor / len(fluent) >= RARE]), rule, tuple(evidence))
 
@@ -268,6 +271,10 @@ def _nll(outcome: Outcome) -> float:
     return outcome.number("nll") or 0.0
 
 
-def _mean_of(outcomes: Sequence[Outcome], name: str) -> float:
-    values = [o.measured["faithfulness"][name] for o in outcomes if o.measured.get("faithfulness")]
-    return sum(values) / len(values) if values else float("nan")
+def _loss_difference(outcome: Outcome) -> float | None:
+    found = outcome.measured.get("faithfulness")
+    return None if not found else float(found["loss_difference"])
+
+
+def _is_stuck(outcome: Outcome) -> float:
+    return float(bool(outcome.details.get("stuck")))

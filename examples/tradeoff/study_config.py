@@ -102,6 +102,11 @@ class Study:
         return next(task for task in self.tasks if task.name == name)
 
 
+def portable(path: str) -> str:
+    """A model or data set by name, without the folders of the machine it was on."""
+    return Path(path).name if Path(path).is_absolute() else path
+
+
 def read_study(path: Path, **overrides: Any) -> Study:
     """The study that a file describes.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prompt_patterns import IGNORED_MARGIN
-from study_outcomes import Outcome, at_human_level, families, groups, no_prompt, select, volumes
+from study_outcomes import Outcome, at_human_level, families, groups, no_prompt, over_units, select, volumes
 from study_statistics import paired
 
 _SEARCHED = ("pez", "rlprompt", "search", "random_search", "human_search")
@@ -55,7 +55,7 @@ def _vectors(outcomes: Sequence[Outcome]) -> str:
 
 def _best_vectors(outcomes: Sequence[Outcome]) -> tuple[str, float] | None:
     means = {
-        family: sum(o.accuracy for o in own) / len(own)
+        family: over_units(own, lambda o: o.accuracy) or 0.0
         for family, own in groups(select(outcomes, method=_VECTORS, role="chosen"), lambda o: o.family).items()
     }
     return max(means.items(), key=lambda item: item[1]) if means else None

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import mean
 from typing import Any
 
-Unit = tuple[str, int, int]  # task, split, seed: what comparisons are paired by
+Unit = tuple[str, int]  # task, split: what is averaged over seeds first, and what comparisons are paired by
 READING = ", nearest tokens"
 EMPTY = "empty"
 
@@ -18,7 +19,8 @@ class Outcome:
     """One prompt of one run.
 
     Attributes:
-        unit: task, split, seed.
+        unit: task, split.
+        seed: of the run.
         method: name of the method.
         family: what it is compared as; that of a nearest-token reading says so.
         setting: the run's settings in words.
@@ -32,6 +34,7 @@ class Outcome:
     """
 
     unit: Unit
+    seed: int
     method: str
     family: str
     setting: str
@@ -68,13 +71,13 @@ def outcomes_of(records: Iterable[dict[str, Any]]) -> list[Outcome]:
     """Every prompt of every record."""
     found = []
     for record in records:
-        unit = (record["task"], record["split"], record["seed"])
+        unit = (record["task"], record["split"])
         weight = float(record["values"].get("weight", 0.0))
         for measured in record["prompts"]:
             role = measured["role"]
             family = record["family"] + (READING if role == "reading" else "")
             plain = not weight and "target_percentile" not in record["values"]
-            about = (unit, record["method"], family, record["setting"], weight, plain, role)
+            about = (unit, record["seed"], record["method"], family, record["setting"], weight, plain, role)
             found.append(Outcome(*about, record["key"], record["budget"], measured, record["details"]))
     return found
 
@@ -104,12 +107,28 @@ def families(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def by_unit(outcomes: Iterable[Outcome], value: Callable[[Outcome], float | None]) -> dict[Unit, float]:
-    """Mean of a value for each task, split and seed."""
+    """Mean of a value for each task and split."""
     found = {}
     for unit, own in groups(outcomes, lambda o: o.unit).items():
         numbers = [number for o in own if (number := value(o)) is not None]
         if numbers:
-            found[unit] = sum(numbers) / len(numbers)
+            found[unit] = mean(numbers)
+    return found
+
+
+def over_units(outcomes: Iterable[Outcome], value: Callable[[Outcome], float | None]) -> float | None:
+    """Mean of a value in which every task and split weighs the same, however many seeds it was run with."""
+    found = by_unit(outcomes, value)
+    return mean(found.values()) if found else None
+
+
+def over_seeds(outcomes: Iterable[Outcome], value: Callable[[list[Outcome]], float | None]) -> dict[Unit, float]:
+    """For each task and split the mean over seeds of what `value` makes of all prompts of one seed."""
+    found = {}
+    for unit, own in groups(outcomes, lambda o: o.unit).items():
+        numbers = [number for seed in groups(own, lambda o: o.seed).values() if (number := value(seed)) is not None]
+        if numbers:
+            found[unit] = mean(numbers)
     return found
 
 
@@ -162,31 +181,36 @@ def volume(outcomes: Iterable[Outcome], of: Corner) -> float:
 
 
 def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool) -> dict[Unit, float]:
-    """Hypervolume of a family for each unit: the mean of its runs' own fronts, or that of all its runs together.
+    """Hypervolume of a family for each unit: the mean of its runs' own fronts, or that of one seed's runs together.
 
     A front that costs one run and one that costs a run for each weight are not the same thing; hence both.
     """
-    found = {}
-    for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items():
-        if (place := corner(outcomes, unit)) is None or all(o.number("nll") is None for o in own):
-            continue
-        runs = list(groups(own, lambda o: o.key).values()) if per_run else [own]
-        found[unit] = sum(volume(run, place) for run in runs) / len(runs)
-    return found
+    own = select(outcomes, family=family)
+    places = {unit: corner(outcomes, unit) for unit in groups(own, lambda o: o.unit)}
+
+    def covered(prompts: list[Outcome]) -> float | None:
+        place = places[prompts[0].unit]
+        if place is None or all(o.number("nll") is None for o in prompts):
+            return None
+        runs = list(groups(prompts, lambda o: o.key).values()) if per_run else [prompts]
+        return mean([volume(run, place) for run in runs])
+
+    return over_seeds(own, covered)
 
 
 def at_human_level(outcomes: Sequence[Outcome], family: str) -> dict[Unit, float]:
     """Test accuracy of a family's prompts that are as fluent as the median human-written prompt.
 
-    Among a unit's prompts at or below that NLL the one of best dev accuracy counts, then of least dev loss; where there
-    is none, no prompt is left.
+    Among the prompts of one seed at or below that NLL the one of best dev accuracy counts, then of least dev loss;
+    where there is none, no prompt is left.
     """
-    empty, found = no_prompt(outcomes), {}
-    for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items():
-        known = [o for o in own if o.number("nll") is not None]
+    empty = no_prompt(outcomes)
+
+    def left(prompts: list[Outcome]) -> float | None:
+        known = [o for o in prompts if o.number("nll") is not None]
         fluent = [o for o in known if (o.number("nll") or 0.0) <= (o.number("nll_human") or 0.0)]
         if (best := best_on_dev(fluent)) is not None:
-            found[unit] = best.accuracy
-        elif known and unit in empty:
-            found[unit] = empty[unit]
-    return found
+            return best.accuracy
+        return empty.get(known[0].unit) if known else None
+
+    return over_seeds(select(outcomes, family=family), left)

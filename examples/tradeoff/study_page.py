@@ -65,9 +65,9 @@ def _figure(found: Findings) -> str:
         if any(o.number("nll") is not None for o in own)
     ]
     note = (
-        "Each sign is one setting: the mean over splits, with 95% intervals (Student's t). Lines are fronts: at every "
-        "log-perplexity, the accuracy of the prompts at least as fluent that were best on dev rows. Up and left is "
-        "better. Point at a sign to see a prompt."
+        "Each sign is one setting: the mean over splits, with 95% intervals (Student's t). Lines are fronts, their "
+        "intervals shaded: at every log-perplexity, the accuracy of the prompts at least as fluent that were best on "
+        "dev rows. Up and left is better. Point at a sign to see a prompt."
     )
     shown = f'{legend(found.outcomes)}<div class="pictures">{"".join(pictures)}</div>'
     return f'<h2>Accuracy against log-perplexity</h2><p class="note">{note}</p>{shown}'

@@ -12,7 +12,7 @@ from typing import Any
 
 from study_config import Study
 
-_RESERVED = ("method", "family", "tasks", "times_budget")
+_RESERVED = ("method", "family", "tasks", "times_budget", "seeds")
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,22 @@ class Point:
 
 
 def grid(study: Study) -> list[Point]:
-    """All points of a study, the splits outermost, so that an unfinished study has every method.
+    """All points of a study, seeds and splits outermost, so that an unfinished study has every method.
 
     Raises:
         ValueError: a setting without a method, or for a task that does not exist.
     """
     points = []
-    for run in range(study.seeds):
+    seeds = {
+        (i, task): _seeds(table, task, study)
+        for i, table in enumerate(study.settings)
+        for task in _tasks_of(table, study)
+    }
+    for run in range(max(seeds.values())):
         for number, split in enumerate(study.splits):
             for task in study.tasks:
-                for table in study.settings:
-                    if task.name not in _tasks_of(table, study):
+                for i, table in enumerate(study.settings):
+                    if run >= seeds.get((i, task.name), 0):
                         continue
                     for values in _combinations(table):
                         seed = number + run * len(study.splits)
@@ -76,6 +81,16 @@ def _tasks_of(table: dict[str, Any], study: Study) -> list[str]:
     if strange := sorted(set(chosen) - set(names)):
         raise ValueError(f"a `[[settings]]` table names the tasks {strange}; there are {', '.join(names)}.")
     return chosen
+
+
+def _seeds(table: dict[str, Any], task: str, study: Study) -> int:
+    """Runs of a setting on each split of a task: the study's, or more by its `seeds = 5` or `seeds = {task = 5}`."""
+    asked = table.get("seeds", study.seeds)
+    if isinstance(asked, dict):
+        if strange := sorted(set(asked) - set(_tasks_of(table, study))):
+            raise ValueError(f"`seeds` of a `[[settings]]` table names {strange}, which are none of its tasks.")
+        asked = asked.get(task, study.seeds)
+    return max(int(asked), study.seeds)
 
 
 def _combinations(table: dict[str, Any]) -> Iterator[tuple[tuple[str, Any], ...]]:

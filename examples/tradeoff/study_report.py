@@ -15,7 +15,7 @@ import torch
 import transformers
 from prompt_patterns import pattern
 from study_claims import ORIGIN, Claim, all_claims
-from study_config import Study
+from study_config import Study, portable
 from study_headlines import headlines
 from study_outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of
 from study_page import SHOWN, to_page
@@ -98,8 +98,8 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
         "Made": f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {torch.get_num_threads()} thread for each run",
         "Versions": ", ".join(f"{name} {module.__version__}" for name, module in versions.items()),
         "Configuration": Path(study.source).name,
-        "Model": _named(study.model_name_or_path),
-        "Second model": _named(study.second_model or "none"),
+        "Model": portable(study.model_name_or_path),
+        "Second model": portable(study.second_model or "none"),
         "Tasks": ", ".join(task.name for task in study.tasks if task.name in done)
         + (f"; not run: {', '.join(left)}" if left else ""),
         "Splits": ", ".join(f"{split} (seed {seed})" for seed, split in enumerate(study.splits)),
@@ -115,11 +115,6 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
 
 def _family(table: Mapping[str, Any]) -> str:
     return str(table.get("family", table["method"]))
-
-
-def _named(path: str) -> str:
-    """A model without the folders of the machine it was on."""
-    return Path(path).name if Path(path).is_absolute() else path
 
 
 def _steps(records: Records) -> dict[str, str]:
@@ -147,7 +142,7 @@ def to_markdown(found: Findings) -> str:
     lines = [
         "# Results of the study",
         "",
-        "Every number below is computed from `results.jsonl` by `study_report.py`.",
+        "Every number below is computed by `study_report.py` from the records of the runs, `results.jsonl`.",
         "",
     ]
     lines += [*(f"- {sentence}" for sentence in found.headlines), "", "## How it was made", ""]

@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Paired:
-    """One method less another, on the same tasks, splits and seeds.
+    """One method less another, on the same tasks and splits.
 
     Attributes:
         n: pairs.
@@ -92,6 +92,29 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[f
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return math.nan, len(first)
     return float(stats.spearmanr(first, second).statistic), len(first)
+
+
+def spread_parts(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Standard deviations within and between groups, by one-way analysis of variance with random effects.
+
+    Args:
+        groups: two or more, each with two or more values.
+
+    Returns:
+        Within, and between with the part that the values within explain taken out; 0 where nothing is left.
+
+    Raises:
+        ValueError: fewer than two groups, or a group of one value.
+    """
+    sizes = np.array([len(group) for group in groups])
+    if len(groups) < 2 or sizes.min() < 2:
+        raise ValueError(f"groups of {sizes.tolist()} values have no parts; give two or more groups of two or more.")
+    total, means = sizes.sum(), np.array([np.mean(group) for group in groups])
+    within = sum(float(np.var(group)) * len(group) for group in groups) / (total - len(groups))
+    grand = float((sizes * means).sum() / total)
+    between = float((sizes * (means - grand) ** 2).sum()) / (len(groups) - 1)
+    even = (total - (sizes**2).sum() / total) / (len(groups) - 1)
+    return math.sqrt(within), math.sqrt(max(0.0, (between - within) / even))
 
 
 def holm(values: Sequence[float]) -> list[float]:

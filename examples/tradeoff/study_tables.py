@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from prompt_patterns import NAMES, is_ignored, pattern
@@ -19,10 +19,11 @@ from study_outcomes import (
     groups,
     judged,
     no_prompt,
+    over_units,
     select,
     volumes,
 )
-from study_statistics import Spread, rank_correlation, spread
+from study_statistics import rank_correlation, spread, spread_parts
 
 Cells = list[str]
 
@@ -39,7 +40,7 @@ class Table:
 
 def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Those that have rows."""
-    tables = [accuracies(outcomes), perplexities(outcomes), fronts(outcomes), faithfulness(outcomes)]
+    tables = [accuracies(outcomes), perplexities(outcomes), fronts(outcomes), seeds(outcomes), faithfulness(outcomes)]
     tables += [patterns(outcomes), stuck(outcomes), transfer(outcomes), agreement(outcomes), costs(records)]
     return [table for table in tables if table.rows]
 
@@ -48,8 +49,8 @@ def accuracies(outcomes: Sequence[Outcome]) -> Table:
     """By setting and task."""
     notes = (
         "Test accuracy, %: mean over splits (sample standard deviation; 95% interval of the mean, "
-        "Student's t). The interval is that of other splits and seeds on the same test rows; other rows would move all "
-        "methods together, by some 4 points for 500 rows."
+        "Student's t); several seeds of a split are averaged first. The interval is that of other splits and seeds on "
+        "the same test rows; other rows would move all methods together, by some 4 points for 500 rows."
     )
     return _by_task("Accuracy", notes, outcomes, lambda o: o.accuracy, 100, 1)
 
@@ -68,9 +69,9 @@ def _by_task(title: str, notes: str, outcomes: Sequence[Outcome], value: Any, sc
     for (family, setting), own in groups(judged(outcomes), lambda o: (o.family, o.setting)).items():
         found = {}
         for task in tasks:
-            values = [scale * number for o in own if o.task == task and (number := value(o)) is not None]
+            values = by_unit(select(own, task=task), value)
             if values:
-                found[task] = _spread(spread(values), digits)
+                found[task] = _spread(values, scale, digits)
         if found:
             rows.append([family, setting, *(found.get(task, "") for task in tasks)])
     return Table(title, notes, ["method", "setting", *tasks], rows)
@@ -80,80 +81,107 @@ def fronts(outcomes: Sequence[Outcome]) -> Table:
     """Hypervolume, and accuracy at human perplexity."""
     notes = (
         "Hypervolume: share of the square between (accuracy without a prompt, log-perplexity of random tokens) and "
-        "(100%, 0) that prompts cover, 0 to 1, mean over splits. One run: its own front, at one budget. All runs: "
-        "every setting's prompts together, at as many budgets. At human level: test accuracy, %, of the prompt that is "
-        "best on dev among those no less fluent than the median human-written prompt (no prompt where there is none)."
+        "(100%, 0) that prompts cover, 0 to 1. One run: its own front, at one budget. All runs: the prompts of every "
+        "setting of one seed together, at as many budgets. At human level: test accuracy, %, of the prompt that is "
+        "best on dev among those no less fluent than the median human-written prompt (no prompt where there is none). "
+        "Mean over splits (sample standard deviation; 95% interval of the mean, Student's t)."
     )
-    tasks, rows = list(groups(outcomes, lambda o: o.task)), []
-    for family in families(o for o in outcomes if o.number("nll") is not None):
-        runs = len({o.setting for o in select(outcomes, family=family)})
-        row = [family, str(runs)]
-        for task in tasks:
-            here = [o for o in outcomes if o.task == task]
+    rows = []
+    for task, here in groups(outcomes, lambda o: o.task).items():
+        for family in families(o for o in here if o.number("nll") is not None):
+            runs = len({o.setting for o in select(here, family=family)})
             one, every = volumes(here, family, per_run=True), volumes(here, family, per_run=False)
             human = at_human_level(here, family)
-            row += [_mean(one, 1, 3), _mean(every, 1, 3), _mean(human, 100, 1)]
-        rows.append(row)
-    names = [f"{task}: {what}" for task in tasks for what in ("one run", "all runs", "at human level")]
-    return Table("Fronts", notes, ["method", "settings", *names], rows)
+            cells = [_spread(one, 1, 3), _spread(every, 1, 3) if runs > 1 else "", _spread(human, 100, 1)]
+            rows.append([f"{task}: {family}", str(runs), *cells])
+    return Table("Fronts", notes, ["task and method", "settings", "one run", "all runs", "at human level"], rows)
+
+
+def seeds(outcomes: Sequence[Outcome]) -> Table:
+    """Where the spread comes from, of settings that were run with several seeds on each split."""
+    notes = (
+        "Test accuracy, %, of settings that were run with several seeds on every split: the worst and the best run; "
+        "standard deviation over seeds on one split, and over splits with the seeds' part taken out (analysis of "
+        "variance with random effects)."
+    )
+    rows = []
+    places = groups(judged(outcomes), lambda o: (o.task, o.family, o.setting))
+    for (task, family, setting), own in places.items():
+        values = [[100 * o.accuracy for o in split] for split in groups(own, lambda o: o.unit).values()]
+        if len(values) < 2 or min(map(len, values)) < 2:
+            continue
+        numbers = [min(map(min, values)), max(map(max, values)), *spread_parts(values)]
+        rows.append([f"{task}: {family}", setting, str(len(own)), *(f"{number:.1f}" for number in numbers)])
+    columns = ["task and method", "setting", "runs", "worst run", "best run", "sd, seeds", "sd, splits"]
+    return Table("Seeds and splits", notes, columns, rows)
 
 
 def faithfulness(outcomes: Sequence[Outcome]) -> Table:
     """The three differentials and what goes with them, mean over tasks and splits."""
     notes = (
-        "Mean over all tasks and splits. Distance: cosine to the nearest token, and euclidean. Output: mean squared "
-        "difference of logits at the answers. Performance: difference of the losses, nats, and of the accuracies (text "
-        "less prompt). KL in nats. Survives: share of texts whose tokens come back from decode -> encode."
+        "Mean over all tasks and splits, each weighing the same. Distance: cosine to the nearest token, and euclidean. "
+        "Output: mean squared difference of logits at the answers. Performance: difference of the losses, nats, and of "
+        "the accuracies (text less prompt). KL in nats. Survives: share of texts whose tokens come back from decode -> "
+        "encode."
     )
     names = ("cosine_distance", "euclidean_distance", "logit_mse", "loss_difference", "accuracy_difference", "kl")
     rows = []
     for family, own in groups(select(outcomes, role="chosen"), lambda o: o.family).items():
-        found = [o.measured["faithfulness"] for o in own if o.measured.get("faithfulness")]
-        if not found:
+        known = [o for o in own if o.measured.get("faithfulness")]
+        if not known:
             if any("faithfulness" in o.measured for o in own):
                 rows.append([family, *["not defined"] * len(names), "no text"])
             continue
         row = [family]
-        for name in names:
-            values = [entry[name] for entry in found if entry[name] is not None]
+        averages = _each(known, names, lambda o, name: o.measured["faithfulness"][name])
+        for name, average in zip(names, averages, strict=True):
             sign = -1 if name == "accuracy_difference" else 1
-            row.append(f"{sign * sum(values) / len(values) + 0.0:.3f}" if values else "")
-        tokens = [o for o in own if o.text]
-        readings = select(outcomes, family=family + READING)
-        known = [bool(o.measured["survives"]) for o in (tokens or readings)]
-        rows.append([*row, f"{sum(known) / len(known):.0%}" if known else ""])
-    columns = ["method", "distance, cosine", "euclidean", "output", "performance, loss", "accuracy", "KL", "survives"]
+            row.append("" if average is None else f"{sign * average + 0.0:.3f}")
+        texts = [o for o in own if o.text] or select(outcomes, family=family + READING)
+        survived = over_units(texts, lambda o: float(bool(o.measured["survives"])))
+        rows.append([*row, _percent(survived)])
+    columns = [
+        "method",
+        "distance, cosine",
+        "euclidean",
+        "output",
+        "performance, loss",
+        "accuracy",
+        "KL",
+        "survives, %",
+    ]
     return Table("Faithfulness", notes, columns, rows)
 
 
 def patterns(outcomes: Sequence[Outcome]) -> Table:
     """What the prompts are."""
     notes = (
-        "Share of the prompts of a method, %, over all tasks, splits and settings. The first that applies counts, from "
-        "left to right. Word salad: no flag, but below the calibrated score's threshold. Ignored: readable, and "
-        "accuracy within 2 points of no prompt's."
+        "Share of the prompts of a method, %, over all settings, each task and split weighing the same. The first that "
+        "applies counts, from left to right. Word salad: no flag, but below the calibrated score's threshold. Ignored: "
+        "readable, and accuracy within 2 points of no prompt's."
     )
     empty, rows = no_prompt(outcomes), []
     for family, own in groups(judged(outcomes), lambda o: o.family).items():
-        counts = Counter(name for o in own if (name := pattern(o, empty)) is not None)
-        total = sum(counts.values())
-        if total:
-            rows.append([family, str(total), *(f"{100 * counts[name] / total:.0f}" for name in NAMES)])
+        known = [o for o in own if o.text]
+        if known:
+            shares = _each(known, NAMES, lambda o, name: float(pattern(o, empty) == name))
+            rows.append([family, str(len(known)), *map(_percent, shares)])
     return Table("What the prompts are", notes, ["method", "prompts", *NAMES], rows)
 
 
 def stuck(outcomes: Sequence[Outcome]) -> Table:
     """Runs that got nowhere."""
     notes = (
-        "Share of runs, %. Stuck: nothing that the run scored answers more dev rows than where it started. Frozen: the "
-        "chosen prompt is where it started. No effect: test accuracy within 2 points of no prompt's."
+        "Share of runs, %, each task and split weighing the same. Stuck: nothing that the run scored answers more dev "
+        "rows than where it started. Frozen: the chosen prompt is where it started. No effect: test accuracy within 2 "
+        "points of no prompt's."
     )
     empty, rows = no_prompt(outcomes), []
     runs = [o for o in select(outcomes, role="chosen") if "stuck" in o.details]
     for (family, setting), own in groups(runs, lambda o: (o.family, o.setting)).items():
-        idle = sum(is_ignored(o, empty) for o in own)
-        shares = [sum(bool(o.details.get(name)) for o in own) for name in ("stuck", "frozen")]
-        rows.append([family, setting, str(len(own)), *(f"{100 * share / len(own):.0f}" for share in (*shares, idle))])
+        shares = _each(own, ("stuck", "frozen"), lambda o, name: float(o.details.get(name, False)))
+        shares.append(over_units(own, lambda o: float(is_ignored(o, empty))))
+        rows.append([family, setting, str(len(own)), *map(_percent, shares)])
     return Table("Runs that got nowhere", notes, ["method", "setting", "runs", "stuck", "frozen", "no effect"], rows)
 
 
@@ -161,7 +189,7 @@ def transfer(outcomes: Sequence[Outcome]) -> Table:
     """The text on a second model."""
     notes = (
         "Test accuracy, %, of the same text on the task's model and on the second model; gain over no prompt, points, "
-        "on each; share of the gain that moves along. Mean over tasks and splits."
+        "on each; share of the gain that moves along. Mean over tasks and splits, each weighing the same."
     )
     empty = {model: by_unit(select(outcomes, method=EMPTY), value) for model, value in _MODELS.items()}
     rows = []
@@ -169,11 +197,9 @@ def transfer(outcomes: Sequence[Outcome]) -> Table:
         known = [o for o in own if o.number("second_accuracy") is not None and o.unit in empty["first"]]
         if not known or family == "no prompt":
             continue
-        means = {model: sum(value(o) or 0.0 for o in known) / len(known) for model, value in _MODELS.items()}
-        gains = {
-            model: sum((value(o) or 0.0) - empty[model][o.unit] for o in known) / len(known)
-            for model, value in _MODELS.items()
-        }
+        means = {model: over_units(known, value) or 0.0 for model, value in _MODELS.items()}
+        nothing = {model: mean(empty[model][unit] for unit in groups(known, lambda o: o.unit)) for model in _MODELS}
+        gains = {model: means[model] - nothing[model] for model in _MODELS}
         share = f"{gains['second'] / gains['first']:.0%}" if gains["first"] > 0.02 else ""
         cells = [f"{100 * number:.1f}" for number in (means["first"], means["second"])]
         rows.append([family, str(len(known)), *cells, *(f"{100 * gains[m]:+.1f}" for m in _MODELS), share])
@@ -234,11 +260,27 @@ def _average(records: Sequence[Mapping[str, Any]], name: str) -> float:
     return sum(float(record[name]) for record in records) / len(records)
 
 
-def _spread(of: Spread, digits: int) -> str:
+def _each(
+    outcomes: Sequence[Outcome], names: Sequence[str], value: Callable[[Outcome, str], float | None]
+) -> list[float | None]:
+    """Mean over tasks and splits of a value under each of several names."""
+
+    def mean_of(name: str) -> float | None:
+        return over_units(outcomes, lambda o: value(o, name))
+
+    return [mean_of(name) for name in names]
+
+
+def _spread(values: Mapping[Unit, float], scale: float, digits: int) -> str:
+    """Mean, standard deviation and interval of a value of each split; "" of none."""
+    if not values:
+        return ""
+    of = spread([scale * value for value in values.values()])
     if of.n == 1:
         return f"{of.mean:.{digits}f}"
     return f"{of.mean:.{digits}f} ({of.sd:.{digits}f}; {of.low:.{digits}f} to {of.high:.{digits}f})"
 
 
-def _mean(values: Mapping[Unit, float], scale: float, digits: int) -> str:
-    return f"{scale * sum(values.values()) / len(values):.{digits}f}" if values else ""
+def _percent(share: float | None) -> str:
+    """A share, 0 to 1, as a whole number of percent; "" of none."""
+    return "" if share is None else f"{100 * share:.0f}"

@@ -1,8 +1,9 @@
 """Accuracy against log-perplexity, one picture for each task, as inline SVG that takes its colours from the page.
 
-A dot is a setting: its mean over splits, with 95% intervals both ways. A line is a family's front: for every
-log-perplexity, the mean test accuracy of the prompts at least as fluent that were best on dev; where a split has none,
-that of no prompt. Dashed and dotted lines across are vectors, which have no log-perplexity, and no prompt.
+A dot is a setting: its mean over splits, with 95% intervals both ways. A line is a family's front, with its 95%
+interval shaded: for every log-perplexity, the mean test accuracy of the prompts at least as fluent that were best on
+dev; where a split has none, that of no prompt. Several seeds of a split are averaged first. Dashed and dotted lines
+across are vectors, which have no log-perplexity, and no prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study_outcomes import Outcome, by_unit, families, groups, no_prompt, select, steps
+from study_outcomes import Outcome, Unit, by_unit, families, groups, no_prompt, over_seeds, select, steps
 from study_statistics import Spread, spread
 
 from peft_interp.report.texts import in_html
@@ -30,6 +31,7 @@ _STYLES = {  # by method: name of the colour in the page's style, shape
     "search": ("search", "star"),
 }
 _OTHER = ("other", "circle")
+_NOTHING = "no prompt"
 _VARIANTS = {  # what stands behind a family's comma: the same colour, another shape
     "context side": "triangle",
     "12 tokens": "flipped",
@@ -87,20 +89,24 @@ def dots_of(outcomes: Sequence[Outcome]) -> list[Dot]:
     for own in groups(chosen, lambda o: (o.family, o.setting)).values():
         known = [o for o in own if o.number("nll") is not None]
         if known:
-            numbers = spread([o.number("nll") or 0.0 for o in known]), spread([o.accuracy for o in known])
-            found.append(Dot(known[0], *numbers))
+            nlls, accuracies = by_unit(known, lambda o: o.number("nll")), by_unit(known, lambda o: o.accuracy)
+            found.append(Dot(known[0], spread([*nlls.values()]), spread([*accuracies.values()])))
     return found
 
 
-def front_line(outcomes: Sequence[Outcome], family: str) -> list[tuple[float, float]]:
-    """(log-perplexity, mean accuracy) corners of a family's front over the splits of one task, most fluent first."""
-    empty = no_prompt(outcomes)
-    units = {unit: steps(own) for unit, own in groups(select(outcomes, family=family), lambda o: o.unit).items()}
-    corners: list[tuple[float, float]] = []
-    for level in sorted({nll for own in units.values() for nll, _ in own}):
-        reached = [[empty.get(unit, 0.0), *(a for nll, a in own if nll <= level)][-1] for unit, own in units.items()]
-        corners.append((level, sum(reached) / len(reached)))
-    return corners
+def front_line(outcomes: Sequence[Outcome], family: str) -> list[tuple[float, Spread]]:
+    """(log-perplexity, accuracy) corners of a family's front over the splits of one task, most fluent first."""
+    empty, own = no_prompt(outcomes), select(outcomes, family=family)
+    fronts = {place: steps(prompts) for place, prompts in groups(own, lambda o: (o.unit, o.seed)).items()}
+
+    def at(level: float) -> Spread:
+        def reached(prompts: list[Outcome]) -> float:
+            unit, seed = prompts[0].unit, prompts[0].seed
+            return [empty.get(unit, 0.0), *(a for nll, a in fronts[unit, seed] if nll <= level)][-1]
+
+        return spread([*over_seeds(own, reached).values()])
+
+    return [(level, at(level)) for level in sorted({nll for front in fronts.values() for nll, _ in front})]
 
 
 def lined_families(outcomes: Sequence[Outcome]) -> list[str]:
@@ -123,7 +129,8 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
         parts += [_words(axes.x(middle) + 4, _BOTTOM - 6, "human median", "start")]
     for name, level, dashes in across:
         parts += [_line(_LEFT, axes.y(level), _RIGHT, axes.y(level), "mark", dashes)]
-        parts += [_words(_RIGHT - 2, axes.y(level) - 4, name, "end")]
+        left = name == _NOTHING  # random prompts stand at the right end of that line
+        parts += [_words(_LEFT + 4 if left else _RIGHT - 2, axes.y(level) - 4, name, "start" if left else "end")]
     parts += [_front(axes, line, select(outcomes, family=family)[0]) for family, line in lines.items()]
     parts += [_dot(axes, dot) for dot in dots]
     said = f"{task}: accuracy against log-perplexity of {len(dots)} settings; the table beside it has the numbers"
@@ -156,18 +163,18 @@ def _across(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
         best = max(means, key=lambda family: means[family])
         found.append((f"{best} (vectors)", means[best], "9 3"))
     if empty := no_prompt(outcomes):
-        found.append(("no prompt", _mean(empty), "1 4"))
+        found.append((_NOTHING, _mean(empty), "1 4"))
     return found
 
 
-def _mean(values: dict[tuple[str, int, int], float]) -> float:
+def _mean(values: dict[Unit, float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def _axes(dots: Sequence[Dot], levels: Sequence[float], corners: Sequence[tuple[float, float]]) -> Axes:
+def _axes(dots: Sequence[Dot], levels: Sequence[float], corners: Sequence[tuple[float, Spread]]) -> Axes:
     """Room for every dot, level across and corner of a line; an interval that is wider is cut at the edge."""
     nlls = [dot.nll.mean for dot in dots] + [nll for nll, _ in corners] or [0.0, 1.0]
-    accuracies = [dot.accuracy.mean for dot in dots] + [*levels, *(accuracy for _, accuracy in corners)]
+    accuracies = [dot.accuracy.mean for dot in dots] + [*levels, *(accuracy.mean for _, accuracy in corners)]
     low, high = math.floor(min(accuracies) * 10 - 0.3) / 10, math.ceil(max(accuracies) * 10 + 0.3) / 10
     return Axes((max(0.0, math.floor(min(nlls)) - 0.2), math.ceil(max(nlls)) + 0.2), (max(0.0, low), min(1.0, high)))
 
@@ -183,16 +190,29 @@ def _grid(axes: Axes) -> list[str]:
     return parts
 
 
-def _front(axes: Axes, corners: Sequence[tuple[float, float]], sample: Outcome) -> str:
+def _front(axes: Axes, corners: Sequence[tuple[float, Spread]], sample: Outcome) -> str:
+    """The steps, and the band of their interval behind them; both end where the picture does."""
     if not corners:
         return ""
-    colour = style_of(sample)[0]
-    path = f"M{axes.x(corners[0][0]):.1f} {axes.y(corners[0][1]):.1f}"
-    for nll, accuracy in corners[1:]:
-        path += f"H{axes.x(nll):.1f}V{axes.y(accuracy):.1f}"
+    colour, name = f"var(--{style_of(sample)[0]})", in_html(sample.family)
     dashes = ' stroke-dasharray="6 4"' if _variant(sample) in _VARIANTS else ""
-    name = in_html(sample.family)
-    return f'<path d="{path}" class="front" stroke="var(--{colour})"{dashes}><title>{name}</title></path>'
+    upper = _steps([(axes.x(nll), axes.y(accuracy.high)) for nll, accuracy in corners])
+    lower = _steps([(axes.x(nll), axes.y(accuracy.low)) for nll, accuracy in corners])
+    middle = _steps([(axes.x(nll), axes.y(accuracy.mean)) for nll, accuracy in corners])
+    band = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*upper, *reversed(lower)])
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in middle)
+    return (
+        f'<polygon points="{band}" class="band" fill="{colour}"/>'
+        f'<polyline points="{line}" class="front" stroke="{colour}"{dashes}><title>{name}</title></polyline>'
+    )
+
+
+def _steps(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points of a line that holds every height until the next corner."""
+    points = [corners[0]]
+    for x, y in corners[1:]:
+        points += [(x, points[-1][1]), (x, y)]
+    return points
 
 
 def _dot(axes: Axes, dot: Dot) -> str:

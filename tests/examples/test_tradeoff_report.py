@@ -104,7 +104,7 @@ def test_hypervolume_and_human_level_by_hand() -> None:
     outcomes = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", *prompts)])
     # of the square 0.5 x 10: 0.25 x 5 under the first prompt, and 0.1 x 2.5 more under the second
     expected = (0.25 * 5 + 0.1 * 2.5) / (0.5 * 10)
-    unit = ("films", 0, 0)
+    unit = ("films", 0)
     assert module.volumes(outcomes, "pez", per_run=True) == pytest.approx({unit: expected})
     assert module.at_human_level(outcomes, "pez") == {unit: 0.6}
     unread = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", prompts[0])])
@@ -116,7 +116,7 @@ def test_human_level_is_chosen_on_dev_not_on_test() -> None:
     lucky = measured("front", 0.9, 2.0, dev_accuracy=0.5)
     solid = measured("chosen", 0.7, 2.0, dev_accuracy=0.8)
     outcomes = module.outcomes_of([record(0, "pez", solid, lucky)])
-    assert module.at_human_level(outcomes, "pez") == {("films", 0, 0): 0.7}
+    assert module.at_human_level(outcomes, "pez") == {("films", 0): 0.7}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_human_level_is_chosen_on_dev_not_on_test() -> None:
 )
 def test_patterns(values: dict[str, Any], expected: str | None) -> None:
     outcomes = import_module("study_outcomes").outcomes_of([record(0, "pez", measured(**values))])
-    found = import_module("prompt_patterns").pattern(outcomes[0], {("films", 0, 0): 0.5})
+    found = import_module("prompt_patterns").pattern(outcomes[0], {("films", 0): 0.5})
     assert found == expected
 
 
@@ -152,6 +152,12 @@ def test_statistics_by_hand() -> None:
     assert module.paired({"a": 1.0}, {"b": 1.0}) is None
     same = module.paired({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
     assert (same.t_test, same.wilcoxon) == (1.0, 1.0)
+    # scipy.stats.f_oneway of these is F = 13.5: mean squares 1 within and 13.5 between, of 3 values each
+    within, between = module.spread_parts([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert (within, between) == (pytest.approx(1.0), pytest.approx(((13.5 - 1) / 3) ** 0.5))
+    assert module.spread_parts([[1.0, 3.0], [1.0, 3.0]])[1] == 0
+    with pytest.raises(ValueError, match=r"groups of \[2, 1\] values"):
+        module.spread_parts([[1.0, 2.0], [3.0]])
     assert module.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert module.rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == (pytest.approx(1.0), 4)
     assert math.isnan(module.rank_correlation([1, 2, 3], [5, 5, 5])[0])
@@ -161,7 +167,52 @@ def test_front_line_steps_up_as_less_fluent_prompts_join() -> None:
     module = import_module("study_outcomes")
     prompts = [measured(accuracy=0.8, nll=6.0), measured("front", 0.6, 2.0)]
     outcomes = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", *prompts)])
-    assert import_module("tradeoff_figure").front_line(outcomes, "pez") == [(2.0, 0.6), (6.0, 0.8)]
+    line = import_module("tradeoff_figure").front_line(outcomes, "pez")
+    assert [(nll, accuracy.mean) for nll, accuracy in line] == [(2.0, 0.6), (6.0, 0.8)]
+
+
+def test_front_line_has_the_interval_over_splits_and_not_over_seeds() -> None:
+    module = import_module("study_outcomes")
+    runs = [record(split, "empty", measured(accuracy=0.5, nll=None)) for split in (0, 1)]
+    for split, seed, accuracy in ((0, 0, 0.6), (0, 5, 0.8), (1, 1, 0.8), (1, 6, 0.8)):
+        runs.append(record(split, "pez", measured(accuracy=accuracy, nll=2.0), seed=seed))
+    ((nll, found),) = import_module("tradeoff_figure").front_line(module.outcomes_of(runs), "pez")
+    assert nll == 2.0
+    assert (found.n, found.mean) == (2, pytest.approx(0.75))
+    assert found.low == pytest.approx(0.75 - 12.7062 * 0.05, abs=1e-4)  # t of one degree of freedom times the error
+
+
+def several_seeds() -> list[dict[str, Any]]:
+    """Split 0 with two seeds of PEZ, one good and fluent, one bad; split 1 with one good seed."""
+    runs = [record(split, "empty", measured(accuracy=0.5, nll=None)) for split in (0, 1)]
+    for split, seed, accuracy, nll in ((0, 0, 0.8, 2.0), (0, 5, 0.6, 8.0), (1, 1, 0.8, 2.0)):
+        own = record(split, "pez", measured(accuracy=accuracy, nll=nll), seed=seed, key=f"{split}-{seed}")
+        runs.append({**own, "details": {"stuck": seed == 5, "frozen": False}})
+    return runs
+
+
+def test_every_split_weighs_the_same_however_many_seeds_it_has() -> None:
+    module, tables = import_module("study_outcomes"), import_module("study_tables")
+    outcomes = module.outcomes_of(several_seeds())
+    pez = module.select(outcomes, method="pez")
+    assert module.by_unit(pez, lambda o: o.accuracy) == pytest.approx({("films", 0): 0.7, ("films", 1): 0.8})
+    assert module.over_units(pez, lambda o: o.accuracy) == pytest.approx(0.75)
+    assert module.over_units([], lambda o: o.accuracy) is None
+    # a bad seed has no fluent prompt, so that none is left of it; a good one of the same split does not stand in
+    assert module.at_human_level(outcomes, "pez") == pytest.approx({("films", 0): 0.65, ("films", 1): 0.8})
+    good, bad = 0.3 * 8 / (0.5 * 10), 0.1 * 2 / (0.5 * 10)
+    for per_run in (True, False):
+        volumes = module.volumes(outcomes, "pez", per_run=per_run)
+        assert volumes == pytest.approx({("films", 0): (good + bad) / 2, ("films", 1): good})
+    assert tables.stuck(outcomes).rows == [["empty", "", "2", "0", "0", "100"], ["pez", "", "3", "25", "0", "0"]]
+
+
+def test_seeds_and_splits_are_told_apart() -> None:
+    module, tables = import_module("study_outcomes"), import_module("study_tables")
+    assert tables.seeds(module.outcomes_of(several_seeds())).rows == []  # one split has one seed
+    more = record(1, "pez", measured(accuracy=0.6, nll=2.0), seed=6)
+    row = tables.seeds(module.outcomes_of([*several_seeds(), more])).rows[0]
+    assert row == ["films: pez", "", "4", "60.0", "80.0", "14.1", "0.0"]
 
 
 def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
@@ -230,10 +281,22 @@ def test_hypervolume_counts_what_dev_chooses() -> None:
     outcomes = module.outcomes_of([empty, record(0, "pez", *prompts)])
     # 0.4 from 2 to 4 nats, where only the first is as fluent; then 0.25, since dev prefers the second to all others
     expected = (0.4 * 2 + 0.25 * 6) / (0.5 * 10)
-    assert module.volumes(outcomes, "pez", per_run=True) == pytest.approx({("films", 0, 0): expected})
+    assert module.volumes(outcomes, "pez", per_run=True) == pytest.approx({("films", 0): expected})
 
 
 def test_headline_sets_what_people_wrote_for_the_task_beside_the_best_search() -> None:
     written = [record(split, "written", measured(accuracy=0.72, nll=2.0)) for split in range(6)]
     said = import_module("study_headlines").headlines(import_module("study_outcomes").outcomes_of(study(0.7) + written))
     assert "written for the task 72.0% (pez + perplexity less that: -3.0 points" in said[0]
+
+
+def test_the_published_results_are_what_the_published_records_say(tmp_path: Path) -> None:
+    arguments = ["--config", str(TRADEOFF / "embedded.toml"), "--second_model", "outputs/second_model"]
+    arguments += ["--results", str(TRADEOFF / "results.jsonl.gz"), "--output_dir", str(tmp_path)]
+    assert import_module("run_tradeoff").main(arguments) == 0
+    made = ("- Made: ", "- Versions: ")
+    found, published = (
+        [line for line in (folder / "RESULTS.md").read_text().splitlines() if not line.startswith(made)]
+        for folder in (tmp_path, TRADEOFF)
+    )
+    assert found == published

@@ -198,8 +198,34 @@ def test_mistakes_in_a_configuration_are_named(tmp_path: Path, monkeypatch: pyte
         ('dataset_name = "embedded:sentiment"', "", "one of the two"),
         ('tasks = ["sentiment"]', 'tasks = ["films"]', "there are sentiment, verdict"),
         ("number = [0, 7]", "number = [0, 0]", "the same point twice"),
+        ("times_budget = 2", "seeds = {films = 2}", "names .'films'., which are none of its tasks"),
     ):
         path = tmp_path / "wrong.toml"
         path.write_text(CONFIG.replace(old, new))
         with pytest.raises(ValueError, match=message):
             grid(read_study(path))
+
+
+def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    (tmp_path / "study.toml").write_text(CONFIG.replace("weight = 0.3", "weight = 0.3\nseeds = {sentiment = 3}"))
+    study = import_module("study_config").read_study(tmp_path / "study.toml", splits=(13, 21))
+    points = import_module("study_points").grid(study)
+    seeds = {(p.task, p.split): [] for p in points}
+    for point in points:
+        if point.family == "pez":
+            seeds[point.task, point.split].append(point.seed)
+    assert seeds[("sentiment", 13)] == [0, 2, 4]
+    assert seeds[("sentiment", 21)] == [1, 3, 5]
+    assert seeds[("verdict", 13)] == [0]
+    assert len({p.key for p in points}) == len(points) == 2 * 13 + 4
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.jsonl.gz"])
+def test_records_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    store = import_module("result_store")
+    records = [{"text": "a\u2028b\n", "n": 1}, {"text": "", "n": None}]
+    store.write_lines(tmp_path / name, records)
+    assert store.read_lines(tmp_path / name) == records
+    assert [path.name for path in tmp_path.iterdir()] == [name]
