@@ -7,6 +7,7 @@ from typing import Any
 
 from peft import PeftType
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils.hub import hf_api
 
 from peft_interp.config import InterpPromptConfig
 from peft_interp.metrics.reading import read_prompt
@@ -29,7 +30,8 @@ class PromptCallback(TrainerCallback):
 
     With `hub_strategy="every_save"` and its relatives, Trainer copies only the adapter's config and weights into the
     folder it pushes; this callback puts the same prompt's text, portable copy and card there, so that no commit has
-    those of an earlier one. (`hub_always_push` overwrites files while they are uploaded, with or without it.)
+    those of an earlier one. With `hub_always_push=True`, where Trainer would overwrite files that are being uploaded,
+    training waits for the uploads before.
 
     Every evaluation during training offers its `metric_for_best_model` (the loss by default) to
     `model.keep_best_prompt`.
@@ -142,10 +144,11 @@ class PromptCallback(TrainerCallback):
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Complete the folder that is about to be pushed behind a checkpoint; nothing of it is being uploaded now."""
+        """Complete the folder that is about to be pushed behind a checkpoint, when nothing of it is being uploaded."""
         model = _prompt_model(kwargs.get("model"))
         if model is None or not self._training or not state.is_world_process_zero:
             return  # behind the training, Trainer saves the whole model before it pushes
+        hf_api().run_as_future(lambda: None).result()  # in line behind all uploads of Trainer's
         if (processing_class := kwargs.get("processing_class")) is not None:
             processing_class.save_pretrained(args.output_dir)  # first: it may be what turns the ids to text
         model.save_pretrained(args.output_dir)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load
 
 from peft_interp import embedded
@@ -14,9 +15,11 @@ from peft_interp.hub.section import shown_text
 
 Build = Callable[..., Any]
 
-# The folder holds another prompt with its report first; every push is waited for, so that none is left out.
+# The folder holds another prompt with its report first. Every push is waited for, so that none is left out; or with
+# "always", uploads read the folder so slowly that several saves come meanwhile.
 TRAIN = """
-import sys, warnings
+import sys, time, warnings
+from huggingface_hub import CommitOperationAdd
 from peft import get_peft_model
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments, set_seed
 from peft_interp import InterpPromptConfig, PromptCallback, embedded, report_prompt
@@ -27,6 +30,9 @@ class Wait(TrainerCallback):
     def on_save(self, *args, **kwargs):
         trainer._finish_current_push()
 
+always = sys.argv[3:] == ["always"]
+read = CommitOperationAdd.b64content
+CommitOperationAdd.b64content = lambda self: (time.sleep(0.05 * always), read(self))[1]
 set_seed(0)
 tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
 rows = task.encode_dataset(embedded.load_data("sentiment")["train"].select(range(8)), tokenizer)
@@ -35,12 +41,13 @@ model.attach_report(report_prompt(model, tokenizer, progress=False))
 model.save_pretrained(sys.argv[1])
 args = TrainingArguments(
     sys.argv[1], max_steps=3, learning_rate=0.5, save_strategy="steps", save_steps=1, logging_steps=1, use_cpu=True,
-    push_to_hub=True, hub_strategy=sys.argv[2], hub_model_id="me/" + sys.argv[2].replace("_", "-"),
+    push_to_hub=True, hub_strategy=sys.argv[2], hub_model_id="me/" + "-".join(sys.argv[2:]).replace("_", "-"),
+    hub_always_push=always,
     dataloader_pin_memory=False, disable_tqdm=True, report_to="none",
 )
 trainer = Trainer(
     model=model, args=args, train_dataset=rows, processing_class=tokenizer,
-    data_collator=DataCollatorForSeq2Seq(tokenizer), callbacks=[PromptCallback(tokenizer), Wait()],
+    data_collator=DataCollatorForSeq2Seq(tokenizer), callbacks=[PromptCallback(tokenizer)] + [Wait()] * (not always),
 )
 trainer.train()
 trainer.push_to_hub()
@@ -66,9 +73,13 @@ def prompt_told(files: dict[str, bytes], top: str = "") -> str:
     return str(text)
 
 
-def test_every_pushed_commit_is_about_one_prompt(hub: Any, run_python: Build, tmp_path: Path) -> None:
-    run_python(str(tmp_path / "out"), "every_save", code=TRAIN)
-    commits = [files for repo, files in hub.history if repo == "me/every-save" and "adapter_model.safetensors" in files]
+@pytest.mark.parametrize("how", [(), ("always",)], ids=["waited for", "hub_always_push"])
+def test_every_pushed_commit_is_about_one_prompt(
+    how: tuple[str, ...], hub: Any, run_python: Build, tmp_path: Path
+) -> None:
+    run_python(str(tmp_path / "out"), "every_save", *how, code=TRAIN)
+    name = "-".join(("me/every-save", *how))
+    commits = [files for repo, files in hub.history if repo == name and "adapter_model.safetensors" in files]
     told = [prompt_told(files) for files in commits]
     assert len(told) >= 4
     assert len(set(told)) > 1, "the prompt moved between the pushes"
