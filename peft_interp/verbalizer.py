@@ -195,6 +195,28 @@ class Verbalizer:
         return compute
 
 
+def check_verbalizer(verbalizer: Any, prompt_position: str) -> None:
+    """Whether it is a `Verbalizer` whose template has the prompt where the adapter has it.
+
+    Args:
+        verbalizer: what the user passed.
+        prompt_position: the adapter's, "start" or "end".
+
+    Raises:
+        ValueError: label words without a template, something else, or a prompt that stands elsewhere.
+    """
+    if not isinstance(verbalizer, Verbalizer):
+        raise ValueError(
+            f"`verbalizer` is a {type(verbalizer).__name__} and must be a `Verbalizer`; pass template and label words "
+            "as `Verbalizer('{prompt} {text} It was', label_words)`, say."
+        )
+    if verbalizer.prompt_position != prompt_position:
+        raise ValueError(
+            f"the template {verbalizer.template!r} has the prompt at the {verbalizer.prompt_position}, but the "
+            f"adapter's `prompt_position={prompt_position!r}`; make them agree."
+        )
+
+
 def answer_logits(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
     """Logits that predict each row's first labelled token.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from reprlib import repr as shortened
 from typing import Any
 
 import torch
@@ -11,6 +12,24 @@ from torch import Tensor
 
 KINDS = ("all", "printable", "ascii", "words")
 _FINGERPRINT_ROWS = 16
+
+
+def as_ids(
+    token_ids: Any, name: str, made_by: str = "`tokenizer.encode(text, add_special_tokens=False)` from a text"
+) -> Tensor:
+    """Token ids as a tensor, (ids,), wherever they lie.
+
+    Raises:
+        ValueError: text, fractions, a batch, or anything else that is no one list of ids; saying its `name`.
+    """
+    try:
+        ids = torch.as_tensor(token_ids)
+    except (TypeError, ValueError, RuntimeError):
+        ids = torch.tensor(torch.nan)
+    if ids.dim() != 1 or (len(ids) and (ids.is_floating_point() or ids.dtype == torch.bool)):
+        shown = " ".join(shortened(token_ids).split())
+        raise ValueError(f"`{name}={shown}` must be one list of token ids; it is made by {made_by}.")
+    return ids.long()
 
 
 def token_texts(tokenizer: Any, size: int) -> list[str]:

@@ -15,7 +15,8 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
 
 # A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
 LAYERS = (
-    ("base_names", "context", "evaluating", "layout", "perplexity", "projection", "stuck", "verbalizer", "vocabulary"),
+    ("batch_memory", "vocabulary"),
+    ("base_names", "context", "evaluating", "layout", "perplexity", "projection", "stuck", "verbalizer"),
     ("config", "embedded", "shared_prefix"),
     ("initialization", "prompt_last"),
     ("token_table",),

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from peft_interp.batch_memory import Batches
 from peft_interp.evaluating import evaluating
 
 DEFAULT_WINDOW = 1024
@@ -22,7 +23,7 @@ def language_model(model: Any) -> Any:
         ValueError: the model has no next-token head.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
+    if not hasattr(base, "config") or base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(
             f"`model` is a {type(base).__name__}, which does not predict a next token; pass a causal language model "
             "(AutoModelForCausalLM) with its own tokenizer."
@@ -46,7 +47,11 @@ def window(model: Any) -> int:
 
 
 def token_nlls(
-    model: Any, sequences: Sequence[Sequence[int]], leading: Sequence[int] = (), batch_size: int = 64
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    leading: Sequence[int] = (),
+    batch_size: int = 64,
+    batches: Batches | None = None,
 ) -> list[Tensor]:
     """NLL of every token that has a token in front of it, for many sequences at once.
 
@@ -55,7 +60,8 @@ def token_nlls(
         sequences: token ids, any lengths; cut to the model's window.
         leading: ids in front of each that give context and are not scored (BOS). The first token behind them is not
             scored either, so that models with and without BOS are measured alike.
-        batch_size: sequences in one pass; those of like length go together.
+        batch_size: sequences in one pass; those of like length go together, and fewer where memory runs out.
+        batches: remembers from call to call how much fits; None: for this call alone.
 
     Returns:
         One tensor on the CPU for each sequence, (length - 1,), nats, fp32; empty for fewer than two tokens.
@@ -64,12 +70,20 @@ def token_nlls(
     rows = [[*leading, *list(ids)[:room]] for ids in sequences]
     found: list[Tensor] = [torch.zeros(0)] * len(rows)
     order = sorted((i for i in range(len(rows)) if len(rows[i]) > len(leading) + 1), key=lambda i: len(rows[i]))
+
+    def cost(places: range, _: range) -> float:
+        return len(places) * len(rows[order[places[-1]]])
+
+    def work(places: range, _: range) -> None:
+        part = [order[k] for k in places]
+        nll = _padded_nll(model, [rows[i] for i in part])
+        for i, values in zip(part, nll, strict=True):
+            found[i] = values[len(leading) : len(rows[i]) - 1].clone()
+
+    batches = batches or Batches()
     with evaluating(model):
         for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            nll = _padded_nll(model, [rows[i] for i in part])
-            for i, values in zip(part, nll, strict=True):
-                found[i] = values[len(leading) : len(rows[i]) - 1].clone()
+            batches.run(work, cost, range(start, min(start + batch_size, len(order))), range(1))
     return found
 
 

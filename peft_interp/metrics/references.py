@@ -19,9 +19,10 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from peft_interp.metrics.likelihood import language_model, leading_ids, token_nlls
+from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
 from peft_interp.metrics.measuring import BETTER, measure_tokens
 from peft_interp.metrics.results import Measure
+from peft_interp.verbalizer import encode_behind
 from peft_interp.vocabulary import allowed_tokens
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
@@ -128,6 +129,22 @@ def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> L
     if length not in sampled.levels:
         sampled.levels[length] = _measure(tokenizer, sampled.prompts, length)
     return sampled.levels[length]
+
+
+def levels_behind(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
+    """`nll_in_template` of human-written prompts behind a text, which predicts their first token too; not kept.
+
+    Args:
+        model: a causal LM.
+        tokenizer: its tokenizer.
+        text: what stands in front; the prompts follow behind a blank.
+        length: cut the prompts to this many tokens.
+    """
+    front = tokenizer.encode(text.rstrip(), add_special_tokens=False)
+    prompts = [encode_behind(tokenizer, f" {prompt}")[:length] for prompt in human_prompts()]
+    nlls = token_nlls(model, [[*front, *ids] for ids in prompts], leading_ids(tokenizer))
+    values = tuple(mean_nll(found[max(len(front) - 1, 0) :]) for found in nlls)
+    return Levels({"nll_in_template": values}, {}, {})
 
 
 def human_perplexity(model: Any, tokenizer: Any, percentile: float = 50.0, length: int | None = None) -> float:

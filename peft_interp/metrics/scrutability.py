@@ -38,12 +38,14 @@ from typing import Any
 import torch
 
 import peft_interp.metrics.text_measures as text_measures
+from peft_interp.metrics.arguments import check_text, check_texts, check_tokenizer
 from peft_interp.metrics.calibration import calibration, faults_of
 from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
 from peft_interp.metrics.measuring import BETTER, measure_tokens, special_ids
-from peft_interp.metrics.references import Levels, reference_levels
+from peft_interp.metrics.references import Levels, levels_behind, reference_levels
 from peft_interp.metrics.results import Flag, Measure, Scrutability
+from peft_interp.vocabulary import as_ids
 
 
 def measure_scrutability(
@@ -65,7 +67,7 @@ def measure_scrutability(
     """Judge a prompt's text.
 
     After the first call for a model and a length, which measures the reference levels, this costs one pass of the
-    model over the prompt.
+    model over the prompt; and one over 200 human-written prompts in its place, where the template has text in front.
 
     Args:
         text: the prompt; may be None where `ids` are given.
@@ -90,15 +92,17 @@ def measure_scrutability(
         score.
 
     Raises:
-        ValueError: neither text nor ids, no causal LM, a task description without an encoder or the reverse, or a
-            text tokenizer missing for the judge.
+        ValueError: neither text nor ids, something else in the place of a text, ids, a list of texts or a tokenizer, no
+            causal LM, a task description without an encoder or the reverse, or a text tokenizer missing for the judge.
     """
+    check_texts("label_words", label_words)
+    check_texts("training_texts", training_texts)
     text, ids = _text_and_ids(text, ids, tokenizer)
     base = language_model(model)
     levels = reference_levels(base, tokenizer, len(ids)) if references and len(ids) > 1 else None
     measures = _of_tokens(base, tokenizer, text, ids, levels)
     measures |= _judged(text, judge, judge_tokenizer or tokenizer, measures["nll_per_character"], levels)
-    measures |= _in_template(base, tokenizer, ids, template_text)
+    measures |= _in_template(base, tokenizer, ids, template_text, levels)
     measures |= _of_text(text, label_words, training_texts)
     measures |= _by_others(text, task_description, encoder, grammar_judge, raters)
     special = sum(i in special_ids(tokenizer) for i in ids)
@@ -133,10 +137,12 @@ def scrutability_scores(prompts: Sequence[Sequence[int]], model: Any, tokenizer:
 
 def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -> tuple[str, list[int]]:
     """The prompt both ways; where text and ids do not agree, the ids count."""
+    check_text("text", text)
+    check_tokenizer(tokenizer)
     if text is None and ids is None:
         raise ValueError("`text=None` leaves nothing to judge; pass the prompt's text or its `ids`.")
     own = [] if text is None else tokenizer.encode(text, add_special_tokens=False)
-    kept = own if ids is None else [int(i) for i in ids]
+    kept = own if ids is None else as_ids(ids, "ids").tolist()
     if text is not None and kept == own:
         return text, kept
     return str(tokenizer.decode(kept, clean_up_tokenization_spaces=False)), kept
@@ -180,7 +186,9 @@ def _judged(text: str, judge: Any, tokenizer: Any, task: Measure, levels: Levels
     return {"judge_nll": nll, "judge_gap": Measure(gap - (task.human - usual), human=0.0, better=BETTER["judge_gap"])}
 
 
-def _in_template(model: Any, tokenizer: Any, ids: list[int], template_text: str | None) -> dict[str, Measure]:
+def _in_template(
+    model: Any, tokenizer: Any, ids: list[int], template_text: str | None, levels: Levels | None
+) -> dict[str, Measure]:
     if template_text is None:
         return {}
     before, _, after = template_text.rpartition("{prompt}") if "{prompt}" in template_text else ("", "", template_text)
@@ -188,10 +196,16 @@ def _in_template(model: Any, tokenizer: Any, ids: list[int], template_text: str 
     behind = tokenizer.encode(after, add_special_tokens=False) if after else []
     nlls = token_nlls(model, [[*front, *ids, *behind]], leading_ids(tokenizer))[0]  # token i + 1's at i
     start, end = max(len(front) - 1, 0), len(front) + len(ids) - 1
-    found = {"nll_in_template": mean_nll(nlls[start:end])}
+    name, nll = "nll_in_template", mean_nll(nlls[start:end])
+    if levels is None:
+        found = {name: plain(name, nll)}
+    elif front:
+        found = {name: levels_behind(model, tokenizer, before, len(ids)).measure(name, nll)}
+    else:
+        found = {name: levels.measure("nll", nll)}  # the same number
     if behind:
-        found["following_nll"] = mean_nll(nlls[max(end, 0) :])
-    return {name: plain(name, value) for name, value in found.items()}
+        found["following_nll"] = plain("following_nll", mean_nll(nlls[max(end, 0) :]))
+    return found
 
 
 def _of_text(text: str, label_words: Sequence[str], training_texts: Sequence[str]) -> dict[str, Measure]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.batch_memory import Batches, logits_tokens
 from peft_interp.scoring.answer_head import answer_logits_at
-from peft_interp.scoring.batch_memory import Batches, logits_tokens
 from peft_interp.scoring.scored_rows import Answers, Position, ScoredRow, compose
 
 

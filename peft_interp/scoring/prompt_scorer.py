@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from peft_interp.batch_memory import Batches
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
 from peft_interp.metrics.references import reference_levels
 from peft_interp.metrics.scrutability import scrutability_scores
@@ -85,6 +86,7 @@ class PromptScorer:
         rest = 1.0 - sum(map(abs, readable.values()))
         self.weights = {name: weight * rest for name, weight in self.raw_weights.items()} | readable
         self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
+        self._judge_batches = Batches()
 
     def _raw_weights(self) -> dict[str, float]:
         """Weights of what counts as the task: its reward and the reward functions."""
@@ -121,12 +123,13 @@ class PromptScorer:
         """
         if not candidates:
             return []
+        given = {n: call_reward_function(f, n, candidates, examples, state) for n, f in self.functions.items()}
+        of_text = self._text_measures(candidates)
+        # behind the functions of the user, which may raise: the passes on all examples are what costs
         columns: dict[str, Sequence[float | None]] = {}
         if examples.rows:
             columns |= self._task_measures(candidates, examples)
-        for name, function in self.functions.items():
-            columns[name] = call_reward_function(function, name, candidates, examples, state)
-        columns |= self._text_measures(candidates)
+        columns |= given | of_text
         for name, values in columns.items():
             for candidate, value in zip(candidates, values, strict=True):
                 if value is not None and not math.isfinite(value):
@@ -198,7 +201,8 @@ class PromptScorer:
         """
         if self.judge is None:
             raise ValueError("there is no causal language model to judge prompts; pass one as `judge_model`.")
-        found = token_nlls(self.judge.model, self._judged_ids(candidates), self.judge.leading_ids)
+        ids, batches = self._judged_ids(candidates), self._judge_batches
+        found = token_nlls(self.judge.model, ids, self.judge.leading_ids, batches=batches)
         return [mean_nll(nlls) if len(nlls) else None for nlls in found]
 
     def _judged_ids(self, candidates: Sequence[Candidate]) -> list[Any]:

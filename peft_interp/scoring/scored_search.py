@@ -88,36 +88,41 @@ class ScoredSearch:
         """Scores of prompts; those in the archive are looked up, the others shared among the processes.
 
         Raises:
-            Exception: what a reward raises, in every process; the archive is written first.
+            Exception: what a reward raises, in every process; the archive is written first, with the prompts that other
+                processes could score.
         """
-        fresh = {c.ids: c for c in candidates if self.archive.find(c.ids, split, rows) is None}
-        self.evaluations += len(fresh) * len(examples)
-        mine = list(enumerate(fresh.values()))[self.processes.index :: self.processes.count]
+        fresh = list({c.ids: c for c in candidates if self.archive.find(c.ids, split, rows) is None}.values())
+        mine = list(enumerate(fresh))[self.processes.index :: self.processes.count]
         try:
-            pairs = self._measured(mine, examples)
+            pairs, failure = self._measured(mine, examples)
+            self.evaluations += len(pairs) * len(examples)
+            for number, scores in sorted(pairs, key=lambda pair: pair[0]):
+                candidate = fresh[number]
+                fits = candidate.fits and self.scorer.applies(scores)
+                self.archive.add(ScoredPrompt(candidate.ids, candidate.text, step, scores, fits, split, rows))
+            if failure is not None:
+                raise failure
         except BaseException:  # Ctrl-C in a slow reward function, too
             self.write_archive()
             raise
-        for (_, scores), candidate in zip(sorted(pairs, key=lambda pair: pair[0]), fresh.values(), strict=True):
-            fits = candidate.fits and self.scorer.applies(scores)
-            self.archive.add(ScoredPrompt(candidate.ids, candidate.text, step, scores, fits, split, rows))
         found = [self.archive.find(candidate.ids, split, rows) for candidate in candidates]
         return [record for record in found if record is not None]
 
-    def _measured(self, mine: Sequence[tuple[int, Candidate]], examples: Examples) -> list[tuple[int, Scores]]:
-        """Scores of this process's numbered prompts and of the others'; what one process raises, all raise."""
+    def _measured(
+        self, mine: Sequence[tuple[int, Candidate]], examples: Examples
+    ) -> tuple[list[tuple[int, Scores]], Exception | None]:
+        """Scores of this process's numbered prompts and of the others', and what any of them raised: all raise."""
         failure: Exception | None = None
         try:
             scores = self.scorer.measure([candidate for _, candidate in mine], examples, self.trainer_state)
             told: list[Any] = [(i, found) for (i, _), found in zip(mine, scores, strict=True)]
         except Exception as error:
             failure, told = error, [f"{type(error).__name__}: {error}"]
-        pairs = told if failure is not None and self.processes.count == 1 else self.processes.gather(told)
-        if failure is not None:
-            raise failure
-        if elsewhere := [item for item in pairs if isinstance(item, str)]:
-            raise RuntimeError(f"another process could not score its prompts ({elsewhere[0]}); see what it printed.")
-        return pairs
+        told = self.processes.gather(told)
+        messages = [item for item in told if isinstance(item, str)]
+        if messages and failure is None:
+            failure = RuntimeError(f"another process could not score its prompts ({messages[0]}); see what it printed.")
+        return [item for item in told if not isinstance(item, str)], failure
 
     def write_archive(self) -> None:
         """Append what is new to the archive's file."""

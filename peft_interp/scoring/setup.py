@@ -18,7 +18,7 @@ from peft_interp.scoring.custom_rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
 from peft_interp.scoring.scored_search import Processes
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.vocabulary import named_token_ids
 
 
@@ -83,11 +83,8 @@ def check_model(
             "`eval_dataset` must be one data set, since it chooses the prompt; score others with "
             "`trainer.evaluate(other, metric_key_prefix='other')`."
         )
-    if verbalizer is not None and verbalizer.prompt_position != config.prompt_position:
-        raise ValueError(
-            f"the template {verbalizer.template!r} has the prompt at the {verbalizer.prompt_position}, but the "
-            f"adapter's `prompt_position={config.prompt_position!r}`; make them agree."
-        )
+    if verbalizer is not None:
+        check_verbalizer(verbalizer, config.prompt_position)
 
 
 def make_scorer(

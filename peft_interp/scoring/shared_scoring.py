@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.batch_memory import Batches, halves, logits_tokens
 from peft_interp.scoring.answer_head import answer_logits_at
-from peft_interp.scoring.batch_memory import Batches, halves, logits_tokens
 from peft_interp.scoring.branches import Branches, own_values, prompt_branches, text_branches, tree_inputs
 from peft_interp.scoring.context_cache import Context, build_context
 from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow

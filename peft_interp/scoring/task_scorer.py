@@ -14,10 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from peft_interp.batch_memory import Batches, available_bytes, default_tokens
 from peft_interp.context import most_tokens
 from peft_interp.evaluating import evaluating
 from peft_interp.scoring.answer_head import head_is_linear
-from peft_interp.scoring.batch_memory import Batches, available_bytes, default_tokens
 from peft_interp.scoring.plain_scoring import PlainScoring
 from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow, compose, read_rows
 from peft_interp.scoring.shared_scoring import SharedScoring

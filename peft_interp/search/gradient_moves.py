@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.batch_memory import Batches, logits_tokens
 from peft_interp.scoring.answer_head import answer_logits_at
-from peft_interp.scoring.batch_memory import Batches, logits_tokens
 from peft_interp.scoring.scored_rows import Answers, Position, ScoredRow, compose
 from peft_interp.search.memory import gradient_batches
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from peft_interp.batch_memory import Batches
 from peft_interp.evaluating import evaluating
-from peft_interp.scoring.batch_memory import Batches
 from peft_interp.search.memory import drawing_batches
 
 _ENDINGS = (".", "?", "!", ":")

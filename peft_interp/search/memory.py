@@ -6,10 +6,9 @@ together changes the last digits of what a model says of them.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from peft_interp.scoring.batch_memory import Batches, fitting_tokens, token_bytes
+from peft_interp.batch_memory import Batches, fitting_tokens, token_bytes
 
 
 def reading_batches(model: Any) -> Batches:
@@ -24,7 +23,7 @@ def gradient_batches(model: Any) -> Batches:
 
 def drawing_batches() -> Batches:
     """For passes that draw: what is drawn depends on the block, so that only running out of memory makes it smaller."""
-    return Batches(sys.maxsize)
+    return Batches()
 
 
 def _tokens(model: Any, size: int) -> int:

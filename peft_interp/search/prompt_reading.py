@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.batch_memory import Batches, logits_tokens
 from peft_interp.evaluating import evaluating
-from peft_interp.scoring.batch_memory import Batches, logits_tokens
 from peft_interp.scoring.examples import padded
 from peft_interp.search.memory import reading_batches
 

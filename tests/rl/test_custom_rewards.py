@@ -121,6 +121,28 @@ def test_an_exception_names_the_prompts_and_the_archive_is_saved_first(rewarded:
     assert saved == trainer.search.archive.records
 
 
+@pytest.mark.parametrize("what", ["reward", "scrutability"])
+def test_an_exception_costs_no_pass_of_the_task_model(what: str, searcher: Build, tmp_path: Path) -> None:
+    """The scores of its step would be lost: none are paid for, and the order of the scores stays."""
+
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        if trainer.state.global_step == 2:
+            raise TimeoutError("the service is gone")
+        return 1.0 if what == "scrutability" else high_words(**kwargs)
+
+    options = {"reward_funcs": fails} if what == "reward" else {"scrutability": fails}
+    weight = {} if what == "reward" else {"scrutability_reward_weight": 0.3}
+    trainer = searcher(options=options, **weight)
+    with pytest.raises(TimeoutError, match="the service is gone"):
+        trainer.train()
+    scorer, records = trainer.search.scorer, Archive.read(tmp_path / "run" / "archive.jsonl").records
+    assert {record.step for record in records} == {0, 1}
+    paid = scorer._task_scorer(trainer.search.train).forward_passes
+    assert paid == trainer.search.evaluations == len(records) * len(trainer.search.train)
+    own = ("fails",) if what == "reward" else ()
+    assert tuple(records[0].scores)[:4] == ("loss", "accuracy", "gap", *own, "repetition")[:4]
+
+
 def test_a_function_beside_the_task(searcher: Build) -> None:
     trainer = searcher(options={"reward_funcs": high_words}, max_steps=2)
     trainer.train()

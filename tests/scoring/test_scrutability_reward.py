@@ -51,6 +51,25 @@ def test_it_is_the_score_of_measure_scrutability(model: Any, tokenizer: Any) -> 
         assert scores["scrutability"] == pytest.approx(expected, abs=1e-5), text
 
 
+def test_a_judge_that_runs_out_of_memory_gets_smaller_batches(model: Any, tokenizer: Any) -> None:
+    """At every call of its step, NLL and readability alike; what fitted the NLL is remembered."""
+    texts = (*READABLE, *SALAD)
+    _, expected = scored(model, tokenizer, texts)
+
+    def check(module: Any, args: Any, given: dict[str, Any]) -> None:
+        if len(given["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    hook = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        scorer, found = scored(model, tokenizer, texts)
+    finally:
+        hook.remove()
+    assert scorer._judge_batches.tokens < 30
+    for scores, whole in zip(found, expected, strict=True):
+        assert scores == pytest.approx(whole, rel=1e-4)
+
+
 def test_readable_prompts_are_rewarded_over_word_salad(model: Any, tokenizer: Any) -> None:
     scorer, found = scored(model, tokenizer, (*READABLE, *SALAD))
     values = torch.tensor([[scores["scrutability"]] for scores in found], dtype=torch.float64)

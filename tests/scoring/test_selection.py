@@ -84,23 +84,25 @@ def failing(candidates: Any, *rest: Any) -> Any:
     raise TimeoutError("the service is gone")
 
 
-def test_an_error_is_told_to_the_other_processes_and_raised_here() -> None:
+def test_an_error_is_told_to_the_other_processes_and_raised_here_when_their_scores_are_kept() -> None:
     told: list[Any] = []
 
     def gather(items: list[Any]) -> list[Any]:
         told.extend(items)
-        return items
+        return [*items, (1, {"gap": 1.0})]
 
+    one = search(failing, Processes(2, 0, gather))
     with pytest.raises(TimeoutError, match="the service is gone"):
-        search(failing, Processes(2, 0, gather)).score([Candidate((1,), "a", True, True)], EXAMPLES, 0)
+        one.score([Candidate((1,), "a", True, True), Candidate((2,), "b", True, True)], EXAMPLES, 0)
+    assert [record.ids for record in one.archive.records] == [(2,)]
     assert told == ["TimeoutError: the service is gone"]
 
 
-def test_an_error_of_another_process_is_raised_here_too() -> None:
+def test_an_error_of_another_process_is_raised_here_too_when_our_scores_are_kept() -> None:
     one = search(
         lambda candidates, *rest: [{"gap": 1.0} for _ in candidates],
         Processes(2, 0, lambda items: [*items, "TimeoutError: the service is gone"]),
     )
     with pytest.raises(RuntimeError, match=r"another process could not .* \(TimeoutError: the service is gone\)"):
         one.score([Candidate((1,), "a", True, True), Candidate((2,), "b", True, True)], EXAMPLES, 0)
-    assert len(one.archive) == 0
+    assert [record.ids for record in one.archive.records] == [(1,)]

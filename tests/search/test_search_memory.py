@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from peft_interp.batch_memory import Batches
 from peft_interp.evaluating import evaluating
-from peft_interp.scoring.batch_memory import Batches
 from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.search import gradient_moves
 from peft_interp.search.gradient_moves import swap_gains
@@ -115,7 +115,7 @@ def test_what_fits_follows_the_free_memory(
 ) -> None:
     found = []
     for free in (0, 10**9, 10**10):
-        monkeypatch.setattr("peft_interp.scoring.batch_memory.available_bytes", lambda device, free=free: free)
+        monkeypatch.setattr("peft_interp.batch_memory.available_bytes", lambda device, free=free: free)
         found.append(made(language_model).tokens)
     assert found[0] == 64
     assert found[2] == pytest.approx(10 * found[1], rel=1e-3)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from peft_interp import text_nll
+from peft_interp.batch_memory import Batches
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, perplexities, token_nlls
 from peft_interp.metrics.references import human_prompts
 
@@ -58,6 +59,42 @@ def test_a_batch_gives_what_single_prompts_give(llama: Build, token_ids: Build) 
     for leading in ([], [1]):
         found = [mean_nll(nlls) for nlls in token_nlls(model, sequences, leading, batch_size=3)]
         assert found == pytest.approx([text_nll(model, ids, leading) for ids in sequences], rel=1e-5, nan_ok=True)
+
+
+def test_out_of_memory_makes_smaller_batches(gpt2: Build, token_ids: Build) -> None:
+    """Of sequences of 2 to 9 tokens, 18 at once go through; the size is remembered where batches are given."""
+    model = gpt2()
+    sequences = [row[: 2 + i % 8].tolist() for i, row in enumerate(token_ids(12, 9))]
+    whole = token_nlls(model, sequences, [1])
+    sizes: list[int] = []
+
+    def check(module: Any, args: Any, given: dict[str, Any]) -> None:
+        sizes.append(given["input_ids"].numel())
+        if sizes[-1] > 18:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    hook = model.register_forward_pre_hook(check, with_kwargs=True)
+    batches = Batches()
+    found = token_nlls(model, sequences, [1], batches=batches)
+    for nlls, expected in zip(found, whole, strict=True):
+        torch.testing.assert_close(nlls, expected, rtol=1e-5, atol=1e-5)
+    assert sizes[0] > 18 >= batches.tokens
+    sizes.clear()
+    token_nlls(model, sequences, [1], batches=batches)
+    assert max(sizes) <= 18
+    assert len(token_nlls(model, sequences, [1])) == 12
+    hook.remove()
+
+
+def test_one_text_that_does_not_fit_is_the_callers_problem(gpt2: Build, token_ids: Build) -> None:
+    model = gpt2()
+
+    def fail(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    model.register_forward_pre_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        token_nlls(model, token_ids(4, 5).tolist())
 
 
 def test_long_texts_are_cut_to_the_window(gpt2: Build, token_ids: Build) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from peft import PromptTuningConfig, get_peft_model
 
 from peft_interp import embedded, text_nll
 from peft_interp.metrics.measuring import BETTER
+from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
 
@@ -71,6 +73,24 @@ def test_the_prompt_is_measured_in_its_place(model: Any, tokenizer: Any) -> None
     assert first["nll_in_template"] == pytest.approx(first["nll"], rel=1e-5)
 
 
+def test_in_its_place_the_prompt_stands_beside_peoples_prompts_there(model: Any, tokenizer: Any) -> None:
+    """At the start that is the `nll`; behind a text, people's prompts are cut to the same length and put there."""
+    first = measure_scrutability(TEXT, model, tokenizer, template_text=" The film was slow.").measures
+    there, alone = first["nll_in_template"], first["nll"]
+    assert (there.human, there.random, there.percentile) == (alone.human, alone.random, alone.percentile)
+    review, ids = "The film was slow.", tokenizer.encode(" It was")
+    found = measure_scrutability(" It was", model, tokenizer, template_text=f"{review}{{prompt}}").measures
+    front = tokenizer.encode(review)
+    people = [tokenizer.encode(f" {text}")[: len(ids)] for text in human_prompts()]
+    nlls = [text_nll(model, [front[-1], *prompt], front[:-1]) for prompt in people]
+    measure = found["nll_in_template"]
+    assert measure.human == pytest.approx(median(nlls), rel=1e-4)
+    assert measure.percentile == pytest.approx(100 * sum(nll >= measure.value for nll in nlls) / len(nlls))
+    assert (measure.shuffled, measure.random, measure.better) == (None, None, "lower")
+    plain = measure_scrutability(" It was", model, tokenizer, template_text=f"{review}{{prompt}}", references=False)
+    assert plain.measures["nll_in_template"].human is None
+
+
 def test_the_judge_measures_in_its_own_tokens_and_the_gap_is_relative_to_human_prompts(
     model: Any, tokenizer: Any
 ) -> None:
@@ -78,6 +98,7 @@ def test_the_judge_measures_in_its_own_tokens_and_the_gap_is_relative_to_human_p
     same = measure_scrutability(TEXT, model, tokenizer, judge=judge).measures
     assert same["judge_nll"].value == pytest.approx(same["nll"].value, rel=1e-5)
     assert same["judge_gap"].value == pytest.approx(0, abs=1e-6)
+    assert same["judge_nll"].human == pytest.approx(same["nll"].human, rel=1e-5)
     with torch.no_grad():  # a judge that has unlearnt what follows what
         for block in judge.transformer.h:
             block.attn.c_proj.weight.zero_()
@@ -131,6 +152,23 @@ def test_half_given_arguments_are_refused(model: Any, tokenizer: Any) -> None:
         measure_scrutability(None, model, tokenizer)
     with pytest.raises(ValueError, match="belong together"):
         measure_scrutability(TEXT, model, tokenizer, task_description="sentiment")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"text": [TEXT]}, "`text` is a list and must be one text, a string; measure each of several by itself"),
+        ({"ids": TEXT}, "`ids='Is this film.*'` must be one list of token ids; it is made by `tokenizer.encode"),
+        ({"ids": [[5, 6, 7]]}, r"`ids=\[\[5, 6, 7\]\]` must be one list of token ids"),
+        ({"label_words": "good"}, r"`label_words='good'` is one text and .*; write `label_words=\['good'\]`"),
+        ({"training_texts": "A film."}, r"write `training_texts=\['A film.'\]`"),
+        ({"tokenizer": "gpt2"}, "`tokenizer` is a str and must be the model's own tokenizer; load it with"),
+        ({"model": "gpt2"}, "`model` is a str, which does not predict a next token; pass a causal language model"),
+    ],
+)
+def test_slips_are_named(model: Any, tokenizer: Any, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure_scrutability(**{"text": TEXT, "model": model, "tokenizer": tokenizer, **given})
 
 
 def test_an_empty_prompt_is_called_empty(model: Any, tokenizer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,10 @@ class Batches:
 
     Attributes:
         tokens: most tokens in one forward pass; halved whenever a pass runs out of memory, and remembered.
+            Unlimited by default: then only running out of memory makes blocks smaller.
     """
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int = sys.maxsize) -> None:
         self.tokens = tokens
 
     def run(
