@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.vocabulary import as_ids
+
 CONTROL_RATE = 0.05  # a controlled weight changes by at most 5% a step, a hundredfold in about a hundred steps
 LEAST_WEIGHT, MOST_WEIGHT = 1e-4, 100.0
 
@@ -90,14 +92,19 @@ def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int]
     """NLL of a prompt under a causal language model, for reports.
 
     Args:
-        model: a transformers causal LM (a plain base model; an adapter would put its own prompt in front).
+        model: a transformers causal LM; of an adapter its base model, without the adapter's own prompt in front.
         ids: (prompt,) token ids of the prompt.
         leading_ids: ids in front of it (BOS), which give context but are not scored.
 
     Returns:
         Nats per token over tokens 2..L; NaN for prompts of fewer than two tokens. exp() of it is the perplexity.
+
+    Raises:
+        ValueError: no list of token ids.
     """
-    ids = torch.as_tensor(ids, dtype=torch.long, device=model.device)
+    ids = as_ids(ids, "ids")
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    ids = ids.to(model.device)
     if len(ids) < 2:
         return float("nan")
     row = torch.cat((ids.new_tensor(list(leading_ids)), ids)).unsqueeze(0)

@@ -19,7 +19,7 @@ from peft_interp.fluency import check_scorer, join_losses, scorer_nll, task_mode
 from peft_interp.hub.model_mixin import PromptFilesMixin
 from peft_interp.model_inputs import Composed, compose_inputs
 from peft_interp.shared_prefix import recomputes_activations
-from peft_interp.vocabulary import decode_behind, named_token_ids, same_table, survives, table_fingerprint
+from peft_interp.vocabulary import as_ids, decode_behind, named_token_ids, same_table, survives, table_fingerprint
 
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
 _GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
@@ -124,10 +124,10 @@ class PromptModelMixin(PromptFilesMixin):
             resize: take a prompt of another length too. The latent is then a new parameter: make the optimizer after.
 
         Raises:
-            ValueError: ids that the prompt must not hold, or of another length without `resize`.
+            ValueError: no list of ids, ids that the prompt must not hold, or of another length without `resize`.
         """
         encoder = self._encoder(adapter_name)
-        ids = torch.as_tensor(token_ids, dtype=torch.long, device=encoder.ids.device)
+        ids = as_ids(token_ids, "token_ids").to(encoder.ids.device)
         encoder.check_ids(ids)
         if resize and len(ids) != len(encoder.ids):
             encoder.resize(len(ids))

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub.errors import HTTPError
 
-from peft_interp.cli.arguments import make_parser
+from peft_interp.cli.arguments import parse
 from peft_interp.cli.commands import evaluate, export, push, read
 
 _COMMANDS: dict[str, Callable[[Any], None]] = {"read": read, "evaluate": evaluate, "export": export, "push": push}
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 for a mistake that the user can mend, which is told in one line on standard error.
     """
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         with _quiet(), _notes():
             _COMMANDS[arguments.command](arguments)

@@ -46,7 +46,8 @@ def adapter_folder(name: str, revision: str | None = None, subfolder: str | None
         folder = path.expanduser() / inside
         if not (folder / CONFIG_FILE).is_file():
             raise ValueError(
-                f"{shown_name(name, None, subfolder)!r} is no adapter folder (there is no {CONFIG_FILE} in it)."
+                f"{shown_name(name, None, subfolder)!r} is no adapter folder (there is no {CONFIG_FILE} in "
+                f"it{_newest_checkpoint(folder)})."
             )
         return folder
     shown = shown_name(name, revision, subfolder)
@@ -64,6 +65,14 @@ def adapter_folder(name: str, revision: str | None = None, subfolder: str | None
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"the repository {shown!r} holds no adapter (there is no {CONFIG_FILE} in it).")
     return folder
+
+
+def _newest_checkpoint(folder: Path) -> str:
+    """A word about the adapter that a Trainer left below the folder; "" without one."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return f"; name its newest checkpoint, {newest!r}" if newest and (Path(newest) / CONFIG_FILE).is_file() else ""
 
 
 def shown_name(name: str, revision: str | None = None, subfolder: str | None = None) -> str:

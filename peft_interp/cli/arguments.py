@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
 
 from peft_interp.embedded import TASKS
 from peft_interp.hub.export import ROLES
@@ -29,8 +32,21 @@ base model is not needed. Log in with `hf auth login`, or set HF_TOKEN.
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of a command; what is unknown ends the process, with the option that was probably meant."""
+    parser, commands = _make_parsers()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = commands[arguments.command]
+        options = re.findall(r"--[a-z-]+", command.format_help())
+        meant = [near for word in unknown for near in get_close_matches(word, options, n=1) if word.startswith("-")]
+        hint = f"; did you mean {' and '.join(meant)}?" if meant else f"; see {command.prog} --help"
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return arguments
+
+
+def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of everything, and that of each command."""
     parser = argparse.ArgumentParser(
         prog="peft-interp", description="Read, measure, export and share prompts trained with PEFT."
     )
@@ -48,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
         {"read": _add_read, "evaluate": _add_measuring, "export": _add_export, "push": _add_push}[name](command)
         command.add_argument("--debug", action="store_true", help="show where an error comes from")
-    return parser
+    return parser, dict(commands.choices)
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,18 @@ def _own_data(arguments: Any) -> tuple[Any, str]:
         return datasets.load_dataset(arguments.data, arguments.config, split=arguments.split), name
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}; check the path.")
+    if not _has_rows(path):
+        raise ValueError(f"{str(path)!r} holds no rows; give it at least one, with a text and a label.")
     options = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
     try:
         rows = datasets.load_dataset(_KINDS[path.suffix], data_files=str(path), split="train", **options)
     except datasets.exceptions.DatasetGenerationError as error:
         raise ValueError(f"{str(path)!r} cannot be read as {path.suffix[1:]}: {error.__cause__ or error}") from None
     return rows, path.name
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether there is more than blank lines, a table's header, or an empty JSON list."""
+    with path.open("rb") as file:
+        lines = list(islice(filter(None, map(bytes.strip, file)), 2))
+    return len(lines) > (_KINDS[path.suffix] == "csv") and lines != [b"[]"]

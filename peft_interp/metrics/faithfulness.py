@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from peft_interp.metrics.answers import adapter_in_eval_mode
+from peft_interp.metrics.arguments import check_text
 from peft_interp.metrics.leave_one_out import measure_token_effects
 from peft_interp.metrics.progress import progress_bar
 from peft_interp.metrics.reading import prompt_config, read_prompt
@@ -72,6 +73,7 @@ def measure_faithfulness(
             method without input vectors (prefix tuning), a task type that cannot be compared, an answer that is no
             label word, or no comparable row.
     """
+    check_text("text", text)
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
     prompt_config(model, adapter_name)  # refuses what has no prompt

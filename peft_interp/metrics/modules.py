@@ -19,6 +19,7 @@ from typing import Any
 import datasets
 import evaluate
 
+from peft_interp.metrics.arguments import check_texts
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
@@ -32,7 +33,16 @@ Args:
 """
 
 
-class Scrutability(evaluate.Measurement):
+class _ColumnOfTexts:
+    """Stands before a measurement and refuses a bare text, which `evaluate` would take apart into characters."""
+
+    def add_batch(self, **columns: Any) -> None:
+        """As that of `evaluate`."""
+        check_texts("data", columns.get("data"))
+        super().add_batch(**columns)  # type: ignore[misc]
+
+
+class Scrutability(_ColumnOfTexts, evaluate.Measurement):
     """Whether a person can read prompts; see `peft_interp.metrics.scrutability`."""
 
     def _info(self) -> evaluate.MeasurementInfo:
@@ -59,7 +69,7 @@ class Scrutability(evaluate.Measurement):
         }
 
 
-class Faithfulness(evaluate.Measurement):
+class Faithfulness(_ColumnOfTexts, evaluate.Measurement):
     """Whether texts do what a prompt does; see `peft_interp.metrics.faithfulness`."""
 
     def _info(self) -> evaluate.MeasurementInfo:

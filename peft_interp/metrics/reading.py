@@ -16,6 +16,7 @@ from torch import Tensor
 
 from peft_interp.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.embedding import InterpPromptEmbedding
+from peft_interp.metrics.arguments import check_tokenizer
 from peft_interp.metrics.differentials import vector_distances
 from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
 from peft_interp.metrics.text_rows import text_behind, token_texts
@@ -67,11 +68,12 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         table is from the nearest other one.
 
     Raises:
-        ValueError: no `PeftModel`, no such adapter, or a method without input vectors (prefix tuning) or with several
-            prompts (multitask prompt tuning), for which no nearest token exists.
+        ValueError: no `PeftModel`, no such adapter, no tokenizer, or a method without input vectors (prefix tuning) or
+            with several prompts (multitask prompt tuning), for which no nearest token exists.
         FloatingPointError: the vectors are not finite.
     """
     config = prompt_config(model, adapter_name)
+    check_tokenizer(tokenizer)
     name = adapter_name or model.active_adapter
     with gather_params_ctx(model.word_embeddings.parameters()):  # ZeRO-3 shards the table
         table = _table(model, tokenizer)

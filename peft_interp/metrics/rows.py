@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from peft_interp.metrics.text_rows import Row
 
+_REMEDY = "pass tokenised rows, as `Verbalizer.encode_dataset` makes them"
 TASKS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
 
 
@@ -44,7 +45,7 @@ def read_rows(rows: Any, task: str, base: Any, leading_ids: Sequence[int] = (), 
     Raises:
         ValueError: no rows, a missing column, labels that do not fit, or a row without any token.
     """
-    found = [_read(i, row, task, base, leading_ids, position) for i, row in enumerate(rows)]
+    found = [_read(i, row, task, base, leading_ids, position) for i, row in enumerate(examples(rows))]
     if not found:
         raise ValueError("`rows` is empty; pass at least one example.")
     if all(label == -100 for row in found for label in row.labels):
@@ -52,12 +53,23 @@ def read_rows(rows: Any, task: str, base: Any, leading_ids: Sequence[int] = (), 
     return found
 
 
+def examples(rows: Any) -> Iterator[Mapping[str, Any]]:
+    """The user's rows one by one.
+
+    Raises:
+        ValueError: what is no collection of rows, or a row that is not tokenised.
+    """
+    if isinstance(rows, str | Mapping) or not (hasattr(rows, "__iter__") or hasattr(rows, "__getitem__")):
+        raise ValueError(f"`rows` is a {type(rows).__name__} and must be a data set or a list of dicts; {_REMEDY}.")
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"row {number} is a {type(row).__name__} and must be a dict; {_REMEDY}.")
+        if missing := {"input_ids", "labels"} - set(row):
+            raise ValueError(f"row {number} has no column {sorted(missing)}, only {sorted(row)}; {_REMEDY}.")
+        yield row
+
+
 def _read(number: int, row: Any, task: str, base: Any, leading_ids: Sequence[int], position: str) -> Row:
-    if missing := {"input_ids", "labels"} - set(row):
-        raise ValueError(
-            f"row {number} has no column {sorted(missing)}, only {sorted(row)}; pass tokenised rows, as "
-            "`Verbalizer.encode_dataset` makes them."
-        )
     ids = plain_ids(row["input_ids"])
     labels = plain_ids(row["labels"])
     mask = plain_ids(row["attention_mask"]) if row.get("attention_mask") is not None else [1] * len(ids)

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from peft_interp.metrics.differentials import js_divergence, kl_divergence, logit_mse, top1_agreement
 from peft_interp.metrics.results import Performance
+from peft_interp.vocabulary import as_ids
+
+_IDS_MADE_BY = "`verbalizer.label_token_ids(tokenizer)` from the label words"
 
 _SLICE = 64  # positions compared at a time: bounds the copies that the comparison makes
 
@@ -43,10 +46,14 @@ class TaskTotals:
 
     Args:
         label_token_ids: the label words' ids; an empty list for all classes of a classifier; None for no accuracy.
+
+    Raises:
+        ValueError: no list of ids.
     """
 
     def __init__(self, label_token_ids: Sequence[int] | None) -> None:
-        self.choices = label_token_ids
+        ids = label_token_ids
+        self.choices = None if ids is None else as_ids(ids, "label_token_ids", _IDS_MADE_BY).tolist()
         self.loss = 0.0
         self.labels = self.rows = self.right = 0
         self.answered: Tensor | None = None  # (2, label words): sums of probabilities, and of right answers

@@ -9,14 +9,14 @@ from typing import Any
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
-from peft_interp.metrics.rows import plain_ids
+from peft_interp.metrics.rows import examples, plain_ids
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.faithfulness_rules import why_no_text
 from peft_interp.report.origin import describe
 from peft_interp.report.prompt_report import PromptReport, Rival
 from peft_interp.report.verdicts import decide
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.verbalizer import Verbalizer, check_verbalizer
 
 UNRELATED_TEXT = "Please count the apples on the table"
 
@@ -60,14 +60,14 @@ def report_prompt(
         The report. The model, its modes and the tokenizer are left as they were.
 
     Raises:
-        ValueError: an adapter that is no prompt, another `text`, or what the measures raise.
+        ValueError: no prompt adapter, rows or a verbalizer that do not fit, another `text`, or what the measures raise.
     """
-    _refuse_text(comparison)
-    words = tuple(verbalizer.label_words) if verbalizer is not None else ()
+    reading = _read(model, tokenizer, adapter_name)
+    _check_given(reading, rows, verbalizer, comparison)
     if verbalizer is not None and label_token_ids is None:
         label_token_ids = verbalizer.label_token_ids(tokenizer)
-    reading = _read(model, tokenizer, adapter_name)
     template = _template(reading, model, tokenizer, rows, adapter_name)
+    words = tuple(verbalizer.label_words) if verbalizer is not None else ()
     options = {"label_words": words, "template_text": template, **(scrutability or {})}
     judged = _judge(reading, model, tokenizer, judge, judge_tokenizer, options)
     shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
@@ -87,9 +87,13 @@ def _rivals(rivals: Iterable[Rival | tuple[str, float, float]]) -> tuple[Rival, 
     return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in rivals)
 
 
-def _refuse_text(comparison: Mapping[str, Any]) -> None:
-    """A report that compared another text than it shows and judges would mix two."""
-    if "text" in comparison:
+def _check_given(reading: PromptReading, rows: Any, verbalizer: Any, comparison: Mapping[str, Any]) -> None:
+    """Complain before anything is measured."""
+    if rows is not None:
+        next(examples(rows), None)
+    if verbalizer is not None:
+        check_verbalizer(verbalizer, reading.position)
+    if "text" in comparison:  # a report that compared another text than it shows and judges would mix two
         raise ValueError(
             f"`text={comparison['text']!r}` is not taken here: a report reads, judges and compares one text, the "
             "prompt's own; compare another one with `measure_faithfulness(..., text=...)`."

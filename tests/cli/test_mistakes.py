@@ -29,6 +29,10 @@ MISTAKES = {
         "read {0}/ours --data rows.jsonl --label-words bad good --text-column review",
         "has no column ['review']",
     ),
+    "empty table": ("read {0}/ours --data empty.csv --label-words bad good", "'empty.csv' holds no rows; give it at"),
+    "header alone": ("read {0}/ours --data head.tsv --label-words bad good", "'head.tsv' holds no rows"),
+    "empty lines": ("read {0}/ours --data empty.jsonl --label-words bad good", "'empty.jsonl' holds no rows"),
+    "empty list": ("read {0}/ours --data empty.json --label-words bad good", "'empty.json' holds no rows"),
     "broken file": ("read {0}/ours --data broken.jsonl --label-words bad good", "cannot be read as jsonl"),
     "no output folder": ("read {0}/ours --html none/page.html", "there is no folder 'none'"),
     "unknown split": ("read {0}/ours --task topic --split dev", "use one of train, validation, test"),
@@ -43,6 +47,9 @@ def test_mistakes_are_told_in_one_line(run: Build, adapters: Path, tmp_path: Pat
     (tmp_path / "rows.jsonl").write_text(json.dumps({"sentence": "Fine.", "label": 1}) + "\n")
     (tmp_path / "rows.xlsx").write_bytes(b"")
     (tmp_path / "broken.jsonl").write_text('{"sentence": \n')
+    for name, empty in (("csv", ""), ("jsonl", "\n\n"), ("json", "[]\n")):
+        (tmp_path / f"empty.{name}").write_text(empty)
+    (tmp_path / "head.tsv").write_text("text\tlabel\n\n")
     line, words = MISTAKES[case]
     ran = run(*line.format(adapters).split())
     assert (ran.code, ran.out) == (2, "")
@@ -56,6 +63,36 @@ def test_wrong_arguments_show_the_usage(run: Build, line: str) -> None:
     ran = run(*line.split())
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("usage: peft-interp")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("read x --taks sentiment", "read: error: unrecognized arguments: --taks sentiment; did you mean --task?"),
+        ("read --taks topic x --label_words a b", "--label_words a b; did you mean --task and --label-words?"),
+        ("push x me/x --task topic", "push: error: unrecognized arguments: --task topic; see peft-interp push --help"),
+        ("read x y", "read: error: unrecognized arguments: y; see peft-interp read --help"),
+    ],
+)
+def test_a_mistyped_option_is_told_what_was_meant(run: Build, line: str, words: str) -> None:
+    ran = run(*line.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+
+
+@pytest.mark.parametrize("place", ["run", "."])
+def test_a_folder_of_checkpoints_names_the_newest(
+    run: Build, adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "run" / "checkpoint-100").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path if place == "run" else tmp_path / "run")
+    assert run("read", place).err.endswith("(there is no adapter_config.json in it).\n")
+    for step in (9, 10):
+        shutil.copytree(adapters / "ours", tmp_path / "run" / f"checkpoint-{step}")
+    (tmp_path / "run" / "checkpoint-100").rmdir()
+    ran = run("read", place)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"name its newest checkpoint, '{Path(place) / 'checkpoint-10'}')" in ran.err.replace("./", "")
 
 
 @pytest.mark.parametrize("command", [[], ["read"], ["evaluate"], ["export"], ["push"]])

@@ -146,6 +146,11 @@ def test_the_progress_bar_can_be_silenced(
         ({"positions": "some"}, "`positions='some'` is unknown; use one of answers, all"),
         ({"padding_side": "middle"}, "`padding_side='middle'` is unknown; use one of right, left"),
         ({"label_token_ids": [61, 62]}, "which are not among `label_token_ids=\\[61, 62\\]`"),
+        (
+            {"label_token_ids": ["bad", "good"]},
+            r"`label_token_ids=\['bad', 'good'\]` must be one list of token ids; .*`verbalizer.label_token_ids",
+        ),
+        ({"text": ["w5 w6"]}, "`text` is a list and must be one text, a string"),
     ],
 )
 def test_unusable_options(
@@ -160,6 +165,9 @@ def test_unusable_options(
     [
         ([], "`rows` is empty"),
         ([{"text": "A film."}], r"row 0 has no column \['input_ids', 'labels'\], only \['text'\]"),
+        ("A film.", "`rows` is a str and must be a data set or a list of dicts; pass tokenised rows"),
+        ({"input_ids": [[5, 6]], "labels": [[5, 6]]}, "`rows` is a dict and must be a data set"),
+        (["A film."], "row 0 is a str and must be a dict; pass tokenised rows"),
         ([{"input_ids": [5, 6], "labels": [6]}], "2 `input_ids`, 2 of `attention_mask` and 1 `labels`"),
         ([{"input_ids": [5, 6], "labels": [-100, -100]}], "no row of `rows` has a label"),
         ([{"input_ids": [5], "labels": [5], "attention_mask": [0]}], "row 0 has no token"),

@@ -97,6 +97,19 @@ def test_prompt_that_does_not_fit(causal: Build, readable: Build) -> None:
     assert model.prompt_token_ids() == before
 
 
+@pytest.mark.parametrize("resize", [False, True])
+@pytest.mark.parametrize(
+    "ids",
+    ["w3 w4", ["w3", "w4"], [[3, 4, 5, 6]], {"input_ids": [3, 4, 5, 6]}, ([3, 4, 5, 6], 0.5), [3.5, 4.0], 3, None],
+)
+def test_a_prompt_that_is_no_list_of_ids(causal: Build, readable: Build, ids: Any, resize: bool) -> None:
+    model = readable(causal("llama"))
+    before = model.prompt_token_ids()
+    with pytest.raises(ValueError, match=r"`token_ids=.*` must be one list of token ids; it is made by `tokenizer"):
+        model.use_prompt(ids, resize=resize)
+    assert model.prompt_token_ids() == before
+
+
 def test_labels_taken_away(causal: Build, readable: Build, token_ids: Build) -> None:
     """Trainer does so for label smoothing, but passes their number."""
     model = readable(causal("llama")).train()

@@ -54,10 +54,11 @@ def written() -> Build:
 
 @pytest.fixture
 def reported(rows: list[dict[str, Any]]) -> Build:
-    """`reported(model, rows=..., **options)`: a report on the sentiment task, quietly."""
+    """`reported(model, rows=..., task=..., **options)`: a report on the sentiment task, quietly."""
 
-    def build(model: PeftModel, data: Any = rows, **options: Any) -> PromptReport:
-        task = embedded.TASKS["sentiment"]
+    def build(
+        model: PeftModel, data: Any = rows, task: Any = embedded.TASKS["sentiment"], **options: Any
+    ) -> PromptReport:
         return report_prompt(model, embedded.load_tokenizer(), data, task, progress=False, **options)
 
     return build
@@ -190,6 +191,36 @@ def test_another_text_is_refused(written: Build, reported: Build, rows: list[dic
         reported(written(QUESTION), rows[:4], text="other")
 
 
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        (lambda task, raw: (raw, task), r"row 0 has no column \['input_ids', 'labels'\], only .*`Verbalizer.encode_"),
+        (lambda task, raw: (list(raw["sentence"]), task), "row 0 is a str and must be a dict; pass tokenised rows"),
+        (lambda task, raw: (datasets.DatasetDict(test=raw), task), "`rows` is a DatasetDict and must be a data set"),
+        (lambda task, raw: (task,), "`rows` is a Verbalizer and must be a data set or a list of dicts"),
+        (lambda task, raw: (None, raw), r"`verbalizer` is a Dataset and must be a `Verbalizer`; pass template and"),
+        (lambda task, raw: (None, ["bad", "good"]), "`verbalizer` is a list and must be a `Verbalizer`; pass template"),
+        (
+            lambda task, raw: (None, Verbalizer("{text} {prompt}", task.label_words)),
+            "the template '{text} {prompt}' has the prompt at the end, but the adapter's `prompt_position='start'`; ",
+        ),
+    ],
+)
+def test_slips_are_named_before_anything_is_measured(written: Build, slip: Build, message: str) -> None:
+    given = slip(embedded.TASKS["sentiment"], embedded.load_data("sentiment")["test"].select(range(4)))
+    with pytest.raises(ValueError, match=message):
+        report_prompt(written(QUESTION), embedded.load_tokenizer(), *given, progress=False)
+
+
+def test_swapped_arguments_are_named(written: Build, rows: list[dict[str, Any]]) -> None:
+    model, tokenizer, task = written(QUESTION), embedded.load_tokenizer(), embedded.TASKS["sentiment"]
+    with pytest.raises(ValueError, match=f"`model` is {type(tokenizer).__name__}, which has no prompt adapter; pass"):
+        report_prompt(tokenizer, model, rows, task)
+    for wrong in (None, rows, model, embedded.MODEL_PATH):
+        with pytest.raises(ValueError, match=f"`tokenizer` is a {type(wrong).__name__} and must be the model's own"):
+            report_prompt(model, wrong, rows, task)
+
+
 def test_waywardness_is_tested_for_a_prompt_of_tokens_as_well(
     written: Build, reported: Build, rows: list[dict[str, Any]]
 ) -> None:
@@ -216,7 +247,7 @@ def test_waywardness_stands_where_the_prompt_stands(reported: Build) -> None:
     config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, **start)
     model = get_peft_model(embedded.load_model(), config)
     quick = {"target_text": "The review is", "steps": 0}
-    report = reported(model, rows, waywardness=quick, token_effects=False)
+    report = reported(model, rows, task, waywardness=quick, token_effects=False)
     behind = measure_waywardness(
         embedded.load_model(), tokenizer, rows[0::2], "The review is", task.label_token_ids(tokenizer),
         steps=0, eval_rows=rows[1::2], position="end", progress=False,

@@ -88,3 +88,14 @@ def test_text_nll_ignores_dropout_and_leaves_the_mode_as_it_was(gpt2: Callable[.
 @pytest.mark.parametrize("ids", [[], [4]])
 def test_text_nll_of_less_than_two_tokens_is_not_a_number(ids: list[int], gpt2: Callable[..., Any]) -> None:
     assert math.isnan(text_nll(gpt2(), ids))
+
+
+@pytest.mark.parametrize("ids", ["hi", ["hi"], [[5, 9, 33]], torch.tensor([[5, 9, 33]]), {"input_ids": [5, 9]}])
+def test_text_nll_says_that_it_wants_ids(ids: Any, gpt2: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"`ids=.*` must be one list of token ids; it is made by `tokenizer.encode"):
+        text_nll(gpt2(), ids)
+
+
+def test_text_nll_of_an_adapter_is_that_of_its_base_model(gpt2: Callable[..., Any], with_prompt: Any) -> None:
+    expected = text_nll(gpt2(), IDS)
+    assert text_nll(with_prompt(gpt2()), IDS) == expected

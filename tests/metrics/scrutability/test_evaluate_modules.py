@@ -130,3 +130,13 @@ def test_the_performance_differentials_are_among_the_means(task: dict[str, Any])
 def test_no_text_is_refused(task: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=r"`data=\[\]` holds no prompt"):
         metrics.load(name).compute(data=[], **task)
+
+
+@pytest.mark.parametrize("name", metrics.NAMES)
+def test_a_bare_text_is_not_taken_for_its_characters(task: dict[str, Any], name: str) -> None:
+    module = metrics.load(name)
+    for use in (lambda: module.compute(data="Is it?", **task), lambda: module.add_batch(data="Is it?")):
+        with pytest.raises(ValueError, match=r"`data='Is it\?'` is one text.*; write `data=\['Is it\?'\]`"):
+            use()
+    module.add(data="Is it?")
+    assert [found["text"] for found in module.compute(**task).get("scrutability", [])] in ([], ["Is it?"])
