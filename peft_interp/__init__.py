@@ -4,6 +4,7 @@ Importing this package makes PEFT know `InterpPromptConfig`; everything else is 
 """
 
 from peft_interp.callbacks import PromptCallback
+from peft_interp.classification import classify
 from peft_interp.config import InterpPromptConfig
 from peft_interp.loading import continue_training
 from peft_interp.metrics.faithfulness import measure_faithfulness
@@ -28,6 +29,7 @@ __all__ = [
     "RLPromptConfig",
     "RLPromptTrainer",
     "Verbalizer",
+    "classify",
     "continue_training",
     "measure_faithfulness",
     "measure_scrutability",

@@ -110,8 +110,9 @@ def _joined(foreign: str, ours: str) -> str:
 
 def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
     main, *others = entries
-    template = ((main.report or {}).get("context") or {}).get("template")
-    text = section(main.facts, report_markdown(main.report), main.folder, location, main.portable, template)
+    known = (main.report or {}).get("context") or {}
+    asked = known.get("template"), known.get("label_words") or ()
+    text = section(main.facts, report_markdown(main.report), main.folder, location, main.portable, *asked)
     if others:
         listed = [f"In `{other.folder}`:\n\n{shown_text(other.facts.text or str(other.facts.ids))}" for other in others]
         text += "\n## Other prompts in this repository\n\n" + "\n\n".join(listed) + "\n"

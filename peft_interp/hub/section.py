@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from peft_interp.hub.facts import PromptFacts
@@ -27,6 +28,7 @@ def section(
     location: str | None = None,
     portable: bool = True,
     template: str | None = None,
+    label_words: Sequence[str] = (),
 ) -> str:
     """Markdown about one prompt, headings from level 2.
 
@@ -37,6 +39,7 @@ def section(
         location: hub name of the repository where it is known.
         portable: whether there is a portable copy.
         template: of the input, where the report knows it.
+        label_words: the answers to choose from, where the report knows them.
     """
     place = location or "FOLDER_OR_HUB_NAME"
     believe = scores or (
@@ -47,7 +50,7 @@ def section(
     parts = [
         f"## The prompt\n\n{_prompt(facts)}",
         f"## May you believe it?\n\n{believe.strip()}",
-        f"## How to use it\n\n{usage(facts, place, folder, portable, template)}",
+        f"## How to use it\n\n{usage(facts, place, folder, portable, template, label_words)}",
         f"## How it was trained\n\n{_origin(facts)}",
     ]
     return "\n\n".join(parts) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from peft_interp.base_names import BaseName, loading_code
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
@@ -10,7 +11,14 @@ from peft_interp.hub.export import fill_template, template_fits
 from peft_interp.hub.facts import PromptFacts
 
 
-def usage(facts: PromptFacts, place: str, folder: str, portable: bool, template: str | None = None) -> str:
+def usage(
+    facts: PromptFacts,
+    place: str,
+    folder: str,
+    portable: bool,
+    template: str | None = None,
+    label_words: Sequence[str] = (),
+) -> str:
     """Three ways to use a prompt, each with code that can be copied.
 
     Args:
@@ -19,10 +27,14 @@ def usage(facts: PromptFacts, place: str, folder: str, portable: bool, template:
         folder: the adapter's folder within the repository, "" for its top.
         portable: whether there is a copy for plain PEFT.
         template: of the input, where it is known; one that has the prompt elsewhere is left out.
+        label_words: the answers to choose from, where they are known.
     """
     if template and not template_fits(template, facts.position):
         template = None
-    parts = ["### With peft_interp", fenced(_with_plugin(facts, place, folder), "python")]
+    code = _with_plugin(facts, place, folder)
+    if template and label_words and facts.task_type == "CAUSAL_LM":
+        code = _labelling(facts, code, template, label_words)
+    parts = ["### With peft_interp", fenced(code, "python")]
     parts += ["### With plain PEFT, without this package", _portable(facts, place, folder, portable)]
     parts += ["### As plain text", _plain_text(facts, template)]
     return "\n\n".join(parts)
@@ -51,6 +63,25 @@ def _with_plugin(facts: PromptFacts, place: str, folder: str) -> str:
         f"import peft_interp  # pip install peft-interp; makes PEFT know the method\nfrom peft import PeftModel\n"
         f'{load}\n\n{base}\nmodel = PeftModel.from_pretrained(base, "{place}"{_options(folder)})'
     )
+
+
+def _labelling(facts: PromptFacts, code: str, template: str, label_words: Sequence[str]) -> str:
+    """The adapter's code, and a text labelled with it."""
+    load, tokenizer = _tokenizer(facts)
+    return (
+        f"{code.replace(_base(facts)[0], load, 1)}\n{tokenizer}\n"
+        f"task = peft_interp.Verbalizer({template!r}, {list(label_words)!r})\n"
+        'print(peft_interp.classify(model, tokenizer, ["Your input."], task))'
+    )
+
+
+def _tokenizer(facts: PromptFacts) -> tuple[str, str]:
+    """Import line for base and tokenizer, and the line that makes `tokenizer`."""
+    load, _ = _base(facts)
+    if facts.base_model_kind == "embedded":
+        return load, "tokenizer = embedded.load_tokenizer()"
+    name = facts.base_model if facts.base_model_kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"
+    return f"{load}, AutoTokenizer", f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
 
 
 def _portable(facts: PromptFacts, place: str, folder: str, portable: bool) -> str:
@@ -94,18 +125,12 @@ def _plain_text(facts: PromptFacts, template: str | None) -> str:
 
 
 def _text_code(facts: PromptFacts, prompt: str, template: str | None) -> str:
-    load, base = _base(facts)
+    (_, base), (load, tokenizer) = _base(facts), _tokenizer(facts)
     text = f'text = {prompt!r} + " " + "Your input."'
     if facts.position == "end":
         text = f'text = "Your input." + {prompt!r}'
     if template and "{text}" not in prompt:
         text = f'text = {fill_template(template, prompt, facts.position)!r}.replace("{{text}}", "Your input.")'
-    if facts.base_model_kind == "embedded":
-        tokenizer = "tokenizer = embedded.load_tokenizer()"
-    else:
-        load += ", AutoTokenizer"
-        name = facts.base_model if facts.base_model_kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"
-        tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
     run = 'inputs = tokenizer(text, return_tensors="pt")\n'
     if facts.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
         run += "print(tokenizer.decode(base.generate(**inputs, max_new_tokens=20)[0]))"

@@ -129,6 +129,16 @@ def test_scores_stand_with_their_levels_and_as_results(write: Build) -> None:
 def test_the_template_that_was_measured_is_used_in_the_code(write: Build) -> None:
     _, body = write(report_on([5, 6], template="{prompt} {text} It was"))
     assert f'text = {PROMPT + " {text} It was"!r}.replace("{{text}}", "Your input.")' in body
+    assert "classify" not in body
+
+
+def test_label_words_that_were_measured_label_a_text_in_the_code(write: Build) -> None:
+    known = {"template": "{prompt} {text} It was", "label_words": ["terrible", "great"]}
+    _, body = write(report_on([5, 6], **known))
+    assert "from transformers import AutoModelForCausalLM, AutoTokenizer" in body
+    assert "task = peft_interp.Verbalizer('{prompt} {text} It was', ['terrible', 'great'])" in body
+    assert 'print(peft_interp.classify(model, tokenizer, ["Your input."], task))' in body
+    assert "classify" not in write(report_on([5, 6], **known), task_type="SEQ_CLS")[1]
 
 
 def test_results_of_others_stay_and_ours_are_replaced(write: Build, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What a trained prompt is for: labels for new texts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from peft_interp.context import most_tokens
+from peft_interp.metrics.answers import adapter_in_eval_mode
+from peft_interp.metrics.progress import progress_bar
+from peft_interp.metrics.reading import prompt_config
+from peft_interp.metrics.rows import task_of
+from peft_interp.metrics.sides import make_bench
+from peft_interp.verbalizer import Verbalizer, check_verbalizer
+
+
+def classify(
+    model: Any,
+    tokenizer: Any,
+    texts: str | Sequence[str],
+    verbalizer: Verbalizer,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Label texts with the label word that the model finds likeliest behind prompt and text.
+
+    Args:
+        model: a causal LM with a prompt adapter of ours or of any of PEFT's prompt methods with input vectors.
+        tokenizer: the base model's.
+        texts: one text or several; what the model has no room for is cut at their end, with a warning.
+        verbalizer: template and label words that the prompt was trained with.
+        batch_size: most rows at a time.
+        progress: show a bar, unless `datasets` or `transformers` are told not to.
+
+    Returns:
+        For each text, in order, `{"label": ..., "score": ...}` as transformers' text-classification pipeline has it: a
+        label word and its probability among the label words, 0 to 1. The model and its modes are left as they were.
+
+    Raises:
+        ValueError: no prompt adapter, another task type, a verbalizer that does not fit, or something that is no text.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    config = prompt_config(model)
+    if (task := task_of(config)) != "CAUSAL_LM":
+        raise ValueError(f"`task_type={task}` has no label words here, only CAUSAL_LM has; call the model as it is.")
+    check_verbalizer(verbalizer, getattr(config, "prompt_position", "start"))
+    ids = verbalizer.label_token_ids(tokenizer)
+    if not texts:
+        return []
+    rows = _rows(texts, tokenizer, verbalizer, most_tokens(model.get_base_model()), config.num_virtual_tokens)
+    shares = torch.zeros(len(rows), len(ids))
+    with adapter_in_eval_mode(model), torch.no_grad(), progress_bar(len(rows), "Labelling texts", progress) as bar:
+        bench = make_bench(model, tokenizer, rows, ids, batch_size, padding_side="right")
+        placed, targets = bench.with_prompt(bench.rows), [bench.wanted(row, "answers") for row in bench.rows]
+        for batch in bench.batches(placed, targets):
+            asked = [bench.question(bench.rows[i], placed[i], targets[i], acts=True) for i in batch]
+            shares[batch] = bench.prompt.logits(asked)[:, ids].float().softmax(-1).cpu()
+            bar.update(len(batch))
+    likeliest, labels = shares.max(-1)
+    return [
+        {"label": verbalizer.label_words[label], "score": score}
+        for label, score in zip(labels.tolist(), likeliest.tolist(), strict=True)
+    ]
+
+
+def _rows(
+    texts: Sequence[str], tokenizer: Any, verbalizer: Verbalizer, limit: int | None, prompt_length: int
+) -> list[dict[str, list[int]]]:
+    """Texts in the template; which label stands in the answer's place does not matter, nothing is behind it."""
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"text {number} is a {type(text).__name__} and must be a string; drop or mend it.")
+    known = verbalizer.label_token_ids(tokenizer)
+    rows = [verbalizer.encode(tokenizer, text, 0, None, known) for text in texts]
+    long = [] if limit is None else [i for i, row in enumerate(rows) if prompt_length + len(row["input_ids"]) > limit]
+    if limit is not None and long:
+        warnings.warn(
+            f"{len(long)} of {len(rows)} texts were cut at their end, to fit the model's {limit} positions beside the "
+            "prompt.",
+            stacklevel=3,
+        )
+        for i in long:
+            rows[i] = verbalizer.encode(tokenizer, texts[i], 0, limit - prompt_length, known)
+    return rows
