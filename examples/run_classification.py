@@ -20,6 +20,7 @@ import logging
 import math
 import sys
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -136,6 +137,15 @@ def load_data(arguments: DataArguments) -> datasets.DatasetDict:
     if "train" not in data:
         raise ValueError(f"no training rows in {sorted(data)}; give `--train_file` or a data set with a train split.")
     return data
+
+
+def test_data_name(arguments: DataArguments) -> str:
+    """What the test rows are called in a report, without a path of this machine."""
+    if arguments.train_file or arguments.test_file:
+        return Path(arguments.test_file or "").name
+    own = arguments.dataset_name
+    name = f"embedded:{arguments.task}" if own is None else Path(own).name if Path(own).exists() else own
+    return f"{name} (test)"
 
 
 def make_verbalizer(arguments: DataArguments) -> Verbalizer:

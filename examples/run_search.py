@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from run_classification import DataArguments, ModelArguments, load_data, make_verbalizer, prepare
+from run_classification import DataArguments, ModelArguments, load_data, make_verbalizer, prepare, test_data_name
 from run_rlprompt import PromptArguments
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, set_seed
 
@@ -50,8 +50,8 @@ class Search(PromptSearchConfig):
     dataloader_pin_memory: bool = torch.cuda.is_available()
 
 
-def report(trainer: PromptSearchTrainer, test: Any | None) -> dict[str, Any]:
-    """Test the prompt, print the front, and write `report.html` with the prompt's place among the others."""
+def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[str, Any]:
+    """Test the prompt on `data`, print the front, and write `report.html` with its place among the others."""
     model: Any = trainer.model
     folder = trainer.args.output_dir
     metrics: dict[str, Any] = trainer.evaluate(test, metric_key_prefix="test") if test is not None else {}
@@ -69,7 +69,8 @@ def report(trainer: PromptSearchTrainer, test: Any | None) -> dict[str, Any]:
     own = tuple(model.prompt_token_ids())
     others: Any = [(r, s) for r, s in zip(front, tested, strict=True) if r.ids != own]
     rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
-    page = report_prompt(model, trainer.processing_class, test, trainer.verbalizer, rivals=rivals)
+    known = {"data": data} if test is not None else {}
+    page = report_prompt(model, trainer.processing_class, test, trainer.verbalizer, rivals=rivals, context=known)
     page.save(f"{folder}/report.html")
     model.attach_report(page)
     trainer.save_model()  # the model card has the report now
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     resume = search.resume_from_checkpoint  # a folder, or "True" for the last checkpoint in the output folder
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
     trainer.save_model()
-    return report(trainer, splits.get("test"))
+    return report(trainer, splits.get("test"), test_data_name(data_args))
 
 
 if __name__ == "__main__":

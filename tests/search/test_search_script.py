@@ -22,3 +22,5 @@ def test_it_searches_resumes_and_reports_the_front(run_script: Build, tmp_path: 
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_type"] == "INTERP_PROMPT"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<svg" in page
+    assert "embedded:sentiment (test)" in page
+    assert "embedded:sentiment (test)" in (tmp_path / "out" / "README.md").read_text()
