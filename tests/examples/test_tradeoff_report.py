@@ -86,9 +86,10 @@ def test_perplexity_is_gamed_only_where_fluent_prompts_are_unreadable() -> None:
 def test_stuck_runs_decide_about_convergence() -> None:
     records = study(0.6)
     assert verdict(records, "PEZ with a perplexity term") == "not confirmed"
-    for own in records[3::4][:2]:
+    for number, own in enumerate(records[3::4][:5]):
         own["details"] = {"stuck": True, "frozen": True}
-    assert verdict(records, "PEZ with a perplexity term") == "confirmed"
+        said = verdict(records, "PEZ with a perplexity term")
+        assert said == ("partly confirmed" if number < 3 else "confirmed")  # p 0.36, 0.17, 0.08, 0.03, 0.004
 
 
 def test_nothing_is_said_about_too_few_runs() -> None:
