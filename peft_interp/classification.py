@@ -11,7 +11,7 @@ import torch
 from peft_interp.context import most_tokens
 from peft_interp.metrics.answers import adapter_in_eval_mode
 from peft_interp.metrics.progress import progress_bar
-from peft_interp.metrics.reading import prompt_config
+from peft_interp.metrics.reading import prompt_config, prompt_vectors
 from peft_interp.metrics.rows import task_of
 from peft_interp.metrics.sides import make_bench
 from peft_interp.verbalizer import Verbalizer, check_verbalizer
@@ -40,17 +40,18 @@ def classify(
         label word and its probability among the label words, 0 to 1. The model and its modes are left as they were.
 
     Raises:
-        ValueError: no prompt adapter, another task type, a verbalizer that does not fit, or something that is no text.
+        ValueError: no prompt adapter, one without input vectors (prefix tuning), another task type, a verbalizer that
+            does not fit, or something that is no text.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     config = prompt_config(model)
     if (task := task_of(config)) != "CAUSAL_LM":
         raise ValueError(f"`task_type={task}` has no label words here, only CAUSAL_LM has; call the model as it is.")
     check_verbalizer(verbalizer, getattr(config, "prompt_position", "start"))
-    ids = verbalizer.label_token_ids(tokenizer)
+    ids, length = verbalizer.label_token_ids(tokenizer), len(prompt_vectors(model))
     if not texts:
         return []
-    rows = _rows(texts, tokenizer, verbalizer, most_tokens(model.get_base_model()), config.num_virtual_tokens)
+    rows = _rows(texts, tokenizer, verbalizer, most_tokens(model.get_base_model()), length)
     shares = torch.zeros(len(rows), len(ids))
     with adapter_in_eval_mode(model), torch.no_grad(), progress_bar(len(rows), "Labelling texts", progress) as bar:
         bench = make_bench(model, tokenizer, rows, ids, batch_size, padding_side="right")

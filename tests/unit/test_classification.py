@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import PromptTuningConfig, get_peft_model
+from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 from peft_interp import InterpPromptConfig, Verbalizer, classify, embedded, measure_faithfulness, report_prompt
 
@@ -108,6 +108,9 @@ def test_mistakes_are_named(tokenizer: Any) -> None:
         classify(model, tokenizer, Dataset.from_list([{"sentence": "Dull."}]), START)
     with pytest.raises(ValueError, match="has no prompt adapter"):
         classify(model.get_base_model(), tokenizer, TEXTS, START)
+    prefix = get_peft_model(embedded.load_model(), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    with pytest.raises(ValueError, match="use a method with input vectors"):
+        classify(prefix, tokenizer, TEXTS, START)
 
 
 def test_other_task_types_have_no_label_words(bert: Any, tokenizer: Any) -> None:
