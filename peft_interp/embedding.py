@@ -17,7 +17,7 @@ from peft_interp.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.projection import straight_through
 from peft_interp.stuck import StuckWatch
 from peft_interp.token_table import TokenTable
-from peft_interp.vocabulary import leading_token_ids
+from peft_interp.vocabulary import check_in_vocabulary, leading_token_ids
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """
         if not len(ids):
             raise ValueError("there are no token ids; a prompt has at least one.")
-        self.tokens.check_ids(ids, "token ids", "decode them with the tokenizer they came from")
+        check_in_vocabulary(ids.tolist(), self.tokens.word_embeddings)
         allowed = self.tokens.allowed.to(ids.device)
         if self.config.projects and not bool(allowed[ids].all()):
             raise ValueError(
@@ -253,7 +253,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
         for name in ("prompt_ids", "best_prompt_ids"):
-            self.tokens.check_ids(state_dict[name], f"checkpoint's {name!r}", "load the base model it was trained on")
+            ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
+            check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)
 
 
 _SAVED_BUFFERS = {

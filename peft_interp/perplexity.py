@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peft_interp.vocabulary import as_ids
+from peft_interp.vocabulary import as_ids, check_in_vocabulary
 
 CONTROL_RATE = 0.05  # a controlled weight changes by at most 5% a step, a hundredfold in about a hundred steps
 LEAST_WEIGHT, MOST_WEIGHT = 1e-4, 100.0
@@ -100,10 +100,11 @@ def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int]
         Nats per token over tokens 2..L; NaN for prompts of fewer than two tokens. exp() of it is the perplexity.
 
     Raises:
-        ValueError: no list of token ids.
+        ValueError: no list of token ids, or ids outside the vocabulary.
     """
     ids = as_ids(ids, "ids")
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    check_in_vocabulary(ids.tolist(), model.get_input_embeddings())
     ids = ids.to(model.device)
     if len(ids) < 2:
         return float("nan")

@@ -93,15 +93,6 @@ class TokenTable:
             # `forward`, not the module: without hooks, since NEFTune's adds noise
             return self.word_embeddings.forward(ids.to(self.weight.device)).detach().to(ids.device)
 
-    def check_ids(self, ids: Tensor, what: str, remedy: str) -> None:
-        """Refuse ids outside the vocabulary.
-
-        Raises:
-            ValueError: saying `what` they are and the `remedy`.
-        """
-        if not bool(((ids >= 0) & (ids < self.weight.shape[0])).all()):
-            raise ValueError(f"the {what} {ids.tolist()} do not fit a vocabulary of {self.weight.shape[0]}; {remedy}.")
-
     def _gathered(self) -> Any:
         return gather_params_ctx(self.word_embeddings.parameters())  # ZeRO-3 shards the table
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 KINDS = ("all", "printable", "ascii", "words")
 _FINGERPRINT_ROWS = 16
+_REMEDY = "use those of the model's own tokenizer"
 
 
 def as_ids(
@@ -30,6 +31,17 @@ def as_ids(
         shown = " ".join(shortened(token_ids).split())
         raise ValueError(f"`{name}={shown}` must be one list of token ids; it is made by {made_by}.")
     return ids.long()
+
+
+def check_in_vocabulary(ids: Iterable[int], words: Any, what: str = "token ids", remedy: str = _REMEDY) -> None:
+    """Refuse ids that a model's word embeddings have no row for; on a GPU they would end the process.
+
+    Raises:
+        ValueError: saying `what` they are and the `remedy`.
+    """
+    ids, size = list(ids), getattr(words, "num_embeddings", None) or words.weight.shape[0]
+    if not all(0 <= i < size for i in ids):
+        raise ValueError(f"the {what} {ids} do not fit a vocabulary of {size}; {remedy}.")
 
 
 def token_texts(tokenizer: Any, size: int) -> list[str]:

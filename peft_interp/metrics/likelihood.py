@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from peft_interp.batch_memory import Batches
 from peft_interp.evaluating import evaluating
+from peft_interp.vocabulary import check_in_vocabulary
 
 DEFAULT_WINDOW = 1024
 
@@ -65,7 +66,12 @@ def token_nlls(
 
     Returns:
         One tensor on the CPU for each sequence, (length - 1,), nats, fp32; empty for fewer than two tokens.
+
+    Raises:
+        ValueError: ids outside the vocabulary.
     """
+    for ids in sequences:
+        check_in_vocabulary(ids, model.get_input_embeddings())
     room = window(model) - len(leading)
     rows = [[*leading, *list(ids)[:room]] for ids in sequences]
     found: list[Tensor] = [torch.zeros(0)] * len(rows)

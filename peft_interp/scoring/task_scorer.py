@@ -22,6 +22,7 @@ from peft_interp.scoring.plain_scoring import PlainScoring
 from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow, compose, read_rows
 from peft_interp.scoring.shared_scoring import SharedScoring
 from peft_interp.shared_prefix import can_share_prefix
+from peft_interp.vocabulary import check_in_vocabulary
 
 logger = logging.getLogger(__name__)
 Prompts = Tensor | Sequence[Sequence[int]]
@@ -183,10 +184,8 @@ class TaskScorer:
         self._shared = SharedScoring(self.model, self.rows, *common, self._batches, cache_bytes)
 
     def _check_prompts(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        size = self.model.get_input_embeddings().weight.shape[0]
         for prompt in prompts:
-            if wrong := [i for i in prompt if not 0 <= i < size]:
-                raise ValueError(f"prompt {list(prompt)} holds {wrong}; ids must be 0 to {size - 1}.")
+            check_in_vocabulary(prompt, self.model.get_input_embeddings())
         limit = most_tokens(self.model)
         if prompts and limit is not None:
             longest = max(prompts, key=len)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from peft_interp.metrics.likelihood import token_nlls
 from peft_interp.perplexity import prompt_nll, soft_target_gradient, text_nll, tied_target_gradient, token_nll
 
 IDS = torch.tensor([3, 1, 4, 1])
@@ -99,3 +100,10 @@ def test_text_nll_says_that_it_wants_ids(ids: Any, gpt2: Callable[..., Any]) -> 
 def test_text_nll_of_an_adapter_is_that_of_its_base_model(gpt2: Callable[..., Any], with_prompt: Any) -> None:
     expected = text_nll(gpt2(), IDS)
     assert text_nll(with_prompt(gpt2()), IDS) == expected
+
+
+@pytest.mark.parametrize("ids", [[4, 64], [-1, 4]])
+def test_ids_the_model_does_not_have_are_named(gpt2: Callable[..., Any], ids: list[int]) -> None:
+    for measure in (text_nll, lambda model, prompt: token_nlls(model, [prompt])):
+        with pytest.raises(ValueError, match=rf"\[{ids[0]}, {ids[1]}\] do not fit a vocabulary of 64; use those of"):
+            measure(gpt2(), ids)
