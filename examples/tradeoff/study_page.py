@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study_claims import ORIGIN, Claim
-from study_outcomes import groups
 from study_tables import Table
-from tradeoff_figure import legend, picture
+from tradeoff_figure import FIGURE, HOW_TO_READ, STYLE, pictures, signs
 
 from peft_interp.report.texts import in_html, printable
 
@@ -35,7 +34,7 @@ def to_page(found: Findings) -> str:
     body = [_header(found), _figure(found), _claims(found.claims)]
     body += [_table(table) for table in found.tables]
     body += [_prompts(found.examples), _made(found)]
-    style = _STYLE.read_text(encoding="utf-8")
+    style = STYLE.read_text(encoding="utf-8") + _STYLE.read_text(encoding="utf-8")
     return f"{_HEAD}{style}</style>\n</head>\n<body><main>{''.join(body)}</main></body>\n</html>\n"
 
 
@@ -59,18 +58,16 @@ def _made(found: Findings) -> str:
 
 
 def _figure(found: Findings) -> str:
-    pictures = [
-        f"<figure><figcaption>{in_html(task)}</figcaption>{picture(task, own)}</figure>"
-        for task, own in groups(found.outcomes, lambda o: o.task).items()
-        if any(o.number("nll") is not None for o in own)
-    ]
-    note = (
-        "Each sign is one setting: the mean over splits, with 95% intervals (Student's t). Lines are fronts, their "
-        "intervals shaded: at every log-perplexity, the accuracy of the prompts at least as fluent that were best on "
-        "dev rows. Up and left is better. Point at a sign to see a prompt."
+    legend = "".join(
+        f'<li><svg viewBox="0 0 20 20" aria-hidden="true">{sign}</svg>{in_html(family)}</li>'
+        for family, sign in signs(found.outcomes).items()
     )
-    shown = f'{legend(found.outcomes)}<div class="pictures">{"".join(pictures)}</div>'
-    return f'<h2>Accuracy against log-perplexity</h2><p class="note">{note}</p>{shown}'
+    shown = "".join(
+        f"<figure><figcaption>{in_html(task)}</figcaption>{drawn}</figure>"
+        for task, drawn in pictures(found.outcomes).items()
+    )
+    note = f'<p class="note">{HOW_TO_READ} Point at a sign to see a prompt.</p>'
+    return f'<h2>{FIGURE}</h2>{note}<ul class="legend">{legend}</ul><div class="pictures">{shown}</div>'
 
 
 def _claims(claims: list[Claim]) -> str:

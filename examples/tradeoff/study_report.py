@@ -20,6 +20,8 @@ from study_headlines import headlines
 from study_outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of
 from study_page import SHOWN, to_page
 from study_tables import Table, all_tables
+from tradeoff_figure import FIGURE, HOW_TO_READ
+from tradeoff_svg import to_svg
 
 import peft_interp
 from peft_interp.report.texts import in_markdown
@@ -67,10 +69,11 @@ class Findings:
 
 
 def write_report(folder: Path, study: Study, records: Records, failures: Records, not_run: int) -> None:
-    """`report.html` and `RESULTS.md`."""
+    """`report.html`, and `RESULTS.md` with its picture, `fronts.svg`."""
     found = findings(study, records, failures, not_run)
     (folder / "report.html").write_text(to_page(found), encoding="utf-8")
     (folder / "RESULTS.md").write_text(to_markdown(found), encoding="utf-8")
+    (folder / "fronts.svg").write_text(to_svg(found.outcomes), encoding="utf-8")
 
 
 def findings(study: Study, records: Records, failures: Records, not_run: int) -> Findings:
@@ -147,7 +150,8 @@ def to_markdown(found: Findings) -> str:
     ]
     lines += [*(f"- {sentence}" for sentence in found.headlines), "", "## How it was made", ""]
     lines += [f"- {name}: {value}" for name, value in found.facts.items()]
-    lines += ["", *_failures(found), "", "## The paper's claims", ""]
+    lines += ["", *_failures(found), "", f"## {FIGURE}", "", HOW_TO_READ, "", f"![{FIGURE}](fronts.svg)", ""]
+    lines += ["## The paper's claims", ""]
     lines += [
         ORIGIN,
         "",

@@ -11,12 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from study_outcomes import Outcome, Unit, by_unit, families, groups, no_prompt, over_seeds, select, steps
 from study_statistics import Spread, spread
 
-from peft_interp.report.texts import in_html
+from peft_interp.report.texts import in_html, printable
 
+FIGURE = "Accuracy against log-perplexity"
+HOW_TO_READ = (
+    "Each sign is one setting: the mean over splits, with 95% intervals (Student's t). Lines are fronts, their "
+    "intervals shaded: at every log-perplexity, the accuracy of the prompts at least as fluent that were best on dev "
+    "rows. Up and left is better."
+)
+STYLE = Path(__file__).with_suffix(".css")
 WIDTH, HEIGHT = 460.0, 330.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 448.0, 14.0, 282.0
 _STYLES = {  # by method: name of the colour in the page's style, shape
@@ -114,6 +122,12 @@ def lined_families(outcomes: Sequence[Outcome]) -> list[str]:
     return families(o for o in outcomes if (not o.plain and o.method in _STYLES) or o.method == "search")
 
 
+def pictures(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """The SVG of each task that has prompts of tokens."""
+    own = groups(outcomes, lambda o: o.task)
+    return {task: picture(task, here) for task, here in own.items() if signs(here)}
+
+
 def picture(task: str, outcomes: Sequence[Outcome]) -> str:
     """The SVG of one task; its outcomes only."""
     dots, across = dots_of(outcomes), _across(outcomes)
@@ -139,17 +153,13 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
     return f"<svg {size}>{''.join(parts)}{label}</svg>"
 
 
-def legend(outcomes: Sequence[Outcome]) -> str:
-    """The families with their signs."""
-    found: dict[str, Outcome] = {}
+def signs(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """What stands for each family in the pictures, drawn around (10, 10)."""
+    found: dict[str, str] = {}
     for outcome in outcomes:
-        if outcome.number("nll") is not None:
-            found.setdefault(outcome.family, outcome)
-    items = []
-    for family, sample in found.items():
-        sign = _sign(*style_of(sample), 10, 10)
-        items.append(f'<li><svg viewBox="0 0 20 20" aria-hidden="true">{sign}</svg>{in_html(family)}</li>')
-    return f'<ul class="legend">{"".join(items)}</ul>'
+        if outcome.number("nll") is not None and outcome.family not in found:
+            found[outcome.family] = _sign(*style_of(outcome), 10, 10)
+    return found
 
 
 def _across(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
@@ -223,7 +233,7 @@ def _dot(axes: Axes, dot: Dot) -> str:
     own = dot.sample
     name = f"{own.family} ({own.setting})" if own.setting else own.family
     numbers = f"accuracy {dot.accuracy.mean:.1%}, log-perplexity {dot.nll.mean:.1f}"
-    said = in_html(f"{name}: {numbers}; for example: {(own.text or '').strip()}")
+    said = in_html(f"{name}: {numbers}; for example: {printable(own.text or '').strip()}")
     sign = _sign(colour, shape, hollow, x, y)
     return f'<g><title>{said}</title><path d="{bars}" class="bars" stroke="var(--{colour})"/>{sign}</g>'
 

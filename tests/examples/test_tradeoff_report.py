@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -218,10 +219,11 @@ def test_seeds_and_splits_are_told_apart() -> None:
 
 def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
     config, report = import_module("study_config"), import_module("study_report")
-    hostile = "</svg><script>alert(1)</script> | a `b` \n# c"
+    hostile = "</svg><script>alert(1)</script> | a \x0b `b` \n# c"
     rows = {"train": 32, "dev": 32, "test": 10}
     records = [{**own, "rows": rows} for own in study(0.6)]
-    records[22]["prompts"][0]["text"] = hostile  # the best of its method, which is the one that is shown
+    for number in (2, 22):  # the figure names the first of a setting, the list of prompts the best
+        records[number]["prompts"][0]["text"] = hostile
     own = config.TaskSettings(name="films", template="{prompt} {text} It was", label_words=("bad", "good"))
     report.write_report(tmp_path, config.Study(tasks=(own,), settings=()), records, [{"error": "<b>no</b>"}], 3)
     page = (tmp_path / "report.html").read_text()
@@ -233,6 +235,8 @@ def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
     line = next(line for line in text.splitlines() if "alert" in line)
     assert line.count("|") == 6
     assert "<script" not in line
+    drawn = ElementTree.fromstring((tmp_path / "fronts.svg").read_text())  # a browser shows no broken XML
+    assert "films: test accuracy" in "".join(drawn.itertext())
 
 
 def test_headline_names_the_best_fluent_method_or_says_that_there_is_none() -> None:
@@ -301,3 +305,4 @@ def test_the_published_results_are_what_the_published_records_say(tmp_path: Path
         for folder in (tmp_path, TRADEOFF)
     )
     assert found == published
+    assert (tmp_path / "fronts.svg").read_text() == (TRADEOFF / "fronts.svg").read_text()
