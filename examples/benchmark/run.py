@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from agreement import agreement
+from benchmark_report import judged, provenance, show, write_readme
 from machine import describe_machine
-from results_table import print_results, write_readme
+from results_table import tables, usual
 from setting import Setting, quiet
 from step_memory import step_memory
 from table_projection import projection
@@ -70,10 +71,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("peak memory, ours / stock, labels on every text token", memory["all"]["ratio"], "<=", 1.0),
         ("projection, times faster than normalising the table", results["projection"]["speedup"], ">=", 2.5),
     ]
-    return [
-        {"name": n, "value": v, "sign": s, "limit": limit, "met": v <= limit if s == "<=" else v >= limit}
-        for n, v, s, limit in asked
-    ]
+    return judged(asked)
 
 
 def main() -> None:
@@ -94,8 +92,9 @@ def main() -> None:
         **parts,
     }
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    write_readme(arguments.output.parent / "README.md", results)
-    print_results(results)
+    about = provenance(results, usual(results["setting"]))
+    write_readme(arguments.output.parent / "README.md", about, tables(results))
+    show(about, tables(results))
 
 
 if __name__ == "__main__":

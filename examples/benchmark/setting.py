@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftModel, PromptTuningConfig, get_peft_model
+from random_gpt2 import ModelSize, random_gpt2
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from peft_interp import InterpPromptConfig
 
@@ -18,40 +18,18 @@ PERPLEXITY_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Sizes of model and batch; the defaults are GPT-2's width and vocabulary with 4 of its 12 layers."""
+class Setting(ModelSize):
+    """Sizes of model and batch."""
 
-    width: int = 768
-    heads: int = 12
-    layers: int = 4
-    vocabulary: int = 50257
     batch: int = 16
     prompt: int = 20
     text: int = 32
-    device: str = "cpu"
 
 
 def quiet() -> None:
     """Keep the libraries' notices about themselves out of the output."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT reads a name that transformers deprecates
     transformers.logging.set_verbosity_error()
-
-
-def base_model(setting: Setting) -> GPT2LMHeadModel:
-    """The language model, the same weights at every call; no dropout, so that losses can be compared."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=setting.vocabulary,
-        n_embd=setting.width,
-        n_head=setting.heads,
-        n_layer=setting.layers,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        resid_pdrop=0.0,
-        bos_token_id=setting.vocabulary - 1,
-        eos_token_id=setting.vocabulary - 1,
-    )
-    return GPT2LMHeadModel(config)
 
 
 def adapted(setting: Setting, adapter: str, **ours: Any) -> PeftModel:
@@ -67,7 +45,7 @@ def adapted(setting: Setting, adapter: str, **ours: Any) -> PeftModel:
         config = PromptTuningConfig(**shared)
     else:
         config = InterpPromptConfig(**{**shared, "perplexity_weight": PERPLEXITY_WEIGHT, **ours})
-    return get_peft_model(base_model(setting), config).to(setting.device).train()
+    return get_peft_model(random_gpt2(setting), config).to(setting.device).train()
 
 
 def trained_parameter(model: PeftModel) -> Tensor:

@@ -1,4 +1,4 @@
-"""Puts `examples/benchmark` on the import path, whose `timing` and `machine` are used here as well."""
+"""Puts `examples/benchmark` on the import path, whose model, timing, memory and report are used here as well."""
 
 import sys
 from pathlib import Path

@@ -18,11 +18,12 @@ from typing import Any
 
 import benchmark_folder  # noqa: F401
 import transformers
+from benchmark_report import judged, provenance, show, write_readme
 from candidate_rate import candidates
 from machine import describe_machine
 from scoring_memory import scoring_memory
 from scoring_setting import Setting
-from scoring_tables import markdown, write_readme
+from scoring_tables import tables, usual
 from search_step import agreement, growth, steps
 
 HERE = Path(__file__).resolve().parent
@@ -70,10 +71,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("log-probabilities, largest difference to the published loop", max(errors), "<=", 1e-5),
         (f"peak memory for {pairs:.0f} times the pairs, prompt at the end: times as much", grown, "<=", 4.0),
     ]
-    return [
-        {"name": n, "value": v, "sign": s, "limit": limit, "met": v <= limit if s == "<=" else v >= limit}
-        for n, v, s, limit in asked
-    ]
+    return judged(asked)
 
 
 def main() -> None:
@@ -97,8 +95,9 @@ def main() -> None:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")  # a run that is cut short loses one part
     results["goals"] = goals(results)
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    write_readme(arguments.output.parent / "README.md", results)
-    print(markdown(results))
+    about = provenance(results, usual(results["setting"]))
+    write_readme(arguments.output.parent / "README.md", about, tables(results))
+    show(about, tables(results))
 
 
 if __name__ == "__main__":

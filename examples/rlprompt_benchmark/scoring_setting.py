@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import benchmark_folder  # noqa: F401
 import torch
+from random_gpt2 import ModelSize, random_gpt2
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from peft_interp.scoring.task_scorer import TaskScorer
 
@@ -15,33 +17,19 @@ LABEL_WORDS = (10, 20)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Sizes; the defaults are GPT-2's width and vocabulary with 4 of its 12 layers, and RLPrompt's step."""
+class Setting(ModelSize):
+    """Sizes; the defaults are RLPrompt's step."""
 
-    width: int = 768
-    heads: int = 12
-    layers: int = 4
-    vocabulary: int = 50257
     prompts: int = 16
     prompt: int = 5
     examples: int = 32
     text: int = 30
     policy_hidden: int = 2048
-    device: str = "cpu"
 
 
 def language_model(setting: Setting) -> GPT2LMHeadModel:
     """The same weights at every call; evaluation mode."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=setting.vocabulary,
-        n_embd=setting.width,
-        n_head=setting.heads,
-        n_layer=setting.layers,
-        bos_token_id=setting.vocabulary - 1,
-        eos_token_id=setting.vocabulary - 1,
-    )
-    return GPT2LMHeadModel(config).eval().to(setting.device)
+    return random_gpt2(setting).eval().to(setting.device)
 
 
 def random_texts(setting: Setting) -> Tensor:

@@ -1,26 +1,25 @@
-"""The results as Markdown, for the terminal and for the README."""
+"""The results as tables."""
 
-from pathlib import Path
 from typing import Any
 
 import benchmark_folder  # noqa: F401
-from results_table import END, START, Table
+from benchmark_report import Table, goals_table, in_mib, in_seconds
 
 _NAMES = {"ours": "ours", "other": "published loop"}
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
     """All parts of a run."""
-    parts = (_goals, _steps, _candidates, _agreement, _growth, _memory)
+    parts = (goals_table, _steps, _candidates, _agreement, _growth, _memory)
     return [part(results) for part in parts]
 
 
-def _goals(results: dict[str, Any]) -> Table:
-    rows = [
-        [goal["name"], f"{goal['value']:.2g}", f"{goal['sign']} {goal['limit']:g}", "met" if goal["met"] else "missed"]
-        for goal in results["goals"]
-    ]
-    return Table("Goals", ["quantity", "measured", "goal", ""], rows)
+def usual(setting: dict[str, Any]) -> str:
+    """The sizes that are usual in the tables."""
+    return (
+        f"{setting['prompts']} prompts of {setting['prompt']} tokens, {setting['examples']} examples of "
+        f"{setting['text']} tokens"
+    )
 
 
 def _steps(results: dict[str, Any]) -> Table:
@@ -61,7 +60,7 @@ def _growth(results: dict[str, Any]) -> Table:
 
 def _memory(results: dict[str, Any]) -> Table:
     rows = [
-        [_NAMES[c["who"]], c["position"], str(c["prompts"]), str(c["examples"]), f"{c['bytes'] / 2**20:.0f} MiB"]
+        [_NAMES[c["who"]], c["position"], str(c["prompts"]), str(c["examples"]), in_mib(c["bytes"])]
         for c in results["memory"]
     ]
     return Table("Peak memory of scoring", ["", "position", "prompts", "examples", "peak"], rows)
@@ -69,36 +68,5 @@ def _memory(results: dict[str, Any]) -> Table:
 
 def _times(compared: dict[str, Any]) -> list[str]:
     low, high = compared["ratio_spread"]
-    seconds = [_seconds(compared["other_seconds"]), _seconds(compared["ours_seconds"])]
+    seconds = [in_seconds(compared["other_seconds"]), in_seconds(compared["ours_seconds"])]
     return [*seconds, f"{1 / compared['ratio']:.1f}", f"{1 / high:.1f} to {1 / low:.1f}"]
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """Where and how the figures were made, and all tables."""
-    machine, setting = results["machine"], results["setting"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    about = (
-        f"Made on {machine['date'][:10]} at commit {machine['commit']} by `{results['command']}` in "
-        f"{results['seconds']:.0f} seconds on {machine['device']} ({machine['cores']} cores, {machine['threads']} "
-        f"threads, load average {machine['load_average']} at the start) with {versions}.\n\n"
-        f"GPT-2 of random weights: width {setting['width']}, {setting['layers']} layers, vocabulary "
-        f"{setting['vocabulary']:,}, fp32. Unless a table says otherwise: {setting['prompts']} prompts of "
-        f"{setting['prompt']} tokens, {setting['examples']} examples of {setting['text']} tokens."
-    )
-    blocks = [about]
-    for table in tables(results):
-        lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-        blocks.append(f"### {table.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join(blocks)
-
-
-def write_readme(readme: Path, results: dict[str, Any]) -> None:
-    """Replace what stands between the markers; a file without markers, or no file, is left alone."""
-    text = readme.read_text() if readme.exists() else ""
-    if START in text and END in text:
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n\n{markdown(results)}\n\n{END}{after}")
