@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from peft import get_peft_model
 from prompt_training import train
@@ -12,6 +13,7 @@ from transformers import set_seed
 
 from peft_interp.metrics.references import human_perplexity
 from peft_interp.scoring.archive import ScoredPrompt
+from peft_interp.search.readable import readable
 
 
 def pez(
@@ -22,6 +24,8 @@ def pez(
     target_percentile: float | None = None,
     length: int | None = None,
     allowed_tokens: str = "words",
+    label_words: bool = False,
+    unflagged: bool = False,
 ) -> Found:
     """Train a projected prompt; of the prompts it passed through, the best on dev is chosen.
 
@@ -33,6 +37,9 @@ def pez(
         target_percentile: of human-written prompts, whose perplexity is asked for instead of a weight.
         length: tokens of the prompt, where it is not the study's.
         allowed_tokens: what it may hold, as in `InterpPromptConfig`.
+        label_words: whether the label words may stand in it.
+        unflagged: choose among the prompts that carry none of the flags which make a text unreadable, as
+            `PromptSearchTrainer` does; where all carry one, among all.
     """
     set_seed(bench.seed)
     length = length or bench.length
@@ -45,6 +52,7 @@ def pez(
         target_perplexity=target,
         num_virtual_tokens=length,
         allowed_tokens=allowed_tokens,
+        **({"banned_words": None} if label_words else {}),
     )
     model = get_peft_model(bench.model, config)
     visited: list[ScoredPrompt] = []
@@ -54,7 +62,9 @@ def pez(
 
     steps = train(bench, model, look, learning_rate)
     enough = None if target is None else math.log(target)
-    best = min(visited, key=lambda record: objective(record, weight) if enough is None else missed(record, enough))
+    keep = partial(_unflagged, bench) if unflagged else None
+    choices = list(filter(keep, visited)) or visited
+    best = min(choices, key=lambda record: objective(record, weight) if enough is None else missed(record, enough))
     changed = [record.step for record in visited if record.ids != visited[0].ids]
     details = {
         "steps": steps,
@@ -62,7 +72,11 @@ def pez(
         "last_new_prompt": max(changed, default=0),
         "last_text": visited[-1].text,
     }
-    return Found.of_board(bench, best.ids, start=visited[0], details=details)
+    return Found.of_board(bench, best.ids, start=visited[0], details=details, keep=keep)
+
+
+def _unflagged(bench: Bench, record: ScoredPrompt) -> bool:
+    return readable(record.text, record.ids, bench.tokenizer)
 
 
 def missed(record: ScoredPrompt, enough: float) -> tuple[float, float, float]:

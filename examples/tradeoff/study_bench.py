@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,9 +104,9 @@ class Bench:
         self.budget.spend(len(self.data.rows["dev"]))
         return self._dev.of_adapter(adapter)
 
-    def front(self) -> list[ScoredPrompt]:
-        """Prompts on the board that no other beats in both dev accuracy and log-perplexity."""
-        return front(self.board.records, higher=("accuracy",), lower=("nll",))
+    def front(self, keep: Callable[[ScoredPrompt], bool] | None = None) -> list[ScoredPrompt]:
+        """Of the prompts on the board (that `keep` lets stay) those no other beats in dev accuracy and NLL both."""
+        return front(list(filter(keep, self.board.records)), higher=("accuracy",), lower=("nll",))
 
     def _record(self, ids: tuple[int, ...], answers: Answers, step: int) -> ScoredPrompt:
         nll = text_nll(self.model, ids, self.leading) if len(ids) > 1 else None

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prompt_patterns import is_ignored
-from study_outcomes import READING, Outcome, Unit, by_unit, families, groups, judged, no_prompt, over_units, select
+from fair_pairs import FairRuns, fair_runs, plain_runs
+from prompt_patterns import is_ignored, pattern
+from study_outcomes import (
+    READING,
+    Outcome,
+    by_unit,
+    families,
+    groups,
+    is_fluent,
+    judged,
+    no_prompt,
+    over_units,
+    select,
+)
 from study_statistics import Paired, holm, paired, rank_correlation
 
 CONFIRMED, REFUTED, PARTLY, UNTESTED = "confirmed", "not confirmed", "partly confirmed", "not testable here"
 ORIGIN = (
     "The paper's own tables and settings could not be obtained, so no number here is compared with one of the paper's; "
-    "its claims are those of its abstract and of a review. Rules were first written before the grid was run. They were "
-    "made stricter when SST-2 and a quarter of MR and AG News were known: RLPrompt is judged by its runs of largest "
-    "budget, and only where it learned something; one and the same weight has to make prompts more fluent and cost "
-    "accuracy, with Holm's correction; the search, which is not the paper's, has no part in the last claim. That more "
-    "runs be stuck than without the term, p < 0.05, was asked for when all was known: it made a verdict weaker. p: "
-    "paired t-test, and signed-rank test, over tasks and splits (n), seeds averaged first; they count as independent, "
-    "which MR and SST, whose texts overlap, are not quite."
+    "its claims are those of its abstract and of a review. On cost, convergence and gains a method is judged only on "
+    "tasks where it learned something without the objective. p: paired t-test, and signed-rank test, over tasks and "
+    "splits (n), seeds averaged first. They count as independent, which they are not quite: the splits of a task share "
+    "its test rows. What holds on these tasks need not hold on others."
 )
 NOTICEABLE, RARE, SIGNIFICANT = 0.02, 0.1, 0.05  # points of accuracy; a share; p
+RLPROMPT_STEPS = 12_000  # as published
+EXACT = 1e-3
 FEWEST = 5  # pairs, or prompts, that anything is said about
 
 
@@ -42,16 +54,17 @@ class Claim:
 
 
 def all_claims(outcomes: Sequence[Outcome]) -> list[Claim]:
-    """Every claim, in the paper's order."""
+    """Every claim, in the paper's order. Runs that never choose flagged prompts are a control, and have no part."""
+    outcomes = [o for o in outcomes if not o.control]
     rules: tuple[Callable[[Sequence[Outcome]], Claim], ...] = (
         soft_prompts_are_unfaithful,
         soft_prompts_are_unreadable,
         discrete_prompts_are_faithful,
         discrete_prompts_are_unreadable,
         lambda o: readability_costs_accuracy(o, "pez", "PEZ"),
-        lambda o: readability_costs_accuracy(best_paid(o, "rlprompt"), "rlprompt", "RLPrompt"),
+        lambda o: readability_costs_accuracy(o, "rlprompt", "RLPrompt"),
         modified_pez_gets_stuck,
-        lambda o: rlprompt_gains_are_partial(best_paid(o, "rlprompt")),
+        rlprompt_gains_are_partial,
         perplexity_is_gamed,
     )
     return [rule(outcomes) for rule in rules]
@@ -90,17 +103,24 @@ def discrete_prompts_are_unreadable(outcomes: Sequence[Outcome]) -> Claim:
 
 def discrete_prompts_are_faithful(outcomes: Sequence[Outcome]) -> Claim:
     """Tokens as tokens: every differential 0."""
-    rule = "all differentials of PEZ and RLPrompt are below 0.001 and every text survives decode -> encode"
-    own = [o for o in select(outcomes, method=("pez", "rlprompt"), role="chosen") if o.measured.get("faithfulness")]
-    if not own:
-        return Claim("Discrete prompts are faithful by construction.", UNTESTED, rule, ())
+    rule = (
+        "in each method and variant all differentials are below 0.001 and every text survives decode -> encode (the "
+        "distance is that of the tokens; logits and loss are those of the text, tokenised again)"
+    )
     names = ("cosine_distance", "logit_mse", "loss_difference")
-    worst = {name: max(o.measured["faithfulness"][name] for o in own) for name in names}
-    survived = sum(bool(o.measured.get("survives")) for o in own) / len(own)
-    said = ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in worst.items())
-    evidence = f"Worst of {len(own)} prompts: {said}; {survived:.1%} of the texts survive."
-    held = max(worst.values()) < 1e-3 and survived == 1
-    return Claim("Discrete prompts are faithful by construction.", _verdict([held]), rule, (evidence,))
+    own = [o for o in select(outcomes, method=("pez", "rlprompt"), role="chosen") if o.measured.get("faithfulness")]
+    evidence, held, exact = [], [], 0
+    for family, found in groups(own, lambda o: o.family).items():
+        worst = {name: max(o.measured["faithfulness"][name] for o in found) for name in names}
+        lost = sum(not o.measured.get("survives") for o in found)
+        held.append(max(worst.values()) < EXACT and not lost)
+        if not held[-1]:
+            said = ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in worst.items())
+            evidence.append(f"{family}: {lost} of {len(found)} texts come back as other tokens; worst of all: {said}.")
+        exact += len(found) * held[-1]
+    if exact:
+        evidence.append(f"{sum(held)} of {len(held)} methods and variants are exact throughout ({exact} prompts).")
+    return Claim("Discrete prompts are faithful by construction.", _verdict(held), rule, tuple(evidence))
 
 
 def readability_costs_accuracy(outcomes: Sequence[Outcome], method: str, name: str) -> Claim:
@@ -108,99 +128,129 @@ def readability_costs_accuracy(outcomes: Sequence[Outcome], method: str, name: s
     statement = f"A perplexity objective on {name} makes prompts more fluent and costs task performance."
     rule = (
         "some weight lowers log-perplexity and also accuracy by 2 points or more, both p < 0.05 (paired t-test, Holm's "
-        "correction over the weights); partly: more fluent only"
+        "correction over all weights and variants), on tasks where the plain method learned something; partly: more "
+        "fluent, and no such cost was shown, which is not to say that there is none"
     )
-    evidence, fluency, costs = [], [], []
-    for family in families(o for o in outcomes if o.method == method and o.weight):
-        for weight in sorted({o.weight for o in select(outcomes, family=family)}):
-            runs = select(outcomes, family=family, weight=weight, role="chosen")
-            plain = _plain_runs(outcomes, method, runs)
+    fair, compared = fair_runs(outcomes, method), []
+    for family in families(o for o in fair.runs if o.weight):
+        for weight in sorted({o.weight for o in select(fair.runs, family=family)} - {0.0}):
+            runs = select(fair.runs, family=family, weight=weight, role="chosen")
+            plain = plain_runs(fair.runs, method, runs)
             nll = paired(by_unit(runs, lambda o: o.number("nll")), by_unit(plain, lambda o: o.number("nll")))
             accuracy = paired(by_unit(runs, lambda o: o.accuracy), by_unit(plain, lambda o: o.accuracy))
-            if nll is None or accuracy is None:
-                continue
-            if accuracy.n >= FEWEST:
-                fluency.append(nll)
-                costs.append(accuracy)
-            change = f"log-perplexity {nll.difference:+.2f} nats ({_p(nll.t_test)})"
-            evidence.append(f"{family}, weight {weight:g}: {change}, accuracy {_points(accuracy)}.")
-    fluent = [
-        found.difference < 0 and p < SIGNIFICANT
-        for found, p in zip(fluency, holm([found.t_test for found in fluency]), strict=True)
-    ]
-    worse = [
-        found.difference <= -NOTICEABLE and p < SIGNIFICANT
-        for found, p in zip(costs, holm([found.t_test for found in costs]), strict=True)
-    ]
-    both = any(a and b for a, b in zip(fluent, worse, strict=True))
-    verdict = UNTESTED if not fluent else CONFIRMED if both else PARTLY if any(fluent) else REFUTED
+            if nll is not None and accuracy is not None and accuracy.n >= FEWEST:
+                compared.append((runs, nll, accuracy))
+    adjusted = holm([nll.t_test for _, nll, _ in compared]), holm([accuracy.t_test for *_, accuracy in compared])
+    evidence, fluent, both = _training(fair, method), False, False
+    for (runs, nll, accuracy), p_nll, p_accuracy in zip(compared, *adjusted, strict=True):
+        lower = nll.difference < 0 and p_nll < SIGNIFICANT
+        fluent, both = (
+            fluent or lower,
+            both or (lower and accuracy.difference <= -NOTICEABLE and p_accuracy < SIGNIFICANT),
+        )
+        evidence.append(
+            f"{runs[0].family}, weight {runs[0].weight:g}: log-perplexity {nll.difference:+.2f} nats "
+            f"({_p(nll.t_test)}, corrected {_p(p_nll)}), accuracy {_points(accuracy)}, corrected {_p(p_accuracy)}"
+            f"{_with_the_rest(outcomes, runs, fair)}."
+        )
+    verdict = UNTESTED if not compared else CONFIRMED if both else PARTLY if fluent else REFUTED
     return Claim(statement, verdict, rule, tuple(evidence))
 
 
-def best_paid(outcomes: Sequence[Outcome], method: str) -> list[Outcome]:
-    """Of a method's runs with and without the objective, in each task those of the largest budget that both had.
-
-    Only where the method without it learned something: where its accuracy, over the splits, is above no prompt's.
-    """
-    empty = no_prompt(outcomes)
-    found = []
-    for own in groups(select(outcomes, method=method), lambda o: o.task).values():
-        shared = {o.budget for o in own if o.weight} & {o.budget for o in own if o.plain}
-        runs = [o for o in own if shared and o.budget == max(shared)]
-        if _gain([o for o in runs if o.plain and o.role == "chosen"], empty) >= NOTICEABLE:
-            found += runs
-    return found
+def _with_the_rest(outcomes: Sequence[Outcome], runs: Sequence[Outcome], fair: FairRuns) -> str:
+    """The same accuracy with the tasks that were left out; "" where these runs were not made there."""
+    alike = select(outcomes, family=runs[0].family, weight=runs[0].weight, role="chosen")
+    rest = select(alike, task=tuple(fair.left_out))
+    if not rest:
+        return ""
+    every = [*runs, *rest]
+    plain = plain_runs(outcomes, runs[0].method, every)
+    found = paired(by_unit(every, lambda o: o.accuracy), by_unit(plain, lambda o: o.accuracy))
+    return "" if found is None else f"; with {', '.join(groups(rest, lambda o: o.task))} {_points(found)}"
 
 
-def _gain(outcomes: Sequence[Outcome], empty: Mapping[Unit, float]) -> float:
-    """Mean accuracy above no prompt's; 0 of nothing."""
-    return over_units(outcomes, lambda o: o.accuracy - empty[o.unit] if o.unit in empty else None) or 0.0
-
-
-def _plain_runs(outcomes: Sequence[Outcome], method: str, like: Sequence[Outcome]) -> list[Outcome]:
-    """For each of these runs the first one without objective on the same task, split and seed, at the same budget."""
-    found: dict[tuple[Unit, int, int], Outcome] = {}
-    for outcome in select(outcomes, method=method, plain=True, role="chosen"):
-        found.setdefault((outcome.unit, outcome.seed, outcome.budget), outcome)
-    return [found[place] for place in dict.fromkeys((o.unit, o.seed, o.budget) for o in like) if place in found]
+def _training(fair: FairRuns, method: str) -> list[str]:
+    """What has to be known of the training that a verdict on a method rests on."""
+    said = [str(fair)] if fair.left_out else []
+    steps = [int(o.details["steps"]) for o in fair.runs if "steps" in o.details]
+    if method == "rlprompt" and steps:
+        said.append(
+            f"These runs had {min(steps)} to {max(steps)} of the published {RLPROMPT_STEPS:,} steps; what more would "
+            "change was not tested."
+        )
+    return said
 
 
 def modified_pez_gets_stuck(outcomes: Sequence[Outcome]) -> Claim:
     """How often a search ends no better than it began."""
     rule = (
         "at least one run of PEZ with perplexity in ten is stuck, and more are than without, p < 0.05 (paired t-test; "
-        "each task and split weighs the same); partly: the first only"
+        "each task and split weighs the same), on the tasks where plain PEZ learned something; partly: the first only"
     )
-    runs_of = select(outcomes, method="pez", role="chosen")
-    runs = {"with": [o for o in runs_of if not o.plain], "without": [o for o in runs_of if o.plain]}
-    statement = "PEZ with a perplexity term may fail to converge."
+    statement, fair = "PEZ with a perplexity term may fail to converge.", fair_runs(outcomes, "pez")
+    evidence, runs = _training(fair, "pez"), _by_term(fair.runs)
     if min(map(len, runs.values())) < FEWEST:
-        return Claim(statement, UNTESTED, rule, ())
-    share = {label: over_units(own, _is_stuck) or 0.0 for label, own in runs.items()}
-    said = " and ".join(
-        f"{sum(map(_is_stuck, own)):.0f} of {len(own)} runs {label} the term ({share[label]:.0%})"
-        for label, own in runs.items()
-    )
-    compared = paired(*(by_unit(own, _is_stuck) for own in runs.values()))
+        return Claim(statement, UNTESTED, rule, tuple(evidence))
+    said, share, compared = _stuck(runs)
     worse = compared is not None and compared.difference > 0 and compared.t_test < SIGNIFICANT
-    verdict = REFUTED if share["with"] < RARE else CONFIRMED if worse else PARTLY
-    evidence = f"Stuck: {said}{f'; {_p(compared.t_test)}' if compared else ''}."
-    return Claim(statement, verdict, rule, (evidence,))
+    verdict = REFUTED if share < RARE else CONFIRMED if worse else PARTLY
+    evidence.append(f"Stuck: {said}.")
+    rest = [o for o in select(outcomes, method="pez") if o.task in fair.left_out]
+    if rest:
+        evidence.append(
+            f"With {', '.join(groups(rest, lambda o: o.task))}: {_stuck(_by_term([*fair.runs, *rest]))[0]}."
+        )
+    asked = groups(sorted(runs["with"], key=lambda o: o.weight), lambda o: f"{o.weight:g}" if o.weight else "a target")
+    evidence.append(f"By weight: {', '.join(f'{weight}: {_count(own)}' for weight, own in asked.items())}.")
+    empty = no_prompt(outcomes)
+    ended = " and ".join(
+        f"{sum(is_ignored(o, empty) for o in own)} of {len(own)} {label} the term" for label, own in runs.items()
+    )
+    evidence.append(f"Not part of the rule, and looked at afterwards: within 2 points of no prompt end {ended}.")
+    return Claim(statement, verdict, rule, tuple(evidence))
+
+
+def _by_term(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Runs with and without the perplexity term."""
+    chosen = select(outcomes, role="chosen")
+    return {"with": [o for o in chosen if not o.plain], "without": [o for o in chosen if o.plain]}
+
+
+def _stuck(runs: Mapping[str, Sequence[Outcome]]) -> tuple[str, float, Paired | None]:
+    """How many got stuck, in words; the share with the term, each task and split weighing the same; the comparison."""
+    share = {label: over_units(own, _is_stuck) or 0.0 for label, own in runs.items()}
+    compared = paired(*(by_unit(own, _is_stuck) for own in runs.values()))
+    said = " and ".join(f"{_count(own)} runs {label} the term" for label, own in runs.items())
+    weighed = f"{share['with']:.0%} and {share['without']:.0%} where each task and split weighs the same"
+    return f"{said} ({weighed}{f'; {_p(compared.t_test)}' if compared else ''})", share["with"], compared
+
+
+def _count(runs: Sequence[Outcome]) -> str:
+    return f"{sum(map(_is_stuck, runs)):.0f} of {len(runs)}"
 
 
 def rlprompt_gains_are_partial(outcomes: Sequence[Outcome]) -> Claim:
     """How often the perplexity reward helps without harm."""
     statement = "With a perplexity reward RLPrompt's gains are partial and inconsistent."
-    rule = "in 10% to 90% of the runs log-perplexity falls and accuracy loses less than 2 points against weight 0"
-    runs = [o for o in select(outcomes, method="rlprompt", role="chosen") if o.weight]
-    plain = {(o.unit, o.seed): o for o in _plain_runs(outcomes, "rlprompt", runs)}
+    rule = (
+        "in 10% to 90% of the runs log-perplexity falls and accuracy loses less than 2 points against weight 0, on the "
+        "tasks where RLPrompt learned something (a mild rule, which little but all or nothing would fail)"
+    )
+    fair = fair_runs(outcomes, "rlprompt")
+    runs = [o for o in select(fair.runs, role="chosen") if o.weight]
+    plain = {(o.unit, o.seed): o for o in plain_runs(fair.runs, "rlprompt", runs)}
     pairs = [(o, plain[place]) for o in runs if (place := (o.unit, o.seed)) in plain]
     if len(pairs) < FEWEST:
-        return Claim(statement, UNTESTED, rule, ())
-    gains = sum(_nll(o) < _nll(p) and o.accuracy > p.accuracy - NOTICEABLE for o, p in pairs)
-    share = gains / len(pairs)
-    evidence = f"{gains} of {len(pairs)} runs ({share:.0%}) gain fluency without losing 2 points."
-    return Claim(statement, _verdict([RARE <= share <= 1 - RARE]), rule, (evidence,))
+        return Claim(statement, UNTESTED, rule, tuple(_training(fair, "rlprompt")))
+    gained = [o for o, p in pairs if _nll(o) < _nll(p) and o.accuracy > p.accuracy - NOTICEABLE]
+    share = len(gained) / len(pairs)
+    by_task = ", ".join(
+        f"{task} {len(select(gained, task=task))} of {len(here)}"
+        for task, here in groups((o for o, _ in pairs), lambda o: o.task).items()
+    )
+    evidence = f"{len(gained)} of {len(pairs)} runs ({share:.0%}) gain fluency without losing 2 points ({by_task})."
+    claimed = (*_training(fair, "rlprompt"), evidence)
+    return Claim(statement, _verdict([RARE <= share <= 1 - RARE]), rule, claimed)
 
 
 def perplexity_is_gamed(outcomes: Sequence[Outcome]) -> Claim:
@@ -213,7 +263,7 @@ def perplexity_is_gamed(outcomes: Sequence[Outcome]) -> Claim:
     )
     own = select(outcomes, method=("pez", "rlprompt"), plain=False)
     trained = [o for o in own if o.number("nll") is not None]
-    fluent = [o for o in trained if _nll(o) <= (o.number("nll_human") or 0.0)]
+    fluent = list(filter(is_fluent, trained))
     if not trained:
         return Claim(statement, UNTESTED, rule, ())
     known = [o for o in trained if o.number("score") is not None]
@@ -226,6 +276,7 @@ def perplexity_is_gamed(outcomes: Sequence[Outcome]) -> Claim:
         return Claim(statement, UNTESTED, rule, tuple(evidence))
     empty = no_prompt(outcomes)
     poor = sum(not o.measured["readable"] for o in fluent)
+    kinds = Counter(str(pattern(o, empty)) for o in fluent if not o.measured["readable"])
     ignored = sum(is_ignored(o, empty) for o in fluent)
     by_task = ", ".join(
         f"{task} {sum(not o.measured['readable'] for o in here)} of {len(here)}"
@@ -235,6 +286,14 @@ def perplexity_is_gamed(outcomes: Sequence[Outcome]) -> Claim:
         f"Of those as likely, {poor} ({poor / len(fluent):.0%}) are unreadable ({by_task}), and {ignored} are ignored "
         "by the model."
     )
+    if poor:
+        evidence.append(f"What makes them so: {', '.join(f'{name} {n}' for name, n in kinds.most_common())}.")
+    people = {o.text: o for o in select(outcomes, method=("written", "human_search")) if o.number("nll") is not None}
+    if people:
+        flagged = sum(bool(o.measured["unreadable_flags"]) for o in people.values())
+        evidence.append(
+            f"Of the {len(people)} different human-written prompts in these runs {flagged} carry such a flag."
+        )
     return Claim(statement, _verdict([poor / len(fluent) >= RARE]), rule, tuple(evidence))
 
 

@@ -69,6 +69,7 @@ class Study:
         front_size: most prompts of a run, besides the chosen one, that are measured on the test rows.
         faithfulness_rows: test rows on which prompt and text are compared.
         shots: rows of each label in train and dev, for data sets without few-shot splits.
+        history: how rules and grid came about, for readers of the verdicts.
     """
 
     tasks: tuple[TaskSettings, ...]
@@ -85,6 +86,7 @@ class Study:
     front_size: int = 4
     faithfulness_rows: int = 64
     shots: int = 16
+    history: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
 
     @property

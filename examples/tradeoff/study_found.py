@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,17 @@ class Found:
     details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_board(cls, bench: Bench, chosen: Any, start: ScoredPrompt, details: dict[str, Any]) -> Found:
-        """The chosen prompt, and those on the front of everything that was scored on dev."""
+    def of_board(
+        cls,
+        bench: Bench,
+        chosen: Any,
+        start: ScoredPrompt,
+        details: dict[str, Any],
+        keep: Callable[[ScoredPrompt], bool] | None = None,
+    ) -> Found:
+        """The chosen prompt, and those on the front of everything that was scored on dev and that `keep` lets stay."""
         record = next(record for record in bench.board.records if record.ids == tuple(chosen))
-        others = [other for other in bench.front() if other.ids != record.ids]
+        others = [other for other in bench.front(keep) if other.ids != record.ids]
         prompts = [Prompt("chosen", record.ids, dev=record.scores)]
         prompts += [Prompt("front", other.ids, dev=other.scores) for other in others]
         best = max(other.scores["accuracy"] or 0.0 for other in bench.board.records)

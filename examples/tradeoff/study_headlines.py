@@ -44,7 +44,10 @@ def _written(outcomes: Sequence[Outcome], best: str) -> str:
     difference = ""
     if compared is not None:
         low, high = 100 * compared.low, 100 * compared.high
-        difference = f" ({best} less that: {100 * compared.difference:+.1f} points, {low:+.1f} to {high:+.1f})"
+        around = (
+            "" if compared.n == 1 else f", {low:+.1f} to {high:+.1f}" if low < high else ", the same on every split"
+        )
+        difference = f" ({best} less that: {100 * compared.difference:+.1f} points{around})"
     return f"; written for the task {sum(by_hand.values()) / len(by_hand):.1%}{difference}"
 
 
@@ -72,7 +75,8 @@ def _largest_front(outcomes: Sequence[Outcome]) -> list[str]:
     compared = paired(found[first], found[second])
     if compared is None:
         return []
-    said = f"difference {compared.difference:.3f}, {compared.low:.3f} to {compared.high:.3f}, n {compared.n}"
+    around = f", {compared.low:.3f} to {compared.high:.3f}, n {compared.n}" if compared.n > 1 else ""
+    said = f"difference {compared.difference:.3f}{around}"
     return [
         f"Front of one run: {first} covers most ({means[first]:.3f} of 1), then {second} ({means[second]:.3f}; {said})."
     ]

@@ -31,6 +31,7 @@ class Outcome:
         budget: model evaluations the run was given.
         measured: what `measure_found` recorded.
         details: how the run's search went.
+        control: whether the run was to choose among prompts without a flag only, which is not the paper's method.
     """
 
     unit: Unit
@@ -45,6 +46,7 @@ class Outcome:
     budget: int
     measured: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
+    control: bool = False
 
     @property
     def task(self) -> str:
@@ -78,8 +80,14 @@ def outcomes_of(records: Iterable[dict[str, Any]]) -> list[Outcome]:
             family = record["family"] + (READING if role == "reading" else "")
             plain = not weight and "target_percentile" not in record["values"]
             about = (unit, record["seed"], record["method"], family, record["setting"], weight, plain, role)
-            found.append(Outcome(*about, record["key"], record["budget"], measured, record["details"]))
+            control = bool(record["values"].get("unflagged"))
+            found.append(Outcome(*about, record["key"], record["budget"], measured, record["details"], control))
     return found
+
+
+def variant(outcome: Outcome) -> str:
+    """How the family's name says that it differs from the method's main form; "" where it does not."""
+    return outcome.family.partition(", ")[2]
 
 
 def select(outcomes: Iterable[Outcome], **wanted: Any) -> list[Outcome]:
@@ -104,6 +112,16 @@ def judged(outcomes: Iterable[Outcome]) -> list[Outcome]:
 def families(outcomes: Iterable[Outcome]) -> list[str]:
     """In the order of the configuration."""
     return list(dict.fromkeys(outcome.family for outcome in outcomes))
+
+
+def shared_tasks(outcomes: Sequence[Outcome]) -> list[str]:
+    """Tasks that more than two thirds of the families were run on, which averages over tasks are made of.
+
+    Where there is none, those that most were run on.
+    """
+    ran = {task: len(families(own)) for task, own in groups(outcomes, lambda o: o.task).items()}
+    enough = min(max(ran.values(), default=0), 2 * len(families(outcomes)) // 3 + 1)
+    return [task for task, count in ran.items() if count >= enough]
 
 
 def by_unit(outcomes: Iterable[Outcome], value: Callable[[Outcome], float | None]) -> dict[Unit, float]:
@@ -180,12 +198,18 @@ def volume(outcomes: Iterable[Outcome], of: Corner) -> float:
     return covered / ((1 - of.accuracy) * of.nll)
 
 
-def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool) -> dict[Unit, float]:
+def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool, setting: str | None = None) -> dict[Unit, float]:
     """Hypervolume of a family for each unit: the mean of its runs' own fronts, or that of one seed's runs together.
 
     A front that costs one run and one that costs a run for each weight are not the same thing; hence both.
+
+    Args:
+        outcomes: of all methods, since the corner is common to them.
+        family: whose prompts.
+        per_run: which of the two.
+        setting: of the family; None for all of its settings.
     """
-    own = select(outcomes, family=family)
+    own = [o for o in select(outcomes, family=family) if setting in (None, o.setting)]
     places = {unit: corner(outcomes, unit) for unit in groups(own, lambda o: o.unit)}
 
     def covered(prompts: list[Outcome]) -> float | None:
@@ -198,19 +222,38 @@ def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool) -> dict[Uni
     return over_seeds(own, covered)
 
 
+def one_run_front(
+    outcomes: Sequence[Outcome], family: str, tasks: Sequence[str], setting: str | None = None
+) -> float | None:
+    """Mean hypervolume of a family's runs over tasks, each weighing the same; None where it lacks one of them."""
+    covered = [volumes(select(outcomes, task=task), family, True, setting) for task in tasks]
+    return mean(mean(values.values()) for values in covered) if tasks and all(covered) else None
+
+
 def at_human_level(outcomes: Sequence[Outcome], family: str) -> dict[Unit, float]:
     """Test accuracy of a family's prompts that are as fluent as the median human-written prompt.
 
     Among the prompts of one seed at or below that NLL the one of best dev accuracy counts, then of least dev loss;
-    where there is none, no prompt is left.
+    where there is none, no prompt is left. The human-written prompts are those of the same number of tokens.
     """
     empty = no_prompt(outcomes)
 
     def left(prompts: list[Outcome]) -> float | None:
-        known = [o for o in prompts if o.number("nll") is not None]
-        fluent = [o for o in known if (o.number("nll") or 0.0) <= (o.number("nll_human") or 0.0)]
-        if (best := best_on_dev(fluent)) is not None:
+        if (best := best_on_dev(filter(is_fluent, prompts))) is not None:
             return best.accuracy
+        known = [o for o in prompts if o.number("nll") is not None]
         return empty.get(known[0].unit) if known else None
 
     return over_seeds(select(outcomes, family=family), left)
+
+
+def is_fluent(outcome: Outcome) -> bool:
+    """Whether a prompt is as likely as the median human-written one of its length; False of vectors."""
+    nll, human = outcome.number("nll"), outcome.number("nll_human")
+    return nll is not None and human is not None and nll <= human
+
+
+def reaching_human_level(outcomes: Sequence[Outcome], family: str) -> tuple[int, int]:
+    """Seeds (on a split) of a family in which some prompt is as fluent as the median human-written one, and all."""
+    own = groups(select(outcomes, family=family), lambda o: (o.unit, o.seed)).values()
+    return sum(any(map(is_fluent, prompts)) for prompts in own), len(own)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study_claims import ORIGIN, Claim
-from study_tables import Table
+from table_parts import Table
 from tradeoff_figure import FIGURE, HOW_TO_READ, STYLE, pictures, signs
 
 from peft_interp.report.texts import in_html, printable
@@ -31,8 +30,8 @@ _TITLE = "Readable prompts: the trade-off, measured"
 
 def to_page(found: Findings) -> str:
     """The page. Light and dark follow the reader's system; it fits a phone and prints."""
-    body = [_header(found), _figure(found), _claims(found.claims)]
-    body += [_table(table) for table in found.tables]
+    first, *tables = map(_table, found.tables)
+    body = [_header(found), first, _figure(found), _claims(found), *tables]
     body += [_prompts(found.examples), _made(found)]
     style = STYLE.read_text(encoding="utf-8") + _STYLE.read_text(encoding="utf-8")
     return f"{_HEAD}{style}</style>\n</head>\n<body><main>{''.join(body)}</main></body>\n</html>\n"
@@ -70,14 +69,15 @@ def _figure(found: Findings) -> str:
     return f'<h2>{FIGURE}</h2>{note}<ul class="legend">{legend}</ul><div class="pictures">{shown}</div>'
 
 
-def _claims(claims: list[Claim]) -> str:
+def _claims(found: Findings) -> str:
     items = []
-    for claim in claims:
+    for claim in found.claims:
         evidence = "".join(f"<li>{in_html(sentence)}</li>" for sentence in claim.evidence)
         rule = f'<span class="note">Rule: {in_html(claim.rule)}.</span>'
         said = f"<b>{in_html(claim.statement)}</b><ul>{evidence}</ul>{rule}"
         items.append(f'<li><span class="verdict">{in_html(claim.verdict.capitalize())}</span><div>{said}</div></li>')
-    return f'<h2>The paper\'s claims</h2><p class="note">{in_html(ORIGIN)}</p><ul class="claims">{"".join(items)}</ul>'
+    about = in_html(found.about_verdicts)
+    return f'<h2>The paper\'s claims</h2><p class="note">{about}</p><ul class="claims">{"".join(items)}</ul>'
 
 
 def _table(table: Table) -> str:

@@ -19,7 +19,8 @@ from study_config import Study, portable
 from study_headlines import headlines
 from study_outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of
 from study_page import SHOWN, to_page
-from study_tables import Table, all_tables
+from study_tables import all_tables
+from table_parts import Table
 from tradeoff_figure import FIGURE, HOW_TO_READ
 from tradeoff_svg import to_svg
 
@@ -56,6 +57,7 @@ class Findings:
         not_run: points that were not run.
         outcomes: every measured prompt.
         headlines: the answer in a few sentences.
+        about_verdicts: what has to be known of the rules before a verdict is believed.
     """
 
     facts: dict[str, str]
@@ -66,6 +68,7 @@ class Findings:
     not_run: int
     outcomes: list[Outcome]
     headlines: list[str]
+    about_verdicts: str
 
 
 def write_report(folder: Path, study: Study, records: Records, failures: Records, not_run: int) -> None:
@@ -82,8 +85,8 @@ def findings(study: Study, records: Records, failures: Records, not_run: int) ->
     kinds = Counter(f"{failure['error']} ({_method(failure)})" for failure in failures)
     facts = _facts(study, records)
     tables = all_tables(outcomes, records)
-    claims, heads = all_claims(outcomes), headlines(outcomes)
-    return Findings(facts, claims, tables, _examples(outcomes), dict(kinds), not_run, outcomes, heads)
+    claims, heads, about = all_claims(outcomes), headlines(outcomes), f"{ORIGIN} {study.history}".strip()
+    return Findings(facts, claims, tables, _examples(outcomes), dict(kinds), not_run, outcomes, heads, about)
 
 
 def _method(failure: Mapping[str, Any]) -> str:
@@ -145,22 +148,24 @@ def to_markdown(found: Findings) -> str:
     lines = [
         "# Results of the study",
         "",
-        "Every number below is computed by `study_report.py` from the records of the runs, `results.jsonl`.",
+        "Every number below is computed by `study_report.py` from the records of the runs: `results.jsonl`, "
+        "published as `results.jsonl.gz`.",
         "",
     ]
-    lines += [*(f"- {sentence}" for sentence in found.headlines), "", "## How it was made", ""]
+    lines += [*(f"- {sentence}" for sentence in found.headlines), "", *_section(found.tables[0])]
+    lines += ["## How it was made", ""]
     lines += [f"- {name}: {value}" for name, value in found.facts.items()]
     lines += ["", *_failures(found), "", f"## {FIGURE}", "", HOW_TO_READ, "", f"![{FIGURE}](fronts.svg)", ""]
     lines += ["## The paper's claims", ""]
     lines += [
-        ORIGIN,
+        found.about_verdicts,
         "",
     ]
     for claim in found.claims:
         lines += [f"**{claim.statement}** *{claim.verdict}*", "", f"Rule: {claim.rule}.", ""]
         lines += [f"- {sentence}" for sentence in claim.evidence] + [""]
-    for table in found.tables:
-        lines += [f"## {table.title}", "", table.notes, "", *_table(table), ""]
+    for table in found.tables[1:]:
+        lines += _section(table)
     lines += [
         "## Prompts to read",
         "",
@@ -188,6 +193,10 @@ def _example_cells(example: Example) -> list[str]:
     nll = example.outcome.number("nll")
     numbers = [f"{example.outcome.accuracy:.1%}", "" if nll is None else f"{nll:.1f}"]
     return [example.name, *numbers, example.pattern, in_markdown((example.outcome.text or "").strip())]
+
+
+def _section(table: Table) -> list[str]:
+    return [f"## {table.title}", "", table.notes, "", *_table(table), ""]
 
 
 def _table(table: Table) -> list[str]:

@@ -1,56 +1,78 @@
-"""Every table of the report, as plain titles, notes and cells that Markdown and HTML are made from."""
+"""Every table of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from prompt_patterns import NAMES, is_ignored, pattern
+from prompt_patterns import GOOD, NAMES, is_ignored, pattern
 from study_outcomes import (
     EMPTY,
     READING,
     Outcome,
-    Unit,
     at_human_level,
     by_unit,
     families,
     groups,
     judged,
     no_prompt,
+    one_run_front,
     over_units,
+    reaching_human_level,
     select,
+    shared_tasks,
     volumes,
 )
-from study_statistics import rank_correlation, spread, spread_parts
-
-Cells = list[str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table. `notes` says what the columns are."""
-
-    title: str
-    notes: str
-    columns: Cells
-    rows: list[Cells]
+from study_statistics import rank_correlation, spread_parts
+from table_parts import Table, averaged, compared, each, percent, spread_cell
 
 
 def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Those that have rows."""
-    tables = [accuracies(outcomes), perplexities(outcomes), fronts(outcomes), seeds(outcomes), faithfulness(outcomes)]
+    tables = [
+        in_short(outcomes),
+        accuracies(outcomes),
+        perplexities(outcomes),
+        fronts(outcomes),
+        seeds(outcomes),
+        faithfulness(outcomes),
+    ]
     tables += [patterns(outcomes), stuck(outcomes), transfer(outcomes), agreement(outcomes), costs(records)]
     return [table for table in tables if table.rows]
+
+
+def in_short(outcomes: Sequence[Outcome]) -> Table:
+    """What a reader wants to see first, of every setting."""
+    tasks = shared_tasks(outcomes)
+    notes = (
+        "Test accuracy, %, and behind it log-perplexity, nats per token, mean over splits. Readable and at work: runs "
+        f"on {', '.join(tasks)} whose prompt passes the calibrated score, carries no flag and changes accuracy by more "
+        "than 2 points. Front of one run: hypervolume, 0 to 1, as under Fronts, mean over the same tasks."
+    )
+    empty, rows = no_prompt(outcomes), []
+    for (family, setting), own in groups(outcomes, lambda o: (o.family, o.setting)).items():
+        chosen, cells = judged(own), []
+        for here in (select(chosen, task=task) for task in tasks):
+            accuracy, nll = over_units(here, lambda o: o.accuracy), over_units(here, lambda o: o.number("nll"))
+            beside = "" if nll is None else f" ({nll:.1f})"
+            cells.append("" if accuracy is None else f"{100 * accuracy:.1f}{beside}")
+        texts = [o for o in select(chosen, task=tuple(tasks)) if o.text]
+        good = sum(pattern(o, empty) == GOOD for o in texts)
+        cells.append(f"{good} of {len(texts)}" if texts and all(o.unit in empty for o in texts) else "")
+        covered = one_run_front(outcomes, family, tasks, setting)
+        rows.append([family, setting, *cells, "" if covered is None else f"{covered:.2f}"])
+    return Table("In short", notes, ["method", "setting", *tasks, GOOD, "front of one run"], rows)
 
 
 def accuracies(outcomes: Sequence[Outcome]) -> Table:
     """By setting and task."""
     notes = (
-        "Test accuracy, %: mean over splits (sample standard deviation; 95% interval of the mean, "
-        "Student's t); several seeds of a split are averaged first. The interval is that of other splits and seeds on "
-        "the same test rows; other rows would move all methods together, by some 4 points for 500 rows."
+        "Test accuracy, %: mean over splits (sample standard deviation; 95% interval of the mean, Student's t); "
+        "several seeds of a split are averaged first. The interval is that of other splits and seeds on the same test "
+        "rows; none is given of one split, or where all splits are the same. Other rows would move all methods by "
+        "some 4 points for 500 rows, mostly together: differences of 1 to 3 points are within what other rows could "
+        "change."
     )
     return _by_task("Accuracy", notes, outcomes, lambda o: o.accuracy, 100, 1)
 
@@ -71,7 +93,7 @@ def _by_task(title: str, notes: str, outcomes: Sequence[Outcome], value: Any, sc
         for task in tasks:
             values = by_unit(select(own, task=task), value)
             if values:
-                found[task] = _spread(values, scale, digits)
+                found[task] = spread_cell(values, scale, digits)
         if found:
             rows.append([family, setting, *(found.get(task, "") for task in tasks)])
     return Table(title, notes, ["method", "setting", *tasks], rows)
@@ -83,7 +105,8 @@ def fronts(outcomes: Sequence[Outcome]) -> Table:
         "Hypervolume: share of the square between (accuracy without a prompt, log-perplexity of random tokens) and "
         "(100%, 0) that prompts cover, 0 to 1. One run: its own front, at one budget. All runs: the prompts of every "
         "setting of one seed together, at as many budgets. At human level: test accuracy, %, of the prompt that is "
-        "best on dev among those no less fluent than the median human-written prompt (no prompt where there is none). "
+        "best on dev among those no less fluent than the median human-written prompt of its length (no prompt where "
+        "there is none; in how many seeds there is one stands behind it). "
         "Mean over splits (sample standard deviation; 95% interval of the mean, Student's t)."
     )
     rows = []
@@ -92,9 +115,11 @@ def fronts(outcomes: Sequence[Outcome]) -> Table:
             runs = len({o.setting for o in select(here, family=family)})
             one, every = volumes(here, family, per_run=True), volumes(here, family, per_run=False)
             human = at_human_level(here, family)
-            cells = [_spread(one, 1, 3), _spread(every, 1, 3) if runs > 1 else "", _spread(human, 100, 1)]
-            rows.append([f"{task}: {family}", str(runs), *cells])
-    return Table("Fronts", notes, ["task and method", "settings", "one run", "all runs", "at human level"], rows)
+            cells = [spread_cell(one, 1, 3), spread_cell(every, 1, 3) if runs > 1 else "", spread_cell(human, 100, 1)]
+            reached = "{} of {}".format(*reaching_human_level(here, family))
+            rows.append([f"{task}: {family}", str(runs), *cells, reached])
+    columns = ["task and method", "settings", "one run", "all runs", "at human level", "seeds that reach it"]
+    return Table("Fronts", notes, columns, rows)
 
 
 def seeds(outcomes: Sequence[Outcome]) -> Table:
@@ -119,34 +144,40 @@ def seeds(outcomes: Sequence[Outcome]) -> Table:
 def faithfulness(outcomes: Sequence[Outcome]) -> Table:
     """The three differentials and what goes with them, mean over tasks and splits."""
     notes = (
-        "Mean over all tasks and splits, each weighing the same. Distance: cosine to the nearest token, and euclidean. "
+        f"{averaged(outcomes)} Distance: cosine to the nearest token, and euclidean. "
         "Output: mean squared difference of logits at the answers. Performance: difference of the losses, nats, and of "
-        "the accuracies (text less prompt). KL in nats. Survives: share of texts whose tokens come back from decode -> "
-        "encode."
+        "the accuracies, points (text less prompt). KL in nats. Survives: share of texts whose tokens come back from "
+        "decode -> encode."
     )
     names = ("cosine_distance", "euclidean_distance", "logit_mse", "loss_difference", "accuracy_difference", "kl")
-    rows = []
-    for family, own in groups(select(outcomes, role="chosen"), lambda o: o.family).items():
+    rows, exact = [], []
+    for family, own in compared(select(outcomes, role="chosen"), outcomes).items():
         known = [o for o in own if o.measured.get("faithfulness")]
         if not known:
             if any("faithfulness" in o.measured for o in own):
                 rows.append([family, *["not defined"] * len(names), "no text"])
             continue
-        row = [family]
-        averages = _each(known, names, lambda o, name: o.measured["faithfulness"][name])
-        for name, average in zip(names, averages, strict=True):
-            sign = -1 if name == "accuracy_difference" else 1
-            row.append("" if average is None else f"{sign * average + 0.0:.3f}")
-        texts = [o for o in own if o.text] or select(outcomes, family=family + READING)
+        averages = each(known, names, lambda o, name: o.measured["faithfulness"][name])
+        readings = select(outcomes, family=own[0].family + READING, task=tuple(shared_tasks(outcomes)))
+        texts = [o for o in own if o.text] or readings
         survived = over_units(texts, lambda o: float(bool(o.measured["survives"])))
-        rows.append([*row, _percent(survived)])
+        if survived == 1 and all(not average for average in averages):
+            exact.append(family)
+            continue
+        scales = (-100 if name == "accuracy_difference" else 1 for name in names)
+        digits = (1 if name == "accuracy_difference" else 3 for name in names)
+        numbers = zip(averages, scales, digits, strict=True)
+        cells = ["" if a is None else f"{scale * a + 0.0:.{places}f}" for a, scale, places in numbers]
+        rows.append([family, *cells, percent(survived)])
+    if exact:
+        rows.append([f"prompts of tokens: {', '.join(exact)}", *["0"] * len(names), "100"])
     columns = [
         "method",
         "distance, cosine",
         "euclidean",
         "output",
         "performance, loss",
-        "accuracy",
+        "accuracy, points",
         "KL",
         "survives, %",
     ]
@@ -156,32 +187,36 @@ def faithfulness(outcomes: Sequence[Outcome]) -> Table:
 def patterns(outcomes: Sequence[Outcome]) -> Table:
     """What the prompts are."""
     notes = (
-        "Share of the prompts of a method, %, over all settings, each task and split weighing the same. The first that "
-        "applies counts, from left to right. Word salad: no flag, but below the calibrated score's threshold. Ignored: "
-        "readable, and accuracy within 2 points of no prompt's."
+        f"Share of the prompts of a method, %, over all settings. {averaged(outcomes)} Different: how many different "
+        "texts they are. The first that applies counts, from left to right. Word salad: no flag, but below the "
+        "calibrated score's threshold. Ignored: readable, and accuracy within 2 points of no prompt's. Readable says "
+        "that a person can read the text, not that it names the task. Methods that pick tokens may not pick special "
+        "ones, and pieces of characters and label words only with the whole vocabulary: other zeros there are by "
+        "construction. So are those of the flags in rows of the search, and of the unflagged but where a run saw none."
     )
     empty, rows = no_prompt(outcomes), []
-    for family, own in groups(judged(outcomes), lambda o: o.family).items():
+    for family, own in compared(judged(outcomes), outcomes).items():
         known = [o for o in own if o.text]
         if known:
-            shares = _each(known, NAMES, lambda o, name: float(pattern(o, empty) == name))
-            rows.append([family, str(len(known)), *map(_percent, shares)])
-    return Table("What the prompts are", notes, ["method", "prompts", *NAMES], rows)
+            shares = each(known, NAMES, lambda o, name: float(pattern(o, empty) == name))
+            rows.append([family, str(len(known)), str(len({o.text for o in known})), *map(percent, shares)])
+    return Table("What the prompts are", notes, ["method", "prompts", "different", *NAMES], rows)
 
 
 def stuck(outcomes: Sequence[Outcome]) -> Table:
     """Runs that got nowhere."""
     notes = (
-        "Share of runs, %, each task and split weighing the same. Stuck: nothing that the run scored answers more dev "
+        f"Share of runs, %. {averaged(outcomes)} Stuck: nothing that the run scored answers more dev "
         "rows than where it started. Frozen: the chosen prompt is where it started. No effect: test accuracy within 2 "
         "points of no prompt's."
     )
     empty, rows = no_prompt(outcomes), []
     runs = [o for o in select(outcomes, role="chosen") if "stuck" in o.details]
-    for (family, setting), own in groups(runs, lambda o: (o.family, o.setting)).items():
-        shares = _each(own, ("stuck", "frozen"), lambda o, name: float(o.details.get(name, False)))
-        shares.append(over_units(own, lambda o: float(is_ignored(o, empty))))
-        rows.append([family, setting, str(len(own)), *map(_percent, shares)])
+    for family, of_family in compared(runs, outcomes).items():
+        for setting, own in groups(of_family, lambda o: o.setting).items():
+            shares = each(own, ("stuck", "frozen"), lambda o, name: float(o.details.get(name, False)))
+            shares.append(over_units(own, lambda o: float(is_ignored(o, empty))))
+            rows.append([family, setting, str(len(own)), *map(percent, shares)])
     return Table("Runs that got nowhere", notes, ["method", "setting", "runs", "stuck", "frozen", "no effect"], rows)
 
 
@@ -189,18 +224,18 @@ def transfer(outcomes: Sequence[Outcome]) -> Table:
     """The text on a second model."""
     notes = (
         "Test accuracy, %, of the same text on the task's model and on the second model; gain over no prompt, points, "
-        "on each; share of the gain that moves along. Mean over tasks and splits, each weighing the same."
+        f"on each; share of the gain that moves along, of gains of 10 points or more. {averaged(outcomes)}"
     )
     empty = {model: by_unit(select(outcomes, method=EMPTY), value) for model, value in _MODELS.items()}
     rows = []
-    for family, own in groups(judged(outcomes), lambda o: o.family).items():
+    for family, own in compared(judged(outcomes), outcomes).items():
         known = [o for o in own if o.number("second_accuracy") is not None and o.unit in empty["first"]]
-        if not known or family == "no prompt":
+        if not known or own[0].method == EMPTY:
             continue
         means = {model: over_units(known, value) or 0.0 for model, value in _MODELS.items()}
         nothing = {model: mean(empty[model][unit] for unit in groups(known, lambda o: o.unit)) for model in _MODELS}
         gains = {model: means[model] - nothing[model] for model in _MODELS}
-        share = f"{gains['second'] / gains['first']:.0%}" if gains["first"] > 0.02 else ""
+        share = f"{gains['second'] / gains['first']:.0%}" if gains["first"] >= 0.1 else ""
         cells = [f"{100 * number:.1f}" for number in (means["first"], means["second"])]
         rows.append([family, str(len(known)), *cells, *(f"{100 * gains[m]:+.1f}" for m in _MODELS), share])
     columns = ["method", "prompts", "own model", "second model", "gain, own", "gain, second", "share kept"]
@@ -215,7 +250,9 @@ def agreement(outcomes: Sequence[Outcome]) -> Table:
     notes = (
         "Spearman's rank correlation, over all prompts of tokens (fronts included), of each measure, turned so that "
         "higher should be better, with the calibrated scrutability score and with test accuracy. The score is itself "
-        "made of log-perplexity, words and repetition, so agreement with those is built in."
+        "made of log-perplexity, words and repetition, so agreement with those is built in. It tells text from word "
+        "salad, and nothing finer: under the embedded model its rank correlation with human ratings of acceptability "
+        "is 0.07 (examples/calibration)."
     )
     known = [o for o in outcomes if o.number("score") is not None]
     score, accuracy = [o.number("score") or 0.0 for o in known], [o.accuracy for o in known]
@@ -241,7 +278,8 @@ def costs(records: Sequence[Mapping[str, Any]]) -> Table:
     """What a run took."""
     notes = (
         "Mean of the runs. Evaluations: prompt-example pairs run forward, a training step on B rows counting 3 B. "
-        "Seconds of processor time of the search alone; the measurement comes on top."
+        "Seconds of processor time of the search alone; the measurement comes on top. Memory is the largest of a whole "
+        "process, which does many runs one after another and keeps the models it measures with."
     )
     found: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -258,29 +296,3 @@ def costs(records: Sequence[Mapping[str, Any]]) -> Table:
 
 def _average(records: Sequence[Mapping[str, Any]], name: str) -> float:
     return sum(float(record[name]) for record in records) / len(records)
-
-
-def _each(
-    outcomes: Sequence[Outcome], names: Sequence[str], value: Callable[[Outcome, str], float | None]
-) -> list[float | None]:
-    """Mean over tasks and splits of a value under each of several names."""
-
-    def mean_of(name: str) -> float | None:
-        return over_units(outcomes, lambda o: value(o, name))
-
-    return [mean_of(name) for name in names]
-
-
-def _spread(values: Mapping[Unit, float], scale: float, digits: int) -> str:
-    """Mean, standard deviation and interval of a value of each split; "" of none."""
-    if not values:
-        return ""
-    of = spread([scale * value for value in values.values()])
-    if of.n == 1:
-        return f"{of.mean:.{digits}f}"
-    return f"{of.mean:.{digits}f} ({of.sd:.{digits}f}; {of.low:.{digits}f} to {of.high:.{digits}f})"
-
-
-def _percent(share: float | None) -> str:
-    """A share, 0 to 1, as a whole number of percent; "" of none."""
-    return "" if share is None else f"{100 * share:.0f}"

@@ -12,20 +12,39 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
-from study_outcomes import Outcome, Unit, by_unit, families, groups, no_prompt, over_seeds, select, steps
+from study_outcomes import (
+    Outcome,
+    by_unit,
+    families,
+    groups,
+    no_prompt,
+    one_run_front,
+    over_seeds,
+    select,
+    shared_tasks,
+    steps,
+    variant,
+)
 from study_statistics import Spread, spread
 
 from peft_interp.report.texts import in_html, printable
 
 FIGURE = "Accuracy against log-perplexity"
 HOW_TO_READ = (
-    "Each sign is one setting: the mean over splits, with 95% intervals (Student's t). Lines are fronts, their "
-    "intervals shaded: at every log-perplexity, the accuracy of the prompts at least as fluent that were best on dev "
-    "rows. Up and left is better."
+    "Each sign is one setting: the mean over splits, with 95% intervals (Student's t); hollow ones are PEZ and "
+    "RLPrompt without the objective, and random tokens; a number beside one is its weight of perplexity, where there "
+    "is room. Lines are fronts: at every log-perplexity, the accuracy of the prompts at least as fluent that were "
+    "best on dev rows; their intervals are shaded. Broken lines, without shade, are variants. Across: the best "
+    "vectors, which have no log-perplexity (dashes), and no prompt (dots); upright: the median human-written prompt, "
+    "whose level changes somewhat with its length. Up and left is better. Numbers in the legend: front of one run, "
+    "the share of the square from no prompt's accuracy and random tokens' log-perplexity to all right and 0 nats that"
+    " its prompts cover, mean over the tasks that most methods were run on."
 )
 STYLE = Path(__file__).with_suffix(".css")
 WIDTH, HEIGHT = 460.0, 330.0
+_LETTERS = 24.0  # width of the space that a weight needs
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 448.0, 14.0, 282.0
 _STYLES = {  # by method: name of the colour in the page's style, shape
     "written": ("written", "diamond"),
@@ -38,10 +57,13 @@ _STYLES = {  # by method: name of the colour in the page's style, shape
     "rlprompt": ("rl", "square"),
     "search": ("search", "star"),
 }
+_FRONTS = ("search", "human_search")
 _OTHER = ("other", "circle")
 _NOTHING = "no prompt"
 _VARIANTS = {  # what stands behind a family's comma: the same colour, another shape
     "context side": "triangle",
+    "whole vocabulary": "square",
+    "unflagged": "diamond",
     "12 tokens": "flipped",
     "published settings": "diamond",
     "5 x budget": "triangle",
@@ -81,13 +103,8 @@ def style_of(outcome: Outcome) -> tuple[str, str, bool]:
     A variant ("PEZ + perplexity, context side") has another shape and a dashed line.
     """
     colour, shape = _STYLES.get(outcome.method, _OTHER)
-    shape = _VARIANTS.get(_variant(outcome), shape)
+    shape = _VARIANTS.get(variant(outcome), shape)
     return colour, shape, outcome.method in ("pez", "rlprompt") and outcome.plain
-
-
-def _variant(outcome: Outcome) -> str:
-    """How the family's name says that it differs from the method's main form; "" where it does not."""
-    return outcome.family.rpartition(", ")[2]
 
 
 def dots_of(outcomes: Sequence[Outcome]) -> list[Dot]:
@@ -118,14 +135,14 @@ def front_line(outcomes: Sequence[Outcome], family: str) -> list[tuple[float, Sp
 
 
 def lined_families(outcomes: Sequence[Outcome]) -> list[str]:
-    """Families that a front is drawn for: those with a weight to vary, and the search."""
-    return families(o for o in outcomes if (not o.plain and o.method in _STYLES) or o.method == "search")
+    """Families that a front is drawn for: those asked for readability, and what people wrote for other tasks."""
+    return families(o for o in outcomes if (not o.plain and o.method in _STYLES) or o.method in _FRONTS)
 
 
 def pictures(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """The SVG of each task that has prompts of tokens."""
     own = groups(outcomes, lambda o: o.task)
-    return {task: picture(task, here) for task, here in own.items() if signs(here)}
+    return {task: picture(task, here) for task, here in own.items() if any(o.number("nll") is not None for o in here)}
 
 
 def picture(task: str, outcomes: Sequence[Outcome]) -> str:
@@ -146,7 +163,7 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
         left = name == _NOTHING  # random prompts stand at the right end of that line
         parts += [_words(_LEFT + 4 if left else _RIGHT - 2, axes.y(level) - 4, name, "start" if left else "end")]
     parts += [_front(axes, line, select(outcomes, family=family)[0]) for family, line in lines.items()]
-    parts += [_dot(axes, dot) for dot in dots]
+    parts += [_dot(axes, dot) for dot in dots] + _weights(axes, dots)
     said = f"{task}: accuracy against log-perplexity of {len(dots)} settings; the table beside it has the numbers"
     label = _words((_LEFT + _RIGHT) / 2, HEIGHT - 8, "log-perplexity, nats per token (left reads better)", "middle")
     size = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{in_html(said)}"'
@@ -154,11 +171,11 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def signs(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """What stands for each family in the pictures, drawn around (10, 10)."""
+    """Name and front of each family of the pictures, and the sign that stands for it, drawn around (10, 10)."""
     found: dict[str, str] = {}
-    for outcome in outcomes:
-        if outcome.number("nll") is not None and outcome.family not in found:
-            found[outcome.family] = _sign(*style_of(outcome), 10, 10)
+    for family, own in groups([o for o in outcomes if o.number("nll") is not None], lambda o: o.family).items():
+        front = one_run_front(outcomes, family, shared_tasks(outcomes))
+        found[family if front is None else f"{family} ({front:.2f})"] = _sign(*style_of(own[0]), 10, 10)
     return found
 
 
@@ -167,18 +184,15 @@ def _across(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
     found = []
     soft = select(outcomes, method=("prompt_tuning", "p_tuning", "prefix_tuning"), role="chosen")
     means = {
-        family: _mean(by_unit(own, lambda o: o.accuracy)) for family, own in groups(soft, lambda o: o.family).items()
+        family: mean(by_unit(own, lambda o: o.accuracy).values())
+        for family, own in groups(soft, lambda o: o.family).items()
     }
     if means:
         best = max(means, key=lambda family: means[family])
         found.append((f"{best} (vectors)", means[best], "9 3"))
     if empty := no_prompt(outcomes):
-        found.append((_NOTHING, _mean(empty), "1 4"))
+        found.append((_NOTHING, mean(empty.values()), "1 4"))
     return found
-
-
-def _mean(values: dict[Unit, float]) -> float:
-    return sum(values.values()) / len(values)
 
 
 def _axes(dots: Sequence[Dot], levels: Sequence[float], corners: Sequence[tuple[float, Spread]]) -> Axes:
@@ -205,16 +219,14 @@ def _front(axes: Axes, corners: Sequence[tuple[float, Spread]], sample: Outcome)
     if not corners:
         return ""
     colour, name = f"var(--{style_of(sample)[0]})", in_html(sample.family)
-    dashes = ' stroke-dasharray="6 4"' if _variant(sample) in _VARIANTS else ""
+    dashes = ' stroke-dasharray="6 4"' if variant(sample) in _VARIANTS else ""
     upper = _steps([(axes.x(nll), axes.y(accuracy.high)) for nll, accuracy in corners])
     lower = _steps([(axes.x(nll), axes.y(accuracy.low)) for nll, accuracy in corners])
     middle = _steps([(axes.x(nll), axes.y(accuracy.mean)) for nll, accuracy in corners])
     band = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*upper, *reversed(lower)])
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in middle)
-    return (
-        f'<polygon points="{band}" class="band" fill="{colour}"/>'
-        f'<polyline points="{line}" class="front" stroke="{colour}"{dashes}><title>{name}</title></polyline>'
-    )
+    shade = "" if dashes else f'<polygon points="{band}" class="band" fill="{colour}"/>'
+    return f'{shade}<polyline points="{line}" class="front" stroke="{colour}"{dashes}><title>{name}</title></polyline>'
 
 
 def _steps(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -236,6 +248,20 @@ def _dot(axes: Axes, dot: Dot) -> str:
     said = in_html(f"{name}: {numbers}; for example: {printable(own.text or '').strip()}")
     sign = _sign(colour, shape, hollow, x, y)
     return f'<g><title>{said}</title><path d="{bars}" class="bars" stroke="var(--{colour})"/>{sign}</g>'
+
+
+def _weights(axes: Axes, dots: Sequence[Dot]) -> list[str]:
+    """The weight above or below each dot that has one; none where it would hide another weight or a dot."""
+    places = [(axes.x(dot.nll.mean), axes.y(dot.accuracy.mean)) for dot in dots]
+    taken, found = list(places), []
+    for dot, (x, y) in zip(dots, places, strict=True):
+        for middle in (y - 12, y + 12):
+            near = any(abs(x - u) < _LETTERS and abs(middle - v) < _LETTERS / 2 for u, v in taken)
+            if dot.sample.weight and not near:
+                taken.append((x, middle))
+                found.append(_words(x, middle + 4, f"{dot.sample.weight:g}", "middle"))
+                break
+    return found
 
 
 def _sign(colour: str, shape: str, hollow: bool, x: float, y: float) -> str:

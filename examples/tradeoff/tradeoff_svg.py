@@ -14,15 +14,16 @@ _COLUMNS, _MARGIN, _NAME, _ENTRY = 2, 16, 24, 20
 
 def to_svg(outcomes: Sequence[Outcome]) -> str:
     """A picture for each task, two in a row, and their legend behind the last; light and dark as in the page."""
-    shown = pictures(outcomes)
-    cells = [_picture(task, drawn) for task, drawn in shown.items()] + [_legend(signs(outcomes))]
+    shown, named = pictures(outcomes), signs(outcomes)
+    cells = [_picture(task, drawn) for task, drawn in shown.items()] + [_legend(named)]
     rows = -(-len(cells) // _COLUMNS)
     wide, high = WIDTH + 2 * _MARGIN, HEIGHT + _NAME + _MARGIN
     placed = "".join(
         f'<g transform="translate({_MARGIN + i % _COLUMNS * wide:.0f} {_MARGIN + i // _COLUMNS * high:.0f})">{cell}</g>'
         for i, cell in enumerate(cells)
     )
-    size = f'viewBox="0 0 {_COLUMNS * wide:.0f} {rows * high + _MARGIN:.0f}" role="img" aria-label="{FIGURE}"'
+    bottom = (rows - 1) * high + max(high, _NAME + len(named) * _ENTRY) + _MARGIN
+    size = f'viewBox="0 0 {_COLUMNS * wide:.0f} {bottom:.0f}" role="img" aria-label="{FIGURE}"'
     style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
     paper = '<rect width="100%" height="100%" fill="var(--paper)"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{paper}{placed}</svg>\n'

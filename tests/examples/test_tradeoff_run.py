@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from peft_interp import measure_scrutability
+
 TRADEOFF = Path(__file__).parents[2] / "examples" / "tradeoff"
 CONFIG = """
 splits = [13]
@@ -115,6 +117,19 @@ def test_soft_prompts_are_measured_with_their_reading(records: list[dict[str, An
     prefix = next(record for record in records if record["method"] == "prefix_tuning")
     assert [prompt["role"] for prompt in prefix["prompts"]] == ["chosen"]
     assert prefix["prompts"][0]["faithfulness"] is None
+
+
+def test_unflagged_runs_choose_among_prompts_without_a_flag(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    study = import_module("study_config").read_study(folder / "study.toml", budget=2000, prompt_length=8)
+    make_bench, pez = import_module("study_bench").make_bench, import_module("method_pez").pez
+    passes = {}
+    for unflagged in (False, True):
+        bench = make_bench(study, study.tasks[0], 13, 0)
+        prompts = pez(bench, weight=1.0, unflagged=unflagged).prompts
+        judged = [measure_scrutability(bench.text_of(p.ids), bench.model, bench.tokenizer, ids=p.ids) for p in prompts]
+        passes[unflagged] = all(not any(flag.unreadable for flag in one.flags) for one in judged)
+    assert passes == {False: False, True: True}
 
 
 def test_tokens_are_faithful(records: list[dict[str, Any]]) -> None:
