@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from claim_parts import NOTICEABLE
 from study_outcomes import Outcome, Unit, groups, no_prompt, over_units, select, variant
-
-LEARNED = 0.02  # accuracy above no prompt's, over the splits, from which a method has learned something
-_REASONS = {
-    "alone": "no runs with and without the objective at one budget",
-    "unknown": "no run without a prompt",
-    "learned nothing": f"plain runs gain less than {100 * LEARNED:.0f} points",
-}
 
 
 @dataclass(frozen=True)
@@ -44,11 +38,11 @@ def fair_runs(outcomes: Sequence[Outcome], method: str) -> FairRuns:
         runs = [o for o in own if shared and o.budget == max(shared)]
         gain = _gain([o for o in runs if o.plain and o.role == "chosen"], empty)
         if not shared:
-            left_out[task] = _REASONS["alone"]
+            left_out[task] = "no runs with and without the objective at one budget"
         elif gain is None:
-            left_out[task] = _REASONS["unknown"]
-        elif gain < LEARNED:
-            left_out[task] = _REASONS["learned nothing"]
+            left_out[task] = "no run without a prompt"
+        elif gain < NOTICEABLE:
+            left_out[task] = f"plain runs gain less than {100 * NOTICEABLE:.0f} points"
         else:
             found += runs
     return FairRuns(found, left_out)

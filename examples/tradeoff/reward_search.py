@@ -83,19 +83,7 @@ def run_search(
     rows, writes = bench.data.rows["train"], bench.data.settings.generates
     start = bench.score_on_dev([model.prompt_token_ids()])[0]
     with tempfile.TemporaryDirectory() as folder:
-        args = arguments_class(
-            output_dir=folder,
-            max_steps=1_000_000,  # the budget ends it
-            eval_strategy="steps",
-            eval_steps=eval_every,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            seed=bench.seed,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            **({"task_reward": "negative_loss"} if writes else {}),
-            **settings,
-        )
+        args = _arguments(arguments_class, bench, folder, eval_every, settings)
         evaluation = (args.eval_candidates + 3) * len(bench.data.rows["dev"])
         step = args.prompts_per_step * (getattr(args, "examples_per_step", None) or len(rows))
         spending = SpendUntil(bench, step, evaluation, closes)
@@ -116,6 +104,23 @@ def run_search(
             trainer.train()
         spending.count()
     return found_in(bench, trainer.search.archive.records, model.prompt_token_ids(), start, trainer.state.global_step)
+
+
+def _arguments(of: Any, bench: Bench, folder: str, eval_every: int, settings: dict[str, Any]) -> Any:
+    """Arguments of a run that its budget ends."""
+    return of(
+        output_dir=folder,
+        max_steps=1_000_000,
+        eval_strategy="steps",
+        eval_steps=eval_every,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=bench.seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **({"task_reward": "negative_loss"} if bench.data.settings.generates else {}),
+        **settings,
+    )
 
 
 def found_in(bench: Bench, archive: list[ScoredPrompt], chosen: list[int], start: ScoredPrompt, steps: int) -> Found:

@@ -13,8 +13,9 @@ from typing import Any
 import peft
 import torch
 import transformers
+from claim_parts import Claim
 from prompt_patterns import pattern
-from study_claims import ORIGIN, Claim, all_claims
+from study_claims import ORIGIN, all_claims
 from study_config import Study, portable
 from study_headlines import headlines
 from study_outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of

@@ -150,7 +150,7 @@ def faithfulness(outcomes: Sequence[Outcome]) -> Table:
         "decode -> encode."
     )
     names = ("cosine_distance", "euclidean_distance", "logit_mse", "loss_difference", "accuracy_difference", "kl")
-    rows, exact = [], []
+    rows, exact, readings = [], [], select(outcomes, role="reading", task=tuple(shared_tasks(outcomes)))
     for family, own in compared(select(outcomes, role="chosen"), outcomes).items():
         known = [o for o in own if o.measured.get("faithfulness")]
         if not known:
@@ -158,16 +158,14 @@ def faithfulness(outcomes: Sequence[Outcome]) -> Table:
                 rows.append([family, *["not defined"] * len(names), "no text"])
             continue
         averages = each(known, names, lambda o, name: o.measured["faithfulness"][name])
-        readings = select(outcomes, family=own[0].family + READING, task=tuple(shared_tasks(outcomes)))
-        texts = [o for o in own if o.text] or readings
+        texts = [o for o in own if o.text] or select(readings, family=own[0].family + READING)
         survived = over_units(texts, lambda o: float(bool(o.measured["survives"])))
         if survived == 1 and all(not average for average in averages):
             exact.append(family)
             continue
-        scales = (-100 if name == "accuracy_difference" else 1 for name in names)
-        digits = (1 if name == "accuracy_difference" else 3 for name in names)
-        numbers = zip(averages, scales, digits, strict=True)
-        cells = ["" if a is None else f"{scale * a + 0.0:.{places}f}" for a, scale, places in numbers]
+        cells = ["" if average is None else f"{average + 0.0:.3f}" for average in averages]
+        if (change := averages[names.index("accuracy_difference")]) is not None:
+            cells[names.index("accuracy_difference")] = f"{-100 * change + 0.0:.1f}"
         rows.append([family, *cells, percent(survived)])
     if exact:
         rows.append([f"prompts of tokens: {', '.join(exact)}", *["0"] * len(names), "100"])

@@ -39,8 +39,8 @@ HOW_TO_READ = (
     "best on dev rows; their intervals are shaded. Broken lines, without shade, are variants. Across: the best "
     "vectors, which have no log-perplexity (dashes), and no prompt (dots); upright: the median human-written prompt, "
     "whose level changes somewhat with its length. Up and left is better. Numbers in the legend: front of one run, "
-    "the share of the square from no prompt's accuracy and random tokens' log-perplexity to all right and 0 nats that"
-    " its prompts cover, mean over the tasks that most methods were run on."
+    "the share of the square from no prompt's accuracy and random tokens' log-perplexity to all right and 0 nats "
+    "that its prompts cover, mean over the tasks that most methods were run on."
 )
 STYLE = Path(__file__).with_suffix(".css")
 WIDTH, HEIGHT = 460.0, 330.0
@@ -172,9 +172,9 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
 
 def signs(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Name and front of each family of the pictures, and the sign that stands for it, drawn around (10, 10)."""
-    found: dict[str, str] = {}
+    found, tasks = {}, shared_tasks(outcomes)
     for family, own in groups([o for o in outcomes if o.number("nll") is not None], lambda o: o.family).items():
-        front = one_run_front(outcomes, family, shared_tasks(outcomes))
+        front = one_run_front(outcomes, family, tasks)
         found[family if front is None else f"{family} ({front:.2f})"] = _sign(*style_of(own[0]), 10, 10)
     return found
 

@@ -8,18 +8,18 @@ from typing import Any
 from tradeoff_records import measured, record, rlprompt_runs, study
 
 
-def claims(records: list[dict[str, Any]]) -> dict[str, str]:
+def claims(records: list[dict[str, Any]]) -> list[Any]:
     outcomes = import_module("study_outcomes").outcomes_of(records)
-    return {claim.statement: claim.verdict for claim in import_module("study_claims").all_claims(outcomes)}
+    found: list[Any] = import_module("study_claims").all_claims(outcomes)
+    return found
 
 
 def verdict(records: list[dict[str, Any]], start: str) -> str:
-    return next(verdict for statement, verdict in claims(records).items() if statement.startswith(start))
+    return next(claim.verdict for claim in claims(records) if claim.statement.startswith(start))
 
 
 def evidence(records: list[dict[str, Any]], start: str) -> str:
-    found = import_module("study_claims").all_claims(import_module("study_outcomes").outcomes_of(records))
-    return "\n".join(next(claim.evidence for claim in found if claim.statement.startswith(start)))
+    return "\n".join(next(claim.evidence for claim in claims(records) if claim.statement.startswith(start)))
 
 
 def test_trade_off_is_confirmed_only_where_accuracy_falls() -> None:
@@ -52,7 +52,7 @@ def test_stuck_runs_decide_about_convergence() -> None:
 
 def test_nothing_is_said_about_too_few_runs() -> None:
     few = [own for own in study(0.6) if own["split"] < 2]
-    assert set(claims(few).values()) <= {"not testable here", "confirmed"}
+    assert {claim.verdict for claim in claims(few)} <= {"not testable here", "confirmed"}
     assert verdict(few, "A perplexity objective on PEZ") == "not testable here"
     assert verdict(few, "Soft prompts do not meet") == "not testable here"
 
@@ -86,10 +86,9 @@ def test_pez_is_judged_only_on_tasks_where_it_learned_something() -> None:
     both = study(weighted=0.75) + hard
     assert verdict(both, start) == "confirmed"
     assert verdict(both, "PEZ with a perplexity term") == "not confirmed"
-    found = import_module("study_claims").all_claims(import_module("study_outcomes").outcomes_of(both))
-    evidence = next(claim.evidence for claim in found if claim.statement.startswith(start))
-    assert evidence[0].startswith("Left out: hard (plain runs gain less")
-    assert "; with hard +" in evidence[1]
+    left_out, costs = evidence(both, start).splitlines()
+    assert left_out.startswith("Left out: hard (plain runs gain less")
+    assert "; with hard +" in costs
 
 
 def test_a_variant_is_set_beside_its_own_plain_runs() -> None:
@@ -99,12 +98,11 @@ def test_a_variant_is_set_beside_its_own_plain_runs() -> None:
         runs.append(record(split, "pez", measured(accuracy=low, nll=7.0 + 0.1 * split), family=f"pez{name}"))
         beside = record(split, "pez", measured(accuracy=0.82 - 0.004 * split, nll=2.0), weight=0.3)
         runs.append({**beside, "family": f"pez + perplexity{name}"})
-    found = import_module("study_claims").all_claims(import_module("study_outcomes").outcomes_of(runs))
-    evidence = next(c.evidence for c in found if c.statement.startswith("A perplexity objective on PEZ"))
-    assert "pez + perplexity, weight 0.3: log-perplexity -5.01 nats" in evidence[0]
-    assert "accuracy -0.0 points" in evidence[0]
-    assert "pez + perplexity, whole vocabulary, weight 0.3" in evidence[1]
-    assert "accuracy -10.0 points" in evidence[1]
+    main, varied = evidence(runs, "A perplexity objective on PEZ").splitlines()
+    assert "pez + perplexity, weight 0.3: log-perplexity -5.01 nats" in main
+    assert "accuracy -0.0 points" in main
+    assert "pez + perplexity, whole vocabulary, weight 0.3" in varied
+    assert "accuracy -10.0 points" in varied
 
 
 def test_runs_that_never_choose_flagged_prompts_have_no_part_in_the_claims() -> None:

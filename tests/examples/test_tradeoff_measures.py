@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import tradeoff_records  # noqa: F401  # the way to the modules of the study
 from peft import get_peft_model
 
 from peft_interp import InterpPromptConfig, embedded
-
-TRADEOFF = Path(__file__).parents[2] / "examples" / "tradeoff"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_path() -> Iterator[None]:
-    sys.path.insert(0, str(TRADEOFF))
-    yield
-    sys.path.remove(str(TRADEOFF))
 
 
 def task(**settings: Any) -> Any:
