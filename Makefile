@@ -18,7 +18,7 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 
 benchmark: $(VENV)/ready
-	$(BIN)/python examples/benchmark/run.py
+	$(BIN)/python benchmarks/training_step/run.py
 
 # torch first and pinned: left to choose, pip may take a build with gigabytes of CUDA
 $(VENV)/ready: pyproject.toml constraints.txt

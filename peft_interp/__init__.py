@@ -5,19 +5,18 @@ Importing this package makes PEFT know `InterpPromptConfig`; everything else is 
 
 from peft_interp.callbacks import PromptCallback
 from peft_interp.classification import classify
-from peft_interp.config import InterpPromptConfig
-from peft_interp.loading import continue_training
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.scrutability import measure_scrutability
-from peft_interp.perplexity import text_nll
-from peft_interp.registration import register
+from peft_interp.registration import continue_training, register
 from peft_interp.report import PromptReport, report_prompt
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.trainer import RLPromptTrainer
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.trainer import PromptSearchTrainer
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
+from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.perplexity import text_nll
 
 __version__ = "0.1.0"
 __all__ = [

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from peft_interp.context import most_tokens
-from peft_interp.metrics.answers import adapter_in_eval_mode
-from peft_interp.metrics.progress import progress_bar
+from peft_interp.inference.batching import progress_bar
+from peft_interp.inference.max_length import model_max_length
+from peft_interp.metrics.comparison import adapter_in_eval_mode, make_comparison
 from peft_interp.metrics.reading import prompt_config, prompt_vectors
 from peft_interp.metrics.rows import task_of
-from peft_interp.metrics.sides import make_bench
-from peft_interp.verbalizer import Verbalizer, check_verbalizer
+from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 
 def classify(
@@ -25,7 +24,7 @@ def classify(
     batch_size: int = 16,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Label texts with the label word that the model finds likeliest behind prompt and text.
+    """Label texts with the label word that the model finds likeliest after prompt and text.
 
     Args:
         model: a causal LM with a prompt adapter of ours or of any of PEFT's prompt methods with input vectors.
@@ -51,14 +50,17 @@ def classify(
     ids, length = verbalizer.label_token_ids(tokenizer), len(prompt_vectors(model))
     if not texts:
         return []
-    rows = _rows(texts, tokenizer, verbalizer, most_tokens(model.get_base_model()), length)
+    rows = _rows(texts, tokenizer, verbalizer, model_max_length(model.get_base_model()), length)
     shares = torch.zeros(len(rows), len(ids))
     with adapter_in_eval_mode(model), torch.no_grad(), progress_bar(len(rows), "Labelling texts", progress) as bar:
-        bench = make_bench(model, tokenizer, rows, ids, batch_size, padding_side="right")
-        placed, targets = bench.with_prompt(bench.rows), [bench.wanted(row, "answers") for row in bench.rows]
-        for batch in bench.batches(placed, targets):
-            asked = [bench.question(bench.rows[i], placed[i], targets[i], acts=True) for i in batch]
-            shares[batch] = bench.prompt.logits(asked)[:, ids].float().softmax(-1).cpu()
+        setup = make_comparison(model, tokenizer, rows, ids, batch_size, padding_side="right")
+        placed, targets = (
+            setup.as_prompt(setup.rows),
+            [setup.wanted(row, "answers") for row in setup.rows],
+        )
+        for batch in setup.batches(placed, targets):
+            asked = [setup.request(setup.rows[i], placed[i], targets[i], as_prompt=True) for i in batch]
+            shares[batch] = setup.prompt.logits(asked)[:, ids].float().softmax(-1).cpu()
             bar.update(len(batch))
     likeliest, labels = shares.max(-1)
     return [
@@ -70,7 +72,7 @@ def classify(
 def _rows(
     texts: Sequence[str], tokenizer: Any, verbalizer: Verbalizer, limit: int | None, prompt_length: int
 ) -> list[dict[str, list[int]]]:
-    """Texts in the template; which label stands in the answer's place does not matter, nothing is behind it."""
+    """Texts in the template; which label stands in the answer's place does not matter, nothing is after it."""
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"text {number} is a {type(text).__name__} and must be a string; drop or mend it.")

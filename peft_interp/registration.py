@@ -1,4 +1,4 @@
-"""The only file that writes into PEFT's registries.
+"""The only file that writes into PEFT's registries; it also joins the models with their files, and goes on training.
 
 PEFT's method enum is closed, so no new method can be registered. Three registry rows are enough instead: the saved name
 "INTERP_PROMPT" leads to our config, and the rows for prompt tuning and for the task types become dispatchers that give
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import PeftType
+from peft import PeftConfig, PeftModel, PeftType, PromptTuningInit
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from peft_interp.causal_lm import InterpPromptModelForCausalLM
-from peft_interp.config import PEFT_TYPE_NAME, InterpPromptConfig
-from peft_interp.embedding import InterpPromptEmbedding
-from peft_interp.task_models import (
+from peft_interp.hub.model_files import PromptFilesMixin
+from peft_interp.tuner.causal_lm import InterpPromptModelForCausalLM
+from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.embedding import InterpPromptEmbedding
+from peft_interp.tuner.task_models import (
     InterpPromptModelForFeatureExtraction,
     InterpPromptModelForQuestionAnswering,
     InterpPromptModelForSeq2SeqLM,
@@ -24,13 +25,19 @@ from peft_interp.task_models import (
     InterpPromptModelForTokenClassification,
 )
 
+
+def _with_files(tuner: type) -> type:
+    """The model class of a task, which also saves, describes and pushes its prompts."""
+    return type(tuner.__name__, (PromptFilesMixin, tuner), {"__module__": __name__, "__doc__": tuner.__doc__})
+
+
 MODEL_CLASSES: dict[str, type] = {
-    "CAUSAL_LM": InterpPromptModelForCausalLM,
-    "SEQ_2_SEQ_LM": InterpPromptModelForSeq2SeqLM,
-    "SEQ_CLS": InterpPromptModelForSequenceClassification,
-    "TOKEN_CLS": InterpPromptModelForTokenClassification,
-    "QUESTION_ANS": InterpPromptModelForQuestionAnswering,
-    "FEATURE_EXTRACTION": InterpPromptModelForFeatureExtraction,
+    "CAUSAL_LM": _with_files(InterpPromptModelForCausalLM),
+    "SEQ_2_SEQ_LM": _with_files(InterpPromptModelForSeq2SeqLM),
+    "SEQ_CLS": _with_files(InterpPromptModelForSequenceClassification),
+    "TOKEN_CLS": _with_files(InterpPromptModelForTokenClassification),
+    "QUESTION_ANS": _with_files(InterpPromptModelForQuestionAnswering),
+    "FEATURE_EXTRACTION": _with_files(InterpPromptModelForFeatureExtraction),
 }
 
 
@@ -85,3 +92,37 @@ def _encoder_dispatcher(registered: type) -> type:
         "_peft_interp_previous": previous,
     }
     return type(previous.__name__, (previous,), members)
+
+
+def continue_training(base_model: Any, adapter: str, adapter_name: str = "default", **hub_options: Any) -> PeftModel:
+    """A saved adapter as a model that can be trained further, which `PeftModel.from_pretrained` refuses for prompts.
+
+    Args:
+        base_model: the model the adapter was trained on.
+        adapter: folder or hub name of an InterpPrompt adapter.
+        adapter_name: its name in the returned model.
+        hub_options: `revision`, `token`, `cache_dir`, `subfolder`.
+
+    Returns:
+        A model as `get_peft_model` makes it, with latent, ids, best prompt and step count as they were saved. The
+        optimizer's state is Trainer's business: for an exact continuation use
+        `trainer.train(resume_from_checkpoint=...)`.
+
+    Raises:
+        ValueError: the adapter is of another type, or its tensors do not fit.
+    """
+    config = PeftConfig.from_pretrained(adapter, **hub_options)
+    if not isinstance(config, InterpPromptConfig):
+        raise ValueError(
+            f"{adapter!r} is a {config.peft_type} adapter, not an InterpPrompt one; load it with "
+            "`PeftModel.from_pretrained`."
+        )
+    config.inference_mode = False
+    start = {name: getattr(config, name) for name in ("prompt_tuning_init", "init_words")}
+    config.prompt_tuning_init, config.init_words = PromptTuningInit.RANDOM, None  # the checkpoint has the values
+    # not `get_peft_model`, which would write the name of `base_model` over that of the one it was trained on
+    model: PeftModel = MODEL_CLASSES[config.task_type or ""](base_model, config, adapter_name)
+    for name, value in start.items():
+        setattr(config, name, value)
+    model.load_adapter(adapter, adapter_name, is_trainable=True, **hub_options)
+    return model.train()

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from peft_interp.base_names import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
+from peft_interp.base_model_name import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
 from peft_interp.hub.adapter_files import (
     CARD_FILE,
     CONFIG_FILE,

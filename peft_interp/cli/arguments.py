@@ -13,7 +13,7 @@ from peft_interp.hub.export import ROLES
 
 _FRONT, _BEHIND = "{prompt} {text} It was", "{text} {prompt}"
 DEFAULT_TEMPLATES = {"start": _FRONT, "end": _BEHIND}  # by the prompt's position
-_TEMPLATE_HELP = f"as in training (default: '{_FRONT}', for a prompt behind the text '{_BEHIND}')"
+_TEMPLATE_HELP = f"as in training (default: '{_FRONT}', for a prompt after the text '{_BEHIND}')"
 _ADAPTER = "folder or hub name of a saved PEFT prompt adapter"
 _READ = """\
 What does this prompt say, and may I believe it?

@@ -16,15 +16,14 @@ from peft_interp.cli.adapters import (
     shown_name,
 )
 from peft_interp.cli.data import fitting_rows, load_data
-from peft_interp.hub.adapter_files import is_ours, read_config
+from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
 from peft_interp.hub.export import chat_json, template_fits
 from peft_interp.hub.facts import read_facts
-from peft_interp.hub.portable import write_portable
 from peft_interp.hub.pushing import push_adapter_folder
 from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside, write_card
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
-from peft_interp.report.building import report_prompt
+from peft_interp.report.build import report_prompt
 
 
 def read(arguments: Any) -> None:
@@ -144,7 +143,7 @@ def _report(folder: Path, arguments: Any) -> Any:
     task_type = str(read_config(folder).get("task_type"))
     if (arguments.task or arguments.data) and task_type != "CAUSAL_LM":
         raise ValueError(
-            f"`--task` and `--data` ask for a label word behind the text, which only CAUSAL_LM adapters answer; this "
+            f"`--task` and `--data` ask for a label word after the text, which only CAUSAL_LM adapters answer; this "
             f"one is for {task_type}. Leave the data out, or call `report_prompt` in Python with tokenised rows."
         )
     base = base_of(folder, arguments.base_model)
@@ -191,7 +190,7 @@ def _judge(name: str | None) -> tuple[Any, Any]:
         return None, None
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from peft_interp.base_names import loadable_name
+    from peft_interp.base_model_name import loadable_name
 
     place = loadable_name(name) or name
     model = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=False)

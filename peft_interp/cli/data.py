@@ -9,13 +9,13 @@ from typing import Any
 
 import peft_interp.embedded as embedded
 from peft_interp.cli.arguments import DEFAULT_TEMPLATES
-from peft_interp.context import most_tokens
+from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.reading import read_prompt
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 _TEXT_COLUMNS = ("sentence", "text")
-_SPARE = 4  # tokens left free behind a cut: a text cut within a word may be tokenised into more when it is pasted
+_SPARE = 4  # tokens left free after a cut: a text cut within a word may be tokenised into more when it is pasted
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def load_data(arguments: Any, tokenizer: Any, position: str = "start") -> Data |
         words = arguments.label_words
     verbalizer = Verbalizer(_template(arguments, position), tuple(words))
     if verbalizer.prompt_position != position:
-        place = "behind the text: '{text} {prompt}'" if position == "end" else "in front of it: '{prompt} {text}'"
+        place = "after the text: '{text} {prompt}'" if position == "end" else "in front of it: '{prompt} {text}'"
         raise ValueError(
             f"`--template {verbalizer.template!r}` has the prompt at the {verbalizer.prompt_position}, but the "
             f"adapter's `prompt_position={position!r}`; write {{prompt}} {place}, say."
@@ -95,7 +95,7 @@ def fitting_rows(data: Data, model: Any, tokenizer: Any) -> tuple[Any, str | Non
         ValueError: the template alone does not fit.
     """
     rows = data.encode(tokenizer)
-    limit = most_tokens(model.get_base_model())
+    limit = model_max_length(model.get_base_model())
     if limit is None:
         return rows, None
     room = limit - _prompt_tokens(model, tokenizer)

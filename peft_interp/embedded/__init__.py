@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
 
 MODEL_PATH = str(Path(__file__).parent / "model")
 _DATA_PATH = Path(__file__).parent / "data"

@@ -36,7 +36,7 @@ def fill_template(template: str, prompt: str, position: str = "start") -> str:
         ValueError: the template has the prompt elsewhere.
     """
     if not template_fits(template, position):
-        where, like = ("behind", "{text} {prompt}") if position == "end" else ("in front of", "{prompt} {text}")
+        where, like = ("after", "{text} {prompt}") if position == "end" else ("in front of", "{prompt} {text}")
         raise ValueError(
             f"`template={template!r}` does not fit this prompt, which stands {where} the text; write {like!r}, say."
         )
@@ -64,18 +64,18 @@ def chat_messages(
         Messages with `role` and `content`.
 
     Raises:
-        ValueError: an unknown role, "system" for a prompt that stands behind the input, or a template that has the
+        ValueError: an unknown role, "system" for a prompt that stands after the input, or a template that has the
             prompt elsewhere.
     """
     if role not in ROLES:
         raise ValueError(f"`role={role!r}` is unknown; use one of {', '.join(ROLES)}.")
     if role == "system" and position == "end":
-        raise ValueError("`role='system'` stands in front of the input, but this prompt stands behind it; use 'user'.")
+        raise ValueError("`role='system'` stands in front of the input, but this prompt stands after it; use 'user'.")
     if role == "user":
         bare = "{text}" if position == "end" else "{prompt} {text}"
         return [{"role": "user", "content": fill_template(template or bare, text, position)}]
-    behind = fill_template(template, "").strip() if template else "{text}"
-    return [{"role": "system", "content": text}, {"role": "user", "content": behind}]
+    following = fill_template(template, "").strip() if template else "{text}"
+    return [{"role": "system", "content": text}, {"role": "user", "content": following}]
 
 
 def chat_json(text: str, role: str = "user", template: str | None = None, position: str = "start") -> str:

@@ -10,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peft_interp.base_names import public_name
-from peft_interp.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.base_model_name import public_name
 from peft_interp.hub.adapter_files import (
     FACTS_FILE,
     TEXT_FILE,
@@ -21,7 +20,8 @@ from peft_interp.hub.adapter_files import (
     read_tensors,
     write_json,
 )
-from peft_interp.vocabulary import decode_behind
+from peft_interp.text.tokenization import decode_after
+from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
 _PATHS = ("perplexity_model_name_or_path",)
 _SETTINGS = (
@@ -36,7 +36,7 @@ class PromptFacts:
     """A saved prompt.
 
     Attributes:
-        text: exactly as it stands in a row, with the blank it begins with behind a text; None when no tokenizer was
+        text: exactly as it stands in a row, with the blank it begins with after a text; None when no tokenizer was
             known. Of a soft prompt, the nearest tokens' text.
         is_text: the tokens are the prompt; False for vectors, of which `ids` are the nearest tokens.
         ids: token ids, in order.
@@ -119,7 +119,7 @@ def _texts(
 ) -> tuple[str | None, list[str] | None, str | None]:
     if tokenizer is not None:
         tokens = [decoded(tokenizer, [i]) for i in ids]
-        text = decode_behind(tokenizer, ids) if position == "end" else decoded(tokenizer, ids)
+        text = decode_after(tokenizer, ids) if position == "end" else decoded(tokenizer, ids)
         return text, tokens, decoded(tokenizer, leading) if leading else None
     earlier = earlier_facts(folder)
     if earlier.get("ids") != ids or earlier.get("position") != position:

@@ -16,14 +16,16 @@ from peft_interp.hub.adapter_files import (
     FACTS_FILE,
     PORTABLE_FOLDER,
     REPORT_FILE,
+    has_portable,
     is_ours,
     read_config,
     read_json,
+    remove_portable,
     write_json,
+    write_portable,
 )
 from peft_interp.hub.card import CardEntry, update_card
 from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
-from peft_interp.hub.portable import has_portable, remove_portable, write_portable
 
 logger = logging.getLogger(__name__)
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")

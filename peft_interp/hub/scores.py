@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from peft_interp.base_names import public_name
+from peft_interp.base_model_name import public_name
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def report_markdown(report: dict[str, Any] | None) -> str:
     """
     if report is None:
         return ""
-    from peft_interp.report.prompt_report import PromptReport  # here, since it brings the libraries that draw
+    from peft_interp.report.record import PromptReport  # here, since it brings the libraries that draw
 
     try:
         made = PromptReport.from_dict(report)

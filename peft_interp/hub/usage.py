@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from peft_interp.base_names import BaseName, loading_code
+from peft_interp.base_model_name import BaseName, loading_code
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
 from peft_interp.hub.export import fill_template, template_fits
 from peft_interp.hub.facts import PromptFacts
@@ -86,7 +86,7 @@ def _tokenizer(facts: PromptFacts) -> tuple[str, str]:
 
 def _portable(facts: PromptFacts, place: str, folder: str, portable: bool) -> str:
     if facts.position == "end":
-        return "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands behind it."
+        return "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands after it."
     if not portable:
         return f"There is no copy for it here; `peft-interp export {place} --to portable` makes one."
     load, base = _base(facts)
@@ -101,7 +101,7 @@ def _portable(facts: PromptFacts, place: str, folder: str, portable: bool) -> st
     if "score" in facts.trained_modules:  # a causal model with a classifier
         where = "that are padded, where it reads the classifier's answer at the padding"
     if facts.leading_ids:
-        where += ", and for rows that begin with a BOS or CLS token, which then stands behind the prompt"
+        where += ", and for rows that begin with a BOS or CLS token, which then stands after the prompt"
     same = f"The logits are the same, except for rows {where}: that is where plain PEFT puts a prompt."
     return f"{fenced(code, 'python')}\n\n{same}"
 
@@ -113,12 +113,12 @@ def _plain_text(facts: PromptFacts, template: str | None) -> str:
         names = ", ".join(f"`{name}`" for name in facts.trained_modules)
         return f"Not on its own: {names} of the base model was changed with the prompt and is stored in the adapter."
     if facts.text is None:
-        where = "right behind the input" if facts.position == "end" else "in front of the input"
+        where = "right after the input" if facts.position == "end" else "in front of the input"
         return f"Decode the ids with the base model's tokenizer and put the text {where}."
     before = "The adapter does exactly this, with any library or service that runs the base model:"
-    after = "Put behind it what stood behind the prompt in training, blank or line break included."
+    after = "Put after it what stood after the prompt in training, blank or line break included."
     if facts.position == "end":
-        after = "Put in front of it what stood there in training; the answer follows right behind it."
+        after = "Put in front of it what stood there in training; the answer follows right after it."
     if template:
         after = "The words around the input are those it was measured with."
     return f"{before}\n\n{fenced(_text_code(facts, facts.text, template), 'python')}\n\n{after}"

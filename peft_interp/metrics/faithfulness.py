@@ -14,18 +14,96 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from peft_interp.metrics.answers import adapter_in_eval_mode
-from peft_interp.metrics.arguments import check_text
-from peft_interp.metrics.leave_one_out import measure_token_effects
-from peft_interp.metrics.progress import progress_bar
+from peft_interp.inference.batching import progress_bar
+from peft_interp.metrics.comparison import ComparisonSetup, adapter_in_eval_mode, count_task, make_comparison
+from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt
-from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading
-from peft_interp.metrics.sides import Bench, count_task, make_bench
-from peft_interp.metrics.text_rows import PlacedRow, Row
-from peft_interp.metrics.totals import OutputTotals, TaskTotals
+from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading, TokenEffect
+from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
+from peft_interp.text.tokenization import check_text
+
+
+def measure_token_effects(
+    setup: ComparisonSetup, rows: Sequence[Row], prompt_ids: Sequence[int], bar: tqdm
+) -> tuple[TokenEffect, ...]:
+    """KL(with || without) of the answers and the rise of the task loss, for each token of the text.
+
+    Args:
+        comparison: the text's side.
+        rows: examples.
+        prompt_ids: the text's ids.
+        bar: moves by one for each row and variant.
+
+    Returns:
+        One effect for each id. A filler has a KL near 0; where the loss increase is below 0 the token does harm.
+    """
+    whole = setup.as_text(rows, _text(setup, prompt_ids), prompt_ids)
+    shorter = [[*prompt_ids[:i], *prompt_ids[i + 1 :]] for i in range(len(prompt_ids))]
+    variants = [setup.as_text(rows, _text(setup, ids), ids) for ids in shorter]
+    targets = [
+        [j for j in setup.wanted(row, "answers") if j in setup.predicted(row, placed)]
+        for row, placed in zip(rows, whole, strict=True)
+    ]
+    sums = [_Sums() for _ in prompt_ids]
+    for batch in setup.batches(whole, targets):
+        batch = [i for i in batch if targets[i]]
+        if not batch:
+            continue
+        logits = setup.text.logits([setup.request(rows[i], whole[i], targets[i]) for i in batch])
+        log_probs = logits.float().log_softmax(-1)
+        bar.update(len(batch))
+        for total, placed in zip(sums, variants, strict=True):
+            _add_variant(setup, total, rows, placed, targets, batch, log_probs)
+            bar.update(len(batch))
+    return tuple(total.effect() for total in sums)
+
+
+class _Sums:
+    """Sums of one token's effect over labelled positions."""
+
+    def __init__(self) -> None:
+        self.count, self.kl, self.loss = 0, 0.0, 0.0
+
+    def effect(self) -> TokenEffect:
+        return TokenEffect(self.kl / max(1, self.count), self.loss / max(1, self.count))
+
+
+def _add_variant(
+    setup: ComparisonSetup,
+    total: _Sums,
+    rows: Sequence[Row],
+    placed: Sequence[PlacedRow],
+    targets: Sequence[Sequence[int]],
+    batch: Sequence[int],
+    log_probs: Tensor,
+) -> None:
+    """One shorter text on one batch, at the labels that both texts predict."""
+    known = {i: setup.predicted(rows[i], placed[i]) for i in batch}
+    flat = [(i, j) for i in batch for j in targets[i]]
+    both = [n for n, (i, j) in enumerate(flat) if j in known[i]]
+    chosen = {i: [j for j in targets[i] if j in known[i]] for i in batch}
+    asked = [i for i in batch if chosen[i]]
+    if not asked:
+        return
+    logits = setup.text.logits([setup.request(rows[i], placed[i], chosen[i]) for i in asked])
+    others, before = logits.float().log_softmax(-1), log_probs[both]
+    gold = before.new_tensor([rows[i].labels[j] for i in asked for j in chosen[i]]).long()
+    total.count += len(gold)
+    total.kl += kl_divergence(before, others).double().sum().item()
+    rise = nn.functional.nll_loss(others, gold, reduction="sum") - nn.functional.nll_loss(before, gold, reduction="sum")
+    total.loss += rise.item()
+
+
+def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
+    if not ids:
+        return ""
+    if setup.position == "end":
+        return text_after(setup.tokenizer, ids)
+    return str(setup.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
 
 FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token
 
@@ -79,47 +157,47 @@ def measure_faithfulness(
     prompt_config(model, adapter_name)  # refuses what has no prompt
     with torch.no_grad(), adapter_in_eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
-        bench = make_bench(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
+        setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
-        return _measure(reading, bench, text, positions, effects, without, progress)
+        return _measure(reading, setup, text, positions, effects, without, progress)
 
 
 def _measure(
     reading: PromptReading,
-    bench: Bench,
+    setup: ComparisonSetup,
     text: str | None,
     positions: str,
     effect_rows: int | None,
     without: bool,
     progress: bool,
 ) -> Faithfulness:
-    text, ids = _judged(reading, bench, text)
-    acts, says = bench.with_prompt(bench.rows), bench.with_text(bench.rows, text, ids)
-    bench.check_room(acts, bench.length)
-    bench.check_room(says)
-    targets = [_comparable(bench, *row, positions) for row in zip(bench.rows, acts, says, strict=True)]
+    text, ids = _judged(reading, setup, text)
+    as_prompt, as_text = setup.as_prompt(setup.rows), setup.as_text(setup.rows, text, ids)
+    setup.check_room(as_prompt, setup.length)
+    setup.check_room(as_text)
+    targets = [_comparable(setup, *row, positions) for row in zip(setup.rows, as_prompt, as_text, strict=True)]
     chosen = [i for i, found in enumerate(targets) if found]
     if not chosen:
         raise ValueError(
-            f"the answer of every row is tokenised differently behind the text {text!r}, so nothing can be compared; "
+            f"the answer of every row is tokenised differently after the text {text!r}, so nothing can be compared; "
             "begin the label's word with a blank, or end the template before it."
         )
-    kept, wanted = [bench.rows[i] for i in chosen], [targets[i] for i in chosen]
-    acts_kept, says_kept = [acts[i] for i in chosen], [says[i] for i in chosen]
+    kept, wanted = [setup.rows[i] for i in chosen], [targets[i] for i in chosen]
+    as_prompt_kept, as_text_kept = [as_prompt[i] for i in chosen], [as_text[i] for i in chosen]
     if effect_rows is None:
         effect_rows = min(max(len(kept) // (2 * len(ids) + 2), FEWEST_PROBES), MOST_PROBES)
     probes = kept[:: -(-len(kept) // effect_rows)] if effect_rows else []
     total = (2 + without) * len(kept) + (len(ids) + 1) * len(probes)
-    bare = bench.with_text(kept, "", [])
-    shared = [_predicted_without(bench, *row) for row in zip(kept, bare, wanted, strict=True)]
+    bare = setup.as_text(kept, "", [])
+    shared = [_predicted_without(setup, *row) for row in zip(kept, bare, wanted, strict=True)]
     with progress_bar(total, "Comparing the prompt with its text", progress) as bar:
-        sides = _compare(bench, kept, acts_kept, says_kept, wanted, shared, bar)
-        nothing = _measure_without(bench, kept, bare, shared, bar) if without else None
-        effects = measure_token_effects(bench, probes, ids, bar) if probes else ()
+        sides = _compare(setup, kept, as_prompt_kept, as_text_kept, wanted, shared, bar)
+        nothing = _measure_without(setup, kept, bare, shared, bar) if without else None
+        effects = measure_token_effects(setup, probes, ids, bar) if probes else ()
     mse, kl, js, agreement = sides.output.means()
     return Faithfulness(
         rows=len(chosen),
-        skipped_rows=len(bench.rows) - len(chosen),
+        skipped_rows=len(setup.rows) - len(chosen),
         positions=positions,
         cosine_distance=_mean([token.cosine_distance for token in reading.tokens]),
         euclidean_distance=_mean([token.euclidean_distance for token in reading.tokens]),
@@ -130,39 +208,41 @@ def _measure(
         as_prompt=sides.prompt.performance(),
         as_text=sides.text.performance(),
         without=nothing.performance() if nothing else None,
-        token_error_rate=_mean([row.error_rate for row in says]),
+        token_error_rate=_mean([row.error_rate for row in as_text]),
         token_effects=effects,
         as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
-        answers=_answer_shares(bench, sides, nothing),
+        answers=_answer_shares(setup, sides, nothing),
     )
 
 
-def _judged(reading: PromptReading, bench: Bench, text: str | None) -> tuple[str, list[int]]:
+def _judged(reading: PromptReading, setup: ComparisonSetup, text: str | None) -> tuple[str, list[int]]:
     """The text to judge and its ids."""
     if text is not None:
-        return text, bench.tokenizer.encode(text, add_special_tokens=False)
+        return text, setup.tokenizer.encode(text, add_special_tokens=False)
     return reading.text, reading.ids
 
 
-def _comparable(bench: Bench, row: Row, acts: PlacedRow, says: PlacedRow, positions: str) -> list[int]:
+def _comparable(
+    setup: ComparisonSetup, row: Row, as_prompt: PlacedRow, as_text: PlacedRow, positions: str
+) -> list[int]:
     """Labels that both sides predict from the same token; none where the row's answer is not among them."""
-    both = set(bench.predicted(row, acts)) & set(bench.predicted(row, says))
-    wanted = bench.wanted(row, positions)
+    both = set(setup.predicted(row, as_prompt)) & set(setup.predicted(row, as_text))
+    wanted = setup.wanted(row, positions)
     labelled = [j for j in wanted if row.labels[j] != -100]
     found = [j for j in wanted if j in both]
-    if bench.label_token_ids is not None and labelled and labelled[0] not in both:
+    if setup.label_token_ids is not None and labelled and labelled[0] not in both:
         return []
     return found if any(j in both for j in labelled) or not labelled else []
 
 
-def _predicted_without(bench: Bench, row: Row, bare: PlacedRow, targets: Sequence[int]) -> list[int]:
+def _predicted_without(setup: ComparisonSetup, row: Row, bare: PlacedRow, targets: Sequence[int]) -> list[int]:
     """Those of the labels that are predicted with no prompt too: a first token has nothing in front of it then."""
-    known = bench.predicted(row, bare)
+    known = setup.predicted(row, bare)
     return [j for j in targets if row.labels[j] != -100 and j in known]
 
 
 @dataclass(frozen=True)
-class _Sides:
+class _Comparison:
     """What both sides amount to.
 
     Attributes:
@@ -179,20 +259,20 @@ class _Sides:
 
 
 def _compare(
-    bench: Bench,
+    setup: ComparisonSetup,
     rows: list[Row],
-    acts: list[PlacedRow],
-    says: list[PlacedRow],
+    as_prompt: list[PlacedRow],
+    as_text: list[PlacedRow],
     targets: list[list[int]],
     shared: list[list[int]],
     bar: tqdm,
-) -> _Sides:
+) -> _Comparison:
     """Both sides on all rows."""
-    sides = _Sides(OutputTotals(), *(TaskTotals(bench.label_token_ids) for _ in range(3)))
-    for batch in bench.batches(says, targets):
+    sides = _Comparison(OutputTotals(), *(TaskTotals(setup.label_token_ids) for _ in range(3)))
+    for batch in setup.batches(as_text, targets):
         here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
-        first = bench.prompt.logits([bench.question(rows[i], acts[i], targets[i], acts=True) for i in batch])
-        second = bench.text.logits([bench.question(rows[i], says[i], targets[i]) for i in batch])
+        first = setup.prompt.logits([setup.request(rows[i], as_prompt[i], targets[i], as_prompt=True) for i in batch])
+        second = setup.text.logits([setup.request(rows[i], as_text[i], targets[i]) for i in batch])
         sides.output.add(first, second)
         count_task(sides.prompt, first, here, wanted)
         count_task(sides.text, second, here, wanted)
@@ -212,27 +292,27 @@ def _count_some(
 
 
 def _measure_without(
-    bench: Bench, rows: list[Row], bare: list[PlacedRow], targets: list[list[int]], bar: tqdm
+    setup: ComparisonSetup, rows: list[Row], bare: list[PlacedRow], targets: list[list[int]], bar: tqdm
 ) -> TaskTotals:
     """The task with no prompt."""
-    totals = TaskTotals(bench.label_token_ids)
-    for batch in bench.batches(bare, targets):
+    totals = TaskTotals(setup.label_token_ids)
+    for batch in setup.batches(bare, targets):
         asked = [i for i in batch if targets[i]]
         if asked:
-            logits = bench.text.logits([bench.question(rows[i], bare[i], targets[i]) for i in asked])
+            logits = setup.text.logits([setup.request(rows[i], bare[i], targets[i]) for i in asked])
             count_task(totals, logits, [rows[i] for i in asked], [targets[i] for i in asked])
         bar.update(len(batch))
     return totals
 
 
-def _answer_shares(bench: Bench, sides: _Sides, nothing: TaskTotals | None) -> AnswerShares | None:
+def _answer_shares(setup: ComparisonSetup, sides: _Comparison, nothing: TaskTotals | None) -> AnswerShares | None:
     """Mean answers of all sides, where label words are known."""
     prompt, text = sides.prompt.shares(), sides.text.shares()
     if prompt is None or text is None:
         return None
     bare = nothing.shares() if nothing else None
     known = tuple(sides.prompt.choices or range(len(prompt[0])))
-    return AnswerShares(known, bench.names(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
+    return AnswerShares(known, setup.names(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
 
 
 def _mean(values: Sequence[float]) -> float:

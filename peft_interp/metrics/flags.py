@@ -1,7 +1,7 @@
 """Patterns that make a text unreadable although its perplexity may be low: each finds one and says it in words.
 
 Every limit below was set on human-written prompts, of which fewer than 3% may be flagged
-(`examples/calibration/README.md` has the measured rate), and each pattern has its negative control in the tests.
+(`studies/calibration/README.md` has the measured rate), and each pattern has its negative control in the tests.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-import peft_interp.metrics.alphabets as alphabets
-import peft_interp.metrics.text_measures as text_measures
+import peft_interp.metrics.text_metrics as text_metrics
 from peft_interp.metrics.dictionary import dictionary_share, other_language
 from peft_interp.metrics.results import Flag
 
@@ -92,7 +91,7 @@ def special_tokens(text: str, length: int, special: int) -> Flag | None:
     if special:
         return Flag("special_tokens", f"{special} of {length} tokens {'is' if special == 1 else 'are'} special")
     names = _SPECIAL_TEXT.findall(text)
-    if names and len(names) >= SPECIAL_WORDS * (len(text_measures.words_of(text))):
+    if names and len(names) >= SPECIAL_WORDS * (len(text_metrics.words_of(text))):
         return Flag("special_tokens", f"the text holds {_quoted(names)}")
     return None
 
@@ -101,9 +100,9 @@ def blanks(text: str, pieces: Sequence[str]) -> Flag | None:
     """Tokens that show nothing."""
     if not pieces:
         return None
-    if not text_measures.shows_something(text):
+    if not text_metrics.shows_something(text):
         return Flag("blank", "the text shows nothing")
-    share = text_measures.blank_share(pieces)
+    share = text_metrics.blank_share(pieces)
     if share <= BLANK_SHARE:
         return None
     return Flag("blank", f"{round(share * len(pieces))} of {len(pieces)} tokens show nothing")
@@ -111,7 +110,7 @@ def blanks(text: str, pieces: Sequence[str]) -> Flag | None:
 
 def punctuation(text: str, pieces: Sequence[str]) -> Flag | None:
     """Mostly marks, or a long run of tokens that are marks."""
-    marks = [bool(piece.strip()) and not text_measures.is_wordlike(piece) for piece in pieces]
+    marks = [bool(piece.strip()) and not text_metrics.is_wordlike(piece) for piece in pieces]
     run = max((len(found) for found in re.findall("1+", "".join("01"[mark] for mark in marks))), default=0)
     if sum(marks) > PUNCTUATION_SHARE * len(pieces) or run >= PUNCTUATION_RUN:
         return Flag("punctuation", f"{sum(marks)} of {len(pieces)} tokens are marks, {run} of them in a row")
@@ -120,13 +119,13 @@ def punctuation(text: str, pieces: Sequence[str]) -> Flag | None:
 
 def repeated(text: str) -> Flag | None:
     """A word again and again, two words in turn, or a loop of several."""
-    units = text_measures.units_of(text)
+    units = text_metrics.units_of(text)
     if len(units) < 2:
         return None
     counts = Counter(units)
-    recent = len(text_measures.recent_repeats(units))
+    recent = len(text_metrics.recent_repeats(units))
     top = max((count for unit, count in counts.items() if len(unit) >= TOP_LETTERS), default=0)
-    few_pairs = len(units) > TOP_COUNT and text_measures.distinct(units, 2) < DISTINCT_2
+    few_pairs = len(units) > TOP_COUNT and text_metrics.distinct(units, 2) < DISTINCT_2
     often = recent >= RECENT_SHARE * len(units) and (recent >= 2 or len(units) <= TOP_COUNT)
     if not (often or few_pairs or (top >= TOP_COUNT and top >= TOP_SHARE * len(units))):
         return None
@@ -143,13 +142,13 @@ def broken_characters(text: str) -> Flag | None:
 
 def mixed_scripts(text: str) -> Flag | None:
     """Letters of several scripts mixed within words, or changing from word to word."""
-    names = alphabets.mixture(text_measures.words_of(text))
+    names = text_metrics.mixture(text_metrics.words_of(text))
     return Flag("mixed_scripts", f"words change between {_listed(names)} letters") if names else None
 
 
 def no_words(text: str) -> Flag | None:
     """Too few words that a dictionary has; only texts in Latin letters and no other known language are judged."""
-    words = text_measures.words_of(text)
+    words = text_metrics.words_of(text)
     if not words:
         digits = any(character.isalnum() for character in text)
         return Flag("no_words", "numbers and no words") if digits else None
@@ -162,15 +161,15 @@ def no_words(text: str) -> Flag | None:
 
 def language(text: str) -> Flag | None:
     """A remark: another language than English, whose words were not judged."""
-    words = text_measures.words_of(text)
-    if not words or _judged_as_english(words) or alphabets.mixture(words):
+    words = text_metrics.words_of(text)
+    if not words or _judged_as_english(words) or text_metrics.mixture(words):
         return None
-    script = alphabets.main_script(words)
+    script = text_metrics.main_script(words)
     return Flag("language", f"not English ({script.title()} letters): its words were not judged", unreadable=False)
 
 
 def _judged_as_english(words: Sequence[str]) -> bool:
-    if alphabets.main_script(words) != "LATIN":
+    if text_metrics.main_script(words) != "LATIN":
         return False
     return dictionary_share(words) >= WORDS_KNOWN or other_language(words) is None
 
@@ -187,8 +186,8 @@ def copied(text: str, training_texts: Sequence[str]) -> Flag | None:
     """Long runs of words from the training texts."""
     if not training_texts:
         return None
-    longest = text_measures.longest_copied(text, training_texts)
-    share = text_measures.copied_share(text, training_texts)
+    longest = text_metrics.longest_copied(text, training_texts)
+    share = text_metrics.copied_share(text, training_texts)
     if longest >= COPIED_RUN or share >= COPIED_SHARE:
         return Flag("copied", f"{longest} words in a row, {share:.0%} of the words, are copied from the training texts")
     return None
@@ -196,7 +195,7 @@ def copied(text: str, training_texts: Sequence[str]) -> Flag | None:
 
 def label_leak(text: str, label_words: Sequence[str]) -> Flag | None:
     """A remark: words that the task answers with stand in the prompt, which may favour them."""
-    leaked = text_measures.leaked_labels(text, label_words)
+    leaked = text_metrics.leaked_labels(text, label_words)
     return Flag("label_leak", f"holds the label words {_quoted(leaked)}", unreadable=False) if leaked else None
 
 

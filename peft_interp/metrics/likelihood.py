@@ -10,15 +10,15 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from peft_interp.batch_memory import Batches
-from peft_interp.evaluating import evaluating
-from peft_interp.vocabulary import check_in_vocabulary
+from peft_interp.inference.batching import Batches
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.text.tokenization import check_in_vocabulary
 
 DEFAULT_WINDOW = 1024
 
 
 def language_model(model: Any) -> Any:
-    """The plain causal LM behind an adapter: a prompt's text is judged without a prompt in front.
+    """The plain causal LM after an adapter: a prompt's text is judged without a prompt in front.
 
     Raises:
         ValueError: the model has no next-token head.
@@ -59,7 +59,7 @@ def token_nlls(
     Args:
         model: a causal LM.
         sequences: token ids, any lengths; cut to the model's window.
-        leading: ids in front of each that give context and are not scored (BOS). The first token behind them is not
+        leading: ids in front of each that give context and are not scored (BOS). The first token after them is not
             scored either, so that models with and without BOS are measured alike.
         batch_size: sequences in one pass; those of like length go together, and fewer where memory runs out.
         batches: remembers from call to call how much fits; None: for this call alone.
@@ -87,7 +87,7 @@ def token_nlls(
             found[i] = values[len(leading) : len(rows[i]) - 1].clone()
 
     batches = batches or Batches()
-    with evaluating(model):
+    with eval_mode(model):
         for start in range(0, len(order), batch_size):
             batches.run(work, cost, range(start, min(start + batch_size, len(order))), range(1))
     return found

@@ -19,10 +19,10 @@ from typing import Any
 import datasets
 import evaluate
 
-from peft_interp.metrics.arguments import check_texts
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
+from peft_interp.text.tokenization import check_texts
 
 _PAPER = "Towards Interpretable Soft Prompts, arXiv 2504.02144"
 _COMMON = """

@@ -14,14 +14,14 @@ from peft import PeftModel, PeftType
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor
 
-from peft_interp.config import PEFT_TYPE_NAME, InterpPromptConfig
-from peft_interp.embedding import InterpPromptEmbedding
-from peft_interp.metrics.arguments import check_tokenizer
 from peft_interp.metrics.differentials import vector_distances
 from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
-from peft_interp.metrics.text_rows import text_behind, token_texts
-from peft_interp.projection import row_terms, similarity
-from peft_interp.vocabulary import allowed_tokens, named_token_ids
+from peft_interp.metrics.text_rows import text_after, token_texts
+from peft_interp.text.token_filter import allowed_tokens
+from peft_interp.text.tokenization import check_tokenizer, named_token_ids
+from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.embedding import InterpPromptEmbedding
+from peft_interp.tuner.projection import row_terms, similarity
 
 _KEY_VALUES = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
@@ -87,7 +87,7 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         typical_cosine, typical_euclidean = _typical_distances(table)
         cosine, euclidean = vector_distances(vectors.to(table.weight.dtype), table.made_of(ids))
     ends = getattr(config, "prompt_position", "start") == "end"
-    text = text_behind(tokenizer, ids.tolist()) if ends else tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    text = text_after(tokenizer, ids.tolist()) if ends else tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     near = [dict(zip(x.tolist(), y.tolist(), strict=True)) for x, y in zip(nearest, distances, strict=True)]
     away = [cosine.tolist(), (euclidean / table.scale).tolist()]
     return PromptReading(

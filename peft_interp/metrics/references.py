@@ -20,13 +20,13 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
-from peft_interp.metrics.measuring import BETTER, measure_tokens
 from peft_interp.metrics.results import Measure
-from peft_interp.verbalizer import encode_behind
-from peft_interp.vocabulary import allowed_tokens
+from peft_interp.metrics.token_metrics import BETTER, measure_tokens
+from peft_interp.text.token_filter import allowed_tokens
+from peft_interp.text.verbalizer import encode_after
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
-KINDS = ("human", "shuffled", "random")
+REFERENCE_KINDS = ("human", "shuffled", "random")
 SEED = 0
 LONGEST = 48  # tokens; few human prompts are longer
 
@@ -47,7 +47,7 @@ class Levels:
 
     def medians(self, name: str) -> dict[str, float | None]:
         """Median of a measure for each kind; None where it was never a number."""
-        return {kind: _median(getattr(self, kind).get(name, ())) for kind in KINDS}
+        return {kind: _median(getattr(self, kind).get(name, ())) for kind in REFERENCE_KINDS}
 
     def percentile(self, name: str, value: float) -> float | None:
         """Share of human-written prompts, 0 to 100, that are no better; None without values to compare."""
@@ -131,17 +131,17 @@ def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> L
     return sampled.levels[length]
 
 
-def levels_behind(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
-    """`nll_in_template` of human-written prompts behind a text, which predicts their first token too; not kept.
+def levels_after(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
+    """`nll_in_template` of human-written prompts after a text, which predicts their first token too; not kept.
 
     Args:
         model: a causal LM.
         tokenizer: its tokenizer.
-        text: what stands in front; the prompts follow behind a blank.
+        text: what stands in front; the prompts follow after a blank.
         length: cut the prompts to this many tokens.
     """
     front = tokenizer.encode(text.rstrip(), add_special_tokens=False)
-    prompts = [encode_behind(tokenizer, f" {prompt}")[:length] for prompt in human_prompts()]
+    prompts = [encode_after(tokenizer, f" {prompt}")[:length] for prompt in human_prompts()]
     nlls = token_nlls(model, [[*front, *ids] for ids in prompts], leading_ids(tokenizer))
     values = tuple(mean_nll(found[max(len(front) - 1, 0) :]) for found in nlls)
     return Levels({"nll_in_template": values}, {}, {})
@@ -181,9 +181,9 @@ def _sample(base: Any, tokenizer: Any) -> dict[str, list[tuple[list[int], Tensor
         "shuffled": [rng.sample(ids, len(ids)) for ids in human],
         "random": [rng.choices(allowed, k=len(ids)) for ids in human],
     }
-    nlls = token_nlls(base, [ids for kind in KINDS for ids in sequences[kind]], leading_ids(tokenizer))
+    nlls = token_nlls(base, [ids for kind in REFERENCE_KINDS for ids in sequences[kind]], leading_ids(tokenizer))
     found = iter(nlls)
-    return {kind: [(ids, next(found)) for ids in sequences[kind]] for kind in KINDS}
+    return {kind: [(ids, next(found)) for ids in sequences[kind]] for kind in REFERENCE_KINDS}
 
 
 def _measure(tokenizer: Any, prompts: dict[str, list[tuple[list[int], Tensor]]], length: int | None) -> Levels:

@@ -121,11 +121,11 @@ class AnswerShares:
 class Faithfulness:
     """Whether a prompt's text does what its vectors do (arXiv 2504.02144's three differentials, and more).
 
-    All differences compare the prompt as it acts with its text, tokenised again in front of (or behind) each input.
+    All differences compare the prompt as it acts with its text, tokenised again in front of (or after) each input.
 
     Attributes:
         rows: rows compared.
-        skipped_rows: rows whose answer is tokenised differently behind the text, so that nothing can be compared.
+        skipped_rows: rows whose answer is tokenised differently after the text, so that nothing can be compared.
         positions: "answers" (labelled positions only) or "all".
         cosine_distance: distance differential, mean over the prompt's tokens, 0 to 2; None where the method has no
             input vectors (prefix tuning).
@@ -242,7 +242,7 @@ class Scrutability:
         measures: by name; see `peft_interp.metrics.scrutability`.
         flags: degenerate patterns found.
         score: composite calibrated on human ratings, 0 (unreadable) to 1; what the numbers mean stands in
-            `peft_interp.metrics.calibration`.
+            `peft_interp.metrics.scrutability`.
         readable: the score passes its threshold and no flag makes the text unreadable.
     """
 

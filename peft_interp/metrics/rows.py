@@ -10,7 +10,7 @@ import torch
 from peft_interp.metrics.text_rows import Row
 
 _REMEDY = "pass tokenised rows, as `Verbalizer.encode_dataset` makes them"
-TASKS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
+COMPARED_TASKS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
 
 
 def task_of(config: Any) -> str:
@@ -20,10 +20,10 @@ def task_of(config: Any) -> str:
         ValueError: one that the measures cannot compare.
     """
     task = getattr(config.task_type, "value", config.task_type)
-    if task not in TASKS:
+    if task not in COMPARED_TASKS:
         raise ValueError(
-            f"`task_type={task!r}` is not compared with its text; use {', '.join(TASKS)}. `read_prompt` reads the text "
-            "of any task's prompt."
+            f"`task_type={task!r}` is not compared with its text; use {', '.join(COMPARED_TASKS)}. `read_prompt` "
+            "reads the text of any task's prompt."
         )
     return str(task)
 
@@ -34,7 +34,7 @@ def read_rows(rows: Any, task: str, base: Any, leading_ids: Sequence[int] = (), 
     Args:
         rows: a `datasets.Dataset` or a sequence of dicts with `input_ids`, `labels` and, where padded,
             `attention_mask`, as any Trainer script for this task uses them.
-        task: one of `TASKS`.
+        task: one of `COMPARED_TASKS`.
         base: the base model; an encoder-decoder makes its decoder's input from the labels.
         leading_ids: ids that stay in front of the prompt where a row begins with one of them.
         position: "start" or "end" (right before the first labelled token).

@@ -10,7 +10,7 @@ Names and directions in `Scrutability.measures` (a share runs from 0 to 1; those
 | `nll_per_character` | NLL in nats per character: comparable between tokenizers | lower |
 | `worst_nll` | NLL of the least likely token, nats | lower |
 | (`nll_in_template`) | NLL per token of the prompt in its place: given what stands in front of it there | lower |
-| (`following_nll`) | NLL per token of the template's text behind the prompt, given the prompt | lower |
+| (`following_nll`) | NLL per token of the template's text after the prompt, given the prompt | lower |
 | (`judge_nll`) | as `nll`, under the judge and its tokenizer | lower |
 | (`judge_gap`) | task model's nats per character less the judge's, each less its own human median; far below 0: only the task model finds the text likely, a sign of gaming | higher |
 | `repetition` | share of tokens that repeat an earlier one | lower |
@@ -30,22 +30,75 @@ Perplexity is a proxy: repeats, special tokens, blanks and boilerplate score wel
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
 
-import peft_interp.metrics.text_measures as text_measures
-from peft_interp.metrics.arguments import check_text, check_texts, check_tokenizer
-from peft_interp.metrics.calibration import calibration, faults_of
+import peft_interp.metrics.text_metrics as text_metrics
 from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
-from peft_interp.metrics.measuring import BETTER, measure_tokens, special_ids
-from peft_interp.metrics.references import Levels, levels_behind, reference_levels
+from peft_interp.metrics.references import Levels, levels_after, reference_levels
 from peft_interp.metrics.results import Flag, Measure, Scrutability
-from peft_interp.vocabulary import as_ids
+from peft_interp.metrics.token_metrics import BETTER, measure_tokens, special_ids
+from peft_interp.text.tokenization import as_ids, check_text, check_texts, check_tokenizer
+
+COEFFICIENTS = Path(__file__).parent / "data" / "readability.json"
+FAULTS = ("nll_position", "unknown_words", "repetition")
+POSITION_RANGE = (-0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The fitted score.
+
+    Attributes:
+        intercept: log-odds of a text without a fault.
+        coefficients: for each of `FAULTS`, >= 0.
+        threshold: the score, 0 to 1, from which on a text counts as readable.
+        provenance: script, data, date and the rule for the threshold.
+    """
+
+    intercept: float
+    coefficients: dict[str, float]
+    threshold: float
+    provenance: dict[str, Any]
+
+    def score(self, faults: Mapping[str, float]) -> float:
+        """The composite, 0 (unreadable) to 1; NaN where a fault is NaN."""
+        z = self.intercept - sum(self.coefficients[name] * faults[name] for name in FAULTS)
+        return 1 / (1 + math.exp(-z))
+
+
+@cache
+def calibration() -> Calibration:
+    """The published coefficients."""
+    return Calibration(**json.loads(COEFFICIENTS.read_text(encoding="utf-8")))
+
+
+def faults_of(measures: Mapping[str, float], english: bool = True) -> dict[str, float]:
+    """The composite's inputs.
+
+    Args:
+        measures: `nll_position`, `dictionary_share` and `repetition`.
+        english: False where the words are of another language and cannot be looked up.
+
+    Returns:
+        By `FAULTS`; `nll_position` is NaN where it could not be measured.
+    """
+    known, position = measures["dictionary_share"], measures["nll_position"]
+    low, high = POSITION_RANGE
+    return {
+        "nll_position": position if math.isnan(position) else min(max(position, low), high),
+        "unknown_words": 1 - known if english and not math.isnan(known) else 0.0,
+        "repetition": measures["repetition"],
+    }
 
 
 def measure_scrutability(
@@ -77,7 +130,7 @@ def measure_scrutability(
         judge: another causal LM, for `judge_nll` and `judge_gap`.
         judge_tokenizer: its tokenizer; the same as the model's by default.
         template_text: an example of the text around the prompt, "{prompt} The film was long. It was"; without
-            "{prompt}" it stands behind the prompt.
+            "{prompt}" it stands after the prompt.
         label_words: words that the task answers with.
         training_texts: texts that the prompt should not be copied from.
         task_description: what the prompt is for, in words; compared by the `encoder`.
@@ -106,7 +159,7 @@ def measure_scrutability(
     measures |= _of_text(text, label_words, training_texts)
     measures |= _by_others(text, task_description, encoder, grammar_judge, raters)
     special = sum(i in special_ids(tokenizer) for i in ids)
-    flags = find_flags(text, text_measures.piece_texts(tokenizer, ids), special, label_words, training_texts)
+    flags = find_flags(text, text_metrics.piece_texts(tokenizer, ids), special, label_words, training_texts)
     return _verdict(text, measures, flags)
 
 
@@ -193,17 +246,17 @@ def _in_template(
         return {}
     before, _, after = template_text.rpartition("{prompt}") if "{prompt}" in template_text else ("", "", template_text)
     front = tokenizer.encode(before, add_special_tokens=False) if before else []
-    behind = tokenizer.encode(after, add_special_tokens=False) if after else []
-    nlls = token_nlls(model, [[*front, *ids, *behind]], leading_ids(tokenizer))[0]  # token i + 1's at i
+    following = tokenizer.encode(after, add_special_tokens=False) if after else []
+    nlls = token_nlls(model, [[*front, *ids, *following]], leading_ids(tokenizer))[0]  # token i + 1's at i
     start, end = max(len(front) - 1, 0), len(front) + len(ids) - 1
     name, nll = "nll_in_template", mean_nll(nlls[start:end])
     if levels is None:
         found = {name: plain(name, nll)}
     elif front:
-        found = {name: levels_behind(model, tokenizer, before, len(ids)).measure(name, nll)}
+        found = {name: levels_after(model, tokenizer, before, len(ids)).measure(name, nll)}
     else:
         found = {name: levels.measure("nll", nll)}  # the same number
-    if behind:
+    if following:
         found["following_nll"] = plain("following_nll", mean_nll(nlls[max(end, 0) :]))
     return found
 
@@ -211,10 +264,10 @@ def _in_template(
 def _of_text(text: str, label_words: Sequence[str], training_texts: Sequence[str]) -> dict[str, Measure]:
     found: dict[str, float] = {}
     if label_words:
-        found["label_leak"] = len(text_measures.leaked_labels(text, label_words))
+        found["label_leak"] = len(text_metrics.leaked_labels(text, label_words))
     if training_texts:
-        found["longest_copied"] = text_measures.longest_copied(text, training_texts)
-        found["copied_share"] = text_measures.copied_share(text, training_texts)
+        found["longest_copied"] = text_metrics.longest_copied(text, training_texts)
+        found["copied_share"] = text_metrics.copied_share(text, training_texts)
     return {name: plain(name, float(value)) for name, value in found.items()}
 
 

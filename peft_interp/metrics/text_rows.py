@@ -1,7 +1,7 @@
 """Rows with a prompt's text written into them: decoded, put together as a person would paste them, tokenised again.
 
 Decoding and encoding depend on the neighbours, so the text is tokenised in its template, not alone. Only the junction
-is: a row that does not even survive by itself (cut in the middle of a word, say) keeps its own ids behind it, since its
+is: a row that does not even survive by itself (cut in the middle of a word, say) keeps its own ids after it, since its
 change would say nothing about the prompt.
 """
 
@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         leading: a BOS or CLS that stays in front of the prompt; at most one id.
-        body: the ids behind it.
+        body: the ids after it.
         labels: for a causal LM one for each id of `body`, for an encoder-decoder the decoder's targets, for a
             classifier the class alone; -100 where nothing is predicted.
         start: index into `body` before which the prompt stands.
@@ -58,16 +58,16 @@ class PlacedRow:
         return {j: c - 1 for j, c in known.items() if c > 0 and (j in (0, start) or j - 1 in known)}
 
 
-def text_behind(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The ids' text as it stands behind other text: with the leading blank that decoding them alone may lose."""
+def text_after(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The ids' text as it stands after other text: with the leading blank that decoding them alone may lose."""
     anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
     head, whole = (str(tokenizer.decode(x, clean_up_tokenization_spaces=False)) for x in (anchor, [*anchor, *ids]))
     return whole[len(head) :] if whole.startswith(head) else str(tokenizer.decode(list(ids)))
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token, as it stands behind other text."""
-    return [text_behind(tokenizer, [i]) for i in ids]
+    """The text of each token, as it stands after other text."""
+    return [text_after(tokenizer, [i]) for i in ids]
 
 
 def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]) -> list[PlacedRow]:
@@ -85,9 +85,9 @@ def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequen
     fronts = [row.body[: row.start] for row in rows]
     backs = [row.body[row.start :] for row in rows]
     front_texts = [str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) for ids in fronts]
-    back_texts = [text_behind(tokenizer, ids) if ids else "" for ids in backs]
+    back_texts = [text_after(tokenizer, ids) if ids else "" for ids in backs]
     again = _encode(tokenizer, [a + text + b for a, b in zip(front_texts, back_texts, strict=True)])
-    alone = _encode_behind(tokenizer, back_texts)
+    alone = _encode_after(tokenizer, back_texts)
     if text:
         stable = [a == b for a, b in zip(alone, backs, strict=True)]
     else:  # nothing is written, nothing is to be tokenised again
@@ -100,9 +100,9 @@ def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequen
 
 
 def _junction(tokenizer: Any, text: str, back: list[int]) -> list[int]:
-    """`text` tokenised with as much of `back` as survives behind it, and the rest of `back` as it is."""
+    """`text` tokenised with as much of `back` as survives after it, and the rest of `back` as it is."""
     for size in range(min(_JUNCTION, len(back)), 0, -1):
-        ids = _encode(tokenizer, [text + text_behind(tokenizer, back[:size])])[0]
+        ids = _encode(tokenizer, [text + text_after(tokenizer, back[:size])])[0]
         if ids and ids[-1] == back[size - 1]:
             return ids + back[size:]
     return _encode(tokenizer, [text])[0] + back
@@ -125,8 +125,8 @@ def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return encoded
 
 
-def _encode_behind(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of texts as they are tokenised behind other text; an empty list where a text melts into it."""
+def _encode_after(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts as they are tokenised after other text; an empty list where a text melts into it."""
     anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
     whole = _encode(tokenizer, [_ANCHOR + text for text in texts])
     return [ids[len(anchor) :] if ids[: len(anchor)] == anchor else [] for ids in whole]

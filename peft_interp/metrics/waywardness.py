@@ -17,19 +17,18 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from peft_interp.embedding import Prompt
-from peft_interp.layout import POSITIONS
-from peft_interp.metrics.answers import Side, adapter_in_eval_mode
-from peft_interp.metrics.progress import progress_bar
+from peft_interp.inference.batching import progress_bar
+from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, adapter_in_eval_mode, count_task, leading_ids
+from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.rows import read_rows
-from peft_interp.metrics.sides import Bench, count_task, leading_ids
-from peft_interp.metrics.text_rows import PlacedRow, Row, text_behind
-from peft_interp.metrics.totals import TaskTotals
-from peft_interp.model_inputs import compose_inputs
-from peft_interp.projection import row_terms, similarity
-from peft_interp.verbalizer import encode_behind
-from peft_interp.vocabulary import allowed_tokens
+from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
+from peft_interp.text.token_filter import allowed_tokens
+from peft_interp.text.verbalizer import encode_after
+from peft_interp.tuner.embedding import Prompt
+from peft_interp.tuner.layout import POSITIONS
+from peft_interp.tuner.model_inputs import compose_inputs
+from peft_interp.tuner.projection import row_terms, similarity
 
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
 
@@ -85,7 +84,7 @@ def measure_waywardness(
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         ids = _target_ids(base, tokenizer, target_text, place)
         train, test = (
-            _bench(base, tokenizer, x, label_token_ids, batch_size, len(ids), place)
+            _comparison(base, tokenizer, x, label_token_ids, batch_size, len(ids), place)
             for x in (rows, rows if eval_rows is None else eval_rows)
         )
         order = _order(len(train.rows), batch_size, steps, seed)
@@ -106,7 +105,7 @@ def _target_ids(base: Any, tokenizer: Any, target_text: str, position: str) -> T
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(f"{type(base).__name__} is no causal language model; waywardness is measured on those only.")
     if position == "end" and target_text.strip():
-        found = encode_behind(tokenizer, " " + target_text.lstrip())
+        found = encode_after(tokenizer, " " + target_text.lstrip())
     else:
         found = tokenizer.encode(target_text, add_special_tokens=False)
     ids = torch.tensor(found, device=base.device)
@@ -119,33 +118,36 @@ def _allowed(base: Any, tokenizer: Any) -> Tensor:
     return allowed_tokens(base.get_input_embeddings().weight, tokenizer).to(base.device)
 
 
-def _judge(bench: Bench, target_text: str, ids: Tensor, vectors: Tensor) -> Waywardness:
+def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tensor) -> Waywardness:
     """What the vectors project to, and how well they and the target text do."""
-    table, allowed = bench.text.base.get_input_embeddings().weight, _allowed(bench.text.base, bench.tokenizer)
+    table, allowed = (
+        setup.text.base.get_input_embeddings().weight,
+        _allowed(setup.text.base, setup.tokenizer),
+    )
     share = _margins(vectors, table, allowed, ids).gt(0).float().mean().item()
-    ends = bench.position == "end"
-    plain = str(bench.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
-    text = text_behind(bench.tokenizer, ids.tolist()) if ends else plain
-    wayward = _performance(bench, _side(bench, vectors, ids), bench.with_prompt(bench.rows))
-    as_text = _performance(bench, bench.text, bench.with_text(bench.rows, text, ids.tolist()))
+    ends = setup.position == "end"
+    plain = str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+    text = text_after(setup.tokenizer, ids.tolist()) if ends else plain
+    wayward = _performance(setup, _runner(setup, vectors, ids), setup.as_prompt(setup.rows))
+    as_text = _performance(setup, setup.text, setup.as_text(setup.rows, text, ids.tolist()))
     return Waywardness(target_text, share, wayward, as_text)
 
 
-def _bench(
+def _comparison(
     base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int, position: str
-) -> Bench:
+) -> ComparisonSetup:
     pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
     counts = "position_ids" in inspect.signature(base.forward).parameters
-    side = Side(call=base, base=base, pad_id=pad or 0, states_positions=counts)
+    side = ModelRunner(call=base, base=base, pad_id=pad or 0, states_positions=counts)
     read = read_rows(rows, "CAUSAL_LM", base, leading_ids(tokenizer, base), position)
-    bench = Bench("CAUSAL_LM", read, side, side, tokenizer, length, position, label_ids, size)
-    bench.check_room(bench.with_prompt(read), length)
-    return bench
+    setup = ComparisonSetup("CAUSAL_LM", read, side, side, tokenizer, length, position, label_ids, size)
+    setup.check_room(setup.as_prompt(read), length)
+    return setup
 
 
-def _side(bench: Bench, vectors: Tensor, ids: Tensor) -> Side:
+def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner:
     """The base model behind these vectors."""
-    base, leading = bench.text.base, leading_ids(bench.tokenizer, bench.text.base)
+    base, leading = setup.text.base, leading_ids(setup.tokenizer, setup.text.base)
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
         prompt, embeddings = Prompt(vectors, vectors, ids), base.get_input_embeddings()
@@ -157,17 +159,17 @@ def _side(bench: Bench, vectors: Tensor, ids: Tensor) -> Side:
             None,
             attention_mask,
             as_ids=False,
-            position=bench.position,
+            position=setup.position,
             answer=None if labels is None else labels.ne(-100),
         )
-        inputs = composed.with_positions() if bench.text.states_positions else composed.inputs
+        inputs = composed.with_positions() if setup.text.states_positions else composed.inputs
         return base(**inputs, return_dict=return_dict)
 
-    return Side(call=call, base=base, extra=len(ids), pad_id=bench.text.pad_id)
+    return ModelRunner(call=call, base=base, extra=len(ids), pad_id=setup.text.pad_id)
 
 
 def _train(
-    bench: Bench,
+    setup: ComparisonSetup,
     ids: Tensor,
     order: Sequence[Sequence[int]],
     learning_rate: float,
@@ -175,12 +177,12 @@ def _train(
     bar: Any,
 ) -> Tensor:
     """(prompt, dim) trained vectors: of the steps at which most project to the target, the one of the least loss."""
-    table, allowed = bench.text.base.get_input_embeddings(), _allowed(bench.text.base, bench.tokenizer)
+    table, allowed = setup.text.base.get_input_embeddings(), _allowed(setup.text.base, setup.tokenizer)
     start = table.forward(ids).detach().float()
     vectors = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([vectors], lr=learning_rate)
-    placed = bench.with_prompt(bench.rows)
-    targets = [_targets(bench, row, p) for row, p in zip(bench.rows, placed, strict=True)]
+    placed = setup.as_prompt(setup.rows)
+    targets = [_targets(setup, row, p) for row, p in zip(setup.rows, placed, strict=True)]
     best, best_key = start, (-1.0, 0.0)
     smooth: float | None = None
     for batch in order:
@@ -188,10 +190,10 @@ def _train(
         if not batch:
             continue
         with torch.enable_grad():
-            logits = _side(bench, vectors, ids).logits(
-                [bench.question(bench.rows[i], placed[i], targets[i], acts=True) for i in batch]
+            logits = _runner(setup, vectors, ids).logits(
+                [setup.request(setup.rows[i], placed[i], targets[i], as_prompt=True) for i in batch]
             )
-            gold = torch.tensor([bench.rows[i].labels[j] for i in batch for j in targets[i]], device=logits.device)
+            gold = torch.tensor([setup.rows[i].labels[j] for i in batch for j in targets[i]], device=logits.device)
             task = nn.functional.cross_entropy(logits.float(), gold)
             margins = _margins(vectors, table.weight, allowed, ids)
             loss = task + weight * (_MARGIN - margins).clamp_min(0).mean()
@@ -213,20 +215,20 @@ def _margins(vectors: Tensor, table: Tensor, allowed: Tensor, ids: Tensor) -> Te
     return target - others.amax(dim=1)
 
 
-def _targets(bench: Bench, row: Row, placed: PlacedRow) -> list[int]:
-    known = bench.predicted(row, placed)
-    return [j for j in bench.wanted(row, "answers") if j in known]
+def _targets(setup: ComparisonSetup, row: Row, placed: PlacedRow) -> list[int]:
+    known = setup.predicted(row, placed)
+    return [j for j in setup.wanted(row, "answers") if j in known]
 
 
-def _performance(bench: Bench, side: Side, placed: Sequence[PlacedRow]) -> Performance:
-    totals = TaskTotals(bench.label_token_ids)
-    targets = [_targets(bench, row, p) for row, p in zip(bench.rows, placed, strict=True)]
-    for batch in bench.batches(placed, targets):
+def _performance(setup: ComparisonSetup, runner: ModelRunner, placed: Sequence[PlacedRow]) -> Performance:
+    totals = TaskTotals(setup.label_token_ids)
+    targets = [_targets(setup, row, p) for row, p in zip(setup.rows, placed, strict=True)]
+    for batch in setup.batches(placed, targets):
         asked = [i for i in batch if targets[i]]
         if asked:
-            acts = side is not bench.text
-            logits = side.logits([bench.question(bench.rows[i], placed[i], targets[i], acts) for i in asked])
-            count_task(totals, logits, [bench.rows[i] for i in asked], [targets[i] for i in asked])
+            as_prompt = runner is not setup.text
+            logits = runner.logits([setup.request(setup.rows[i], placed[i], targets[i], as_prompt) for i in asked])
+            count_task(totals, logits, [setup.rows[i] for i in asked], [targets[i] for i in asked])
     return totals.performance()
 
 

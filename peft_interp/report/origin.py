@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from peft_interp.base_names import public_name
-from peft_interp.config import InterpPromptConfig
+from peft_interp.base_model_name import public_name
 from peft_interp.metrics.reading import prompt_config
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
+from peft_interp.tuner.config import InterpPromptConfig
 
 _PACKAGES = {"peft_interp": "peft-interp", "peft": "peft", "transformers": "transformers", "torch": "torch"}
 _SETTINGS = (

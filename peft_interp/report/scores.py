@@ -11,7 +11,7 @@ from peft_interp.metrics.results import Faithfulness, Measure, PromptReading, Wa
 from peft_interp.report.texts import count, number, perplexity, share
 
 if TYPE_CHECKING:
-    from peft_interp.report.prompt_report import PromptReport
+    from peft_interp.report.record import PromptReport
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ READABILITY: dict[str, tuple[str, Callable[[float | None], str], str]] = {
     "nll_per_character": ("nats per character", number, "surprise that tokenizers share"),
     "worst_nll": ("least likely token", number, "its surprise, nats"),
     "nll_in_template": ("in its template", number, "log-perplexity where the prompt stands, nats"),
-    "following_nll": ("of what follows", number, "log-perplexity of the template behind the prompt, nats"),
+    "following_nll": ("of what follows", number, "log-perplexity of the template after the prompt, nats"),
     "judge_nll": ("log-perplexity, judge", number, "under another language model, nats"),
     "judge_gap": ("judge's gap", number, "far below 0: only the task model finds it likely"),
     "repetition": ("repeated tokens", share, "share of tokens that stand earlier in the prompt"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from peft_interp.base_names import loading_code, public_name
-from peft_interp.config import PEFT_TYPE_NAME
+from peft_interp.base_model_name import loading_code, public_name
 from peft_interp.metrics.results import Neighbour, TokenReading
-from peft_interp.report.faithfulness_rules import why_no_text
+from peft_interp.report.verdicts import why_no_text
+from peft_interp.tuner.config import PEFT_TYPE_NAME
 
 if TYPE_CHECKING:
-    from peft_interp.report.prompt_report import PromptReport
+    from peft_interp.report.record import PromptReport
 
 _NAMES = {
     "base_model": "base model",
@@ -60,7 +60,7 @@ def usage(report: PromptReport) -> list[tuple[str, str]]:
     load = "\n".join([*ours, "from peft import PeftModel", bring, "", *make])
     ways = [("As an adapter", load)]
     if report.reading.discrete and report.reading.text:
-        where = "in front of the input" if report.reading.position == "start" else "behind the input"
+        where = "in front of the input" if report.reading.position == "start" else "after the input"
         ways.append((f"As text, {where}", f"prompt = {report.reading.text!r}"))
     return ways
 

@@ -44,7 +44,7 @@ def fenced(text: str, language: str = "text") -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number for a table: `digits` behind the point, thousands apart; "-" for none."""
+    """A number for a table: `digits` after the point, thousands apart; "-" for none."""
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
@@ -78,7 +78,7 @@ def share(value: float | None) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share of 0 to 1 in per cent, with `digits` behind the point where they say something.
+    """A share of 0 to 1 in per cent, with `digits` after the point where they say something.
 
     What would round to 0% or 100% and is not that is written "<1%" and ">99%".
     """

@@ -1,7 +1,7 @@
 """Where one verdict ends and the next begins: every limit with its reason, and what counts as a change.
 
 They were set by the reasons beside them, then held against 100 unseen human prompts on the embedded model: of 6,000
-pairs, every one whose accuracy differs beyond the noise is called unlike (`examples/calibration/check_thresholds.py`).
+pairs, every one whose accuracy differs beyond the noise is called unlike (`studies/calibration/check_thresholds.py`).
 """
 
 from __future__ import annotations

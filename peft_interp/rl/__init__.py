@@ -25,7 +25,7 @@ What differs, and why:
   that comes again is looked up. Scores equal the plain pass's.
 * **Random numbers** depend on seed, step and a prompt's place only: a resumed run, or one on two processes, draws the
   same prompts.
-* **Masked LMs** read `{text} {prompt} <mask>`; encode the rows yourself for the reference's full stop behind the mask.
+* **Masked LMs** read `{text} {prompt} <mask>`; encode the rows yourself for the reference's full stop after the mask.
 * **Two more losses** ("path", "bellman") and `value_baseline`, none of them the default.
 
 What was tried, on the embedded model with 16 prompts of 5 tokens a step; mean reward of the sampled prompts in steps

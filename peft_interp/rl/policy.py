@@ -7,17 +7,70 @@ head, initialised so small that all Q-values start near 0. The policy starts fro
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peft_interp.evaluating import evaluating
-from peft_interp.rl.sampling import draw, filtered_probs
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.rl.soft_q import polyak_update
-from peft_interp.shared_prefix import tapped_head
-from peft_interp.vocabulary import named_token_ids
+from peft_interp.text.tokenization import named_token_ids
+from peft_interp.tuner.shared_prefix import tapped_head
+
+
+def prompt_noise(seed: int, step: int, count: int, length: int) -> Tensor:
+    """(count, length) float64 in [0, 1): the random numbers of the prompts 0 to count - 1 of a step."""
+    rows = [np.random.default_rng((seed, step, index)).random(length) for index in range(count)]
+    return torch.from_numpy(np.stack(rows))
+
+
+def example_places(total: int, size: int | None, seed: int, step: int) -> tuple[int, ...] | None:
+    """Which examples a step uses: parts of a permutation that is drawn anew in every epoch; None for all of them."""
+    if size is None or size >= total:
+        return None
+    parts = math.ceil(total / size)
+    epoch, part = divmod(step, parts)
+    order = np.random.default_rng((seed, epoch)).permutation(total).tolist()
+    return tuple(sorted(order[part * size : (part + 1) * size]))
+
+
+def filtered_probs(q: Tensor, top_k: int | None = None, top_p: float = 1.0, temperature: float = 1.0) -> Tensor:
+    """The distribution a token is drawn from.
+
+    Args:
+        q: (batch, actions) Q-values, -inf for actions that may not be taken.
+        top_k: only this many best actions; None or 0 for all.
+        top_p: only the smallest set of best actions with at least this much probability, in (0, 1].
+        temperature: > 0; below 1 sharpens.
+
+    Returns:
+        (batch, actions), rows sum to one; float64.
+    """
+    scores = q.double() / temperature
+    if top_k and top_k < scores.shape[-1]:
+        least = scores.topk(top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    probs = scores.softmax(-1)
+    if top_p < 1.0:
+        ordered, order = probs.sort(dim=-1, descending=True)
+        outside = ordered.cumsum(-1) - ordered >= top_p  # the mass before an action already suffices
+        probs = probs.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)
+        probs = probs / probs.sum(-1, keepdim=True)
+    return probs
+
+
+def draw(probs: Tensor, noise: Tensor) -> Tensor:
+    """(batch,) actions: the inverse of the cumulative distribution `probs` (batch, actions) at `noise` (batch,)."""
+    cumulative = probs.double().cumsum(-1)
+    places = noise.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, places, right=True).squeeze(-1)
+    possible = probs > 0
+    last = possible.shape[-1] - 1 - possible.flip(-1).int().argmax(-1)  # rounding must not draw what cannot be drawn
+    return torch.minimum(drawn, last)
+
 
 INITIAL_GAIN, INITIAL_BIAS = 1e-4, -1e-4
 
@@ -120,7 +173,7 @@ class PromptPolicy(nn.Module):
         token = torch.full((count,), self.start_token_id, dtype=torch.long, device=model.device)
         chosen = []
         own_logits = token.new_full((count, 1), bool(choice.fluency_top_n), dtype=torch.bool)
-        with evaluating(model):
+        with eval_mode(model):
             for step in range(length):
                 with tapped_head(model, own_logits) as tap:
                     mask = torch.ones(count, step + 1, dtype=torch.long, device=model.device)
@@ -153,7 +206,7 @@ class PromptPolicy(nn.Module):
         ids = ids.to(model.device)
         start = torch.full_like(ids[:, :1], self.start_token_id)
         nowhere = torch.zeros_like(ids, dtype=torch.bool)  # the model's own logits are not needed
-        with evaluating(model), tapped_head(model, nowhere) as tap:
+        with eval_mode(model), tapped_head(model, nowhere) as tap:
             model(
                 input_ids=torch.cat((start, ids[:, :-1]), dim=1), attention_mask=torch.ones_like(ids), use_cache=False
             )

@@ -43,7 +43,7 @@ def soft_q_loss(
         target_q: (batch, time, actions) of the target network; used without gradient, and not at all by "path".
         actions: (batch, time) the chosen tokens.
         rewards: (batch,) reward of the whole prompt, z-scored and shaped.
-        lengths: (batch,) tokens of each prompt, >= 1; what stands behind them is ignored. None: all of them.
+        lengths: (batch,) tokens of each prompt, >= 1; what stands after them is ignored. None: all of them.
         baseline: subtracted from every V and V'. 0 is the published loss; ln(number of actions) measures the policy
             against the uniform one, which has the same optimum but nothing to correct where all Q-values are 0.
 
@@ -77,7 +77,7 @@ def soft_q_loss(
 def _path(
     q: Tensor, target_q: Tensor, actions: Tensor, lengths: Tensor | None, baseline: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Q(a), V and V', (batch, time), 0 behind the end; which steps are real, and which the last."""
+    """Q(a), V and V', (batch, time), 0 after the end; which steps are real, and which the last."""
     steps = torch.arange(q.shape[1], device=q.device)
     ends = torch.full_like(actions[:, 0], q.shape[1]) if lengths is None else lengths.to(q.device)
     real = steps < ends.unsqueeze(1)  # (batch, time)

@@ -15,15 +15,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.search import PromptSearch, Rollout
-from peft_interp.rl.setup import make_search
+from peft_interp.rl.search import PromptSearch, Rollout, make_search
 from peft_interp.rl.soft_q import soft_q_loss
-from peft_interp.scoring.custom_rewards import RewardFunction
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge
+from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
 
 
 class RLPromptTrainer(PromptScoringTrainer):
@@ -53,7 +52,7 @@ class RLPromptTrainer(PromptScoringTrainer):
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task. Rows that are encoded already must be encoded
             with it. A masked LM is asked at a mask in the label word's place.
-        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.custom_rewards`.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`.
         policy_model: the policy's causal LM, by default the task model.
         policy_tokenizer: its tokenizer, by default the same.
         judge_model: the causal LM that measures the prompt's NLL, by default the task model.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peft_interp.shared_prefix import tapped_head
+from peft_interp.tuner.shared_prefix import tapped_head
 
 _PROBE_SIZE = 50.0  # far beyond ordinary logits, so that a soft cap shows
 
@@ -46,7 +46,7 @@ def label_rows(head: nn.Module, hidden: Tensor, label_ids: Tensor) -> Tensor:
 
 
 def head_is_linear(model: Any, label_ids: Tensor) -> bool:
-    """Whether the label words' logits are just their rows of the head: no scaling, soft cap or adapter behind it.
+    """Whether the label words' logits are just their rows of the head: no scaling, soft cap or adapter after it.
 
     Tried rather than looked up: states that give logits of about +50 and -50 are put before the head, and what the
     model returns is compared.

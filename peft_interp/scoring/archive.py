@@ -123,7 +123,7 @@ def front(
             signed = [v if i < len(higher) else -v for i, v in enumerate(values) if v is not None]
             points.setdefault(tuple(signed), record)
     best: list[tuple[float, ...]] = []
-    for point in sorted(points, reverse=True):  # nothing behind a point in this order can dominate it
+    for point in sorted(points, reverse=True):  # nothing after a point in this order can dominate it
         if not any(all(a >= b for a, b in zip(other, point, strict=True)) for other in best):
             best.append(point)
     return [points[point] for point in best]

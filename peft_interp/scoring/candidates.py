@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.verbalizer import encode_behind
-from peft_interp.vocabulary import allowed_tokens, decode_behind, token_texts
+from peft_interp.text.token_filter import allowed_tokens
+from peft_interp.text.tokenization import decode_after, token_texts
+from peft_interp.text.verbalizer import encode_after
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,18 @@ class PolicyVocabulary:
 
         Args:
             ids: of the task model.
-            position: "start": in front of `following_text`; "end": behind the text.
+            position: "start": in front of `following_text`; "end": after the text.
             following_text: the text of a real input, with its leading blank.
-            preceding_texts: as `placed`.
+            preceding_texts: as `place_candidate`.
         """
 
         def fits(again: Sequence[int]) -> bool:
             return len(again) == len(ids) and bool(self.task_allowed[list(again)].all())
 
-        return placed(self.tokenizer, ids, position, following_text, fits, preceding_texts)
+        return place_candidate(self.tokenizer, ids, position, following_text, fits, preceding_texts)
 
 
-def placed(
+def place_candidate(
     tokenizer: Any,
     ids: Sequence[int],
     position: str,
@@ -114,10 +115,10 @@ def placed(
     Args:
         tokenizer: the task model's.
         ids: of the task model.
-        position: "start": in front of `following_text`; "end": behind the text.
+        position: "start": in front of `following_text`; "end": after the text.
         following_text: the text of a real input, with its leading blank.
         fits: whether the adapter can hold these ids.
-        preceding_texts: ends of real inputs (`texts_in_front`); a prompt at the end must be the same behind each.
+        preceding_texts: ends of real inputs (`texts_in_front`); a prompt at the end must be the same after each.
     """
     text = prompt_text(tokenizer, ids, position)
     again = _tokenised_in_place(tokenizer, text, position, following_text, preceding_texts)
@@ -125,9 +126,9 @@ def placed(
 
 
 def prompt_text(tokenizer: Any, ids: Sequence[int], position: str) -> str:
-    """A prompt as text: at the start of an input, or with its leading blank behind one."""
+    """A prompt as text: at the start of an input, or with its leading blank after one."""
     if position == "end":
-        return decode_behind(tokenizer, ids)
+        return decode_after(tokenizer, ids)
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
@@ -136,20 +137,20 @@ def _tokenised_in_place(
 ) -> list[int] | None:
     """Ids of the prompt's text where it stands; None where it melts with its neighbour or is no text at all."""
     if position == "end":
-        return _tokenised_behind(tokenizer, text, preceding_texts)
+        return _tokenised_after(tokenizer, text, preceding_texts)
     ids: list[int]
     if not following_text[:1].isspace():  # where prompt and input meet is not known
         ids = tokenizer.encode(text, add_special_tokens=False)
         return ids or None
-    following = encode_behind(tokenizer, following_text)
+    following = encode_after(tokenizer, following_text)
     ids = tokenizer.encode(text + following_text, add_special_tokens=False)
     return ids[: -len(following)] or None if ids[-len(following) :] == following else None
 
 
-def _tokenised_behind(tokenizer: Any, text: str, preceding_texts: Sequence[str]) -> list[int] | None:
-    """Ids of the prompt's text behind a letter, if they are the same behind every real text."""
+def _tokenised_after(tokenizer: Any, text: str, preceding_texts: Sequence[str]) -> list[int] | None:
+    """Ids of the prompt's text after a letter, if they are the same after every real text."""
     try:
-        ids = encode_behind(tokenizer, text)
+        ids = encode_after(tokenizer, text)
     except ValueError:
         return None
     if preceding_texts and ids:

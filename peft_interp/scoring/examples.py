@@ -11,7 +11,7 @@ from torch import Tensor
 
 from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.scored_rows import IGNORED
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
 
@@ -135,10 +135,10 @@ def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]
         )
     *text, answer = row["input_ids"]
     front = leading_ids(tokenizer)
-    behind = tokenizer.encode("a")[len(front) + len(tokenizer.encode("a", add_special_tokens=False)) :]
+    after = tokenizer.encode("a")[len(front) + len(tokenizer.encode("a", add_special_tokens=False)) :]
     text = text[1:] if text[:1] == [tokenizer.bos_token_id] else text
-    ids = [*front, *text, tokenizer.mask_token_id, *behind]
-    labels = [-100] * (len(front) + len(text)) + [answer] + [-100] * len(behind)
+    ids = [*front, *text, tokenizer.mask_token_id, *after]
+    labels = [-100] * (len(front) + len(text)) + [answer] + [-100] * len(after)
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.scored_rows import IGNORED
 
-MOST_ENDINGS = 16  # a prompt is tokenised behind each of them
+MOST_ENDINGS = 16  # a prompt is tokenised after each of them
 ENDING_TOKENS = 4  # more text changes nothing about the last token
 
 
-def text_behind(examples: Examples, tokenizer: Any, leading_ids: tuple[int, ...]) -> str:
-    """The text of the first example, as it stands behind a prompt at the start; "" without rows."""
+def text_after(examples: Examples, tokenizer: Any, leading_ids: tuple[int, ...]) -> str:
+    """The text of the first example, as it stands after a prompt at the start; "" without rows."""
     if not examples.rows:
         return ""
     ids = list(examples.rows[0]["input_ids"])
@@ -24,10 +24,10 @@ def text_behind(examples: Examples, tokenizer: Any, leading_ids: tuple[int, ...]
 
 
 def texts_in_front(examples: Examples, tokenizer: Any, leading_ids: tuple[int, ...]) -> tuple[str, ...]:
-    """Ends of the texts that a prompt at the end stands behind: one for each last token, the most frequent ones.
+    """Ends of the texts that a prompt at the end stands after: one for each last token, the most frequent ones.
 
     Args:
-        examples: rows, whose first labelled token stands right behind the prompt.
+        examples: rows, whose first labelled token stands right after the prompt.
         tokenizer: the task model's.
         leading_ids: tokens that are no text where a row begins with one (BOS).
 

@@ -37,7 +37,7 @@ def ranks(points: Tensor) -> Tensor:
     return rank
 
 
-def unbeaten(points: Tensor) -> list[int]:
+def pareto_front(points: Tensor) -> list[int]:
     """Which points no other beats, in order: those of rank 0, for the cost of one sort.
 
     Args:
@@ -49,7 +49,7 @@ def unbeaten(points: Tensor) -> list[int]:
     values, kept = points.tolist(), []
     top, highest = None, -math.inf
     for i in sorted(range(len(values)), key=lambda i: values[i], reverse=True):
-        if values[i][1] > highest:  # nothing behind it in this order can beat it
+        if values[i][1] > highest:  # nothing after it in this order can beat it
             top, highest = values[i], values[i][1]
         if values[i] == top:
             kept.append(i)

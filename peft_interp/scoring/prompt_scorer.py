@@ -9,16 +9,23 @@ from typing import Any
 
 import torch
 
-from peft_interp.batch_memory import Batches
+from peft_interp.inference.batching import Batches
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
 from peft_interp.metrics.references import reference_levels
 from peft_interp.metrics.scrutability import scrutability_scores
 from peft_interp.scoring.archive import Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
-from peft_interp.scoring.custom_rewards import RewardFunction, call_reward_function, function_names
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.rewards import gap_reward, label_accuracies, repetition_penalty, special_token_share
+from peft_interp.scoring.rewards import (
+    RewardFunction,
+    call_reward_function,
+    function_names,
+    gap_reward,
+    label_accuracies,
+    repetition_penalty,
+    special_token_share,
+)
 from peft_interp.scoring.task_scorer import TaskScorer
 
 
@@ -125,7 +132,7 @@ class PromptScorer:
             return []
         given = {n: call_reward_function(f, n, candidates, examples, state) for n, f in self.functions.items()}
         of_text = self._text_measures(candidates)
-        # behind the functions of the user, which may raise: the passes on all examples are what costs
+        # after the functions of the user, which may raise: the passes on all examples are what costs
         columns: dict[str, Sequence[float | None]] = {}
         if examples.rows:
             columns |= self._task_measures(candidates, examples)

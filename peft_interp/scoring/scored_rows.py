@@ -1,4 +1,4 @@
-"""Encoded examples taken apart: what stands before the prompt, what behind it, and what is to be predicted."""
+"""Encoded examples taken apart: what stands before the prompt, what after it, and what is to be predicted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ScoredRow:
     """One example without its prompt.
 
     Attributes:
-        leading: BOS or CLS in front, or nothing; a prompt at the start goes behind it.
+        leading: BOS or CLS in front, or nothing; a prompt at the start goes after it.
         ids: the other tokens, those to be predicted included.
         labels: aligned with `ids`, -100 where nothing is to be predicted.
     """
@@ -39,8 +39,8 @@ class ScoredRow:
         """Tokens in front of the prompt."""
         return self.leading if position == "start" else self.leading + self.ids[: self.first]
 
-    def behind(self, position: Position) -> tuple[int, ...]:
-        """Tokens behind the prompt."""
+    def after(self, position: Position) -> tuple[int, ...]:
+        """Tokens after the prompt."""
         return self.ids if position == "start" else self.ids[self.first :]
 
 
@@ -89,7 +89,7 @@ def compose(
         predicts it and its label.
     """
     before, shift = row.before(position), 1 if causal else 0
-    ids = (*before, *prompt, *row.behind(position))
+    ids = (*before, *prompt, *row.after(position))
     split = len(before) - len(row.leading)
     answers = []
     for index, label in enumerate(row.labels):

@@ -10,16 +10,16 @@ from typing import Any
 from accelerate.utils import broadcast, gather_object
 from transformers import TrainingArguments
 
-from peft_interp.config import InterpPromptConfig
-from peft_interp.fluency import check_scorer
 from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.config import RewardArguments
-from peft_interp.scoring.custom_rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
+from peft_interp.scoring.rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.scored_search import Processes
-from peft_interp.verbalizer import Verbalizer, check_verbalizer
-from peft_interp.vocabulary import named_token_ids
+from peft_interp.text.tokenization import named_token_ids
+from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
+from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.fluency import check_scorer
 
 
 def own_settings(args: Any) -> dict[str, Any]:

@@ -14,15 +14,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from peft_interp.batch_memory import Batches, available_bytes, default_tokens
-from peft_interp.context import most_tokens
-from peft_interp.evaluating import evaluating
+from peft_interp.inference.batching import Batches, available_bytes, default_tokens
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.max_length import model_max_length
 from peft_interp.scoring.answer_head import head_is_linear
-from peft_interp.scoring.plain_scoring import PlainScoring
+from peft_interp.scoring.passes import PlainScoring, SharedScoring
 from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow, compose, read_rows
-from peft_interp.scoring.shared_scoring import SharedScoring
-from peft_interp.shared_prefix import can_share_prefix
-from peft_interp.vocabulary import check_in_vocabulary
+from peft_interp.text.tokenization import check_in_vocabulary
+from peft_interp.tuner.shared_prefix import can_share_prefix
 
 logger = logging.getLogger(__name__)
 Prompts = Tensor | Sequence[Sequence[int]]
@@ -80,7 +79,7 @@ class TaskScorer:
             _check_masked(self.rows)
         self._labels = _label_tensor(label_token_ids, model, self.device)
         self._batches = Batches(tokens_per_batch or default_tokens(model, self.device))
-        with evaluating(model):
+        with eval_mode(model):
             linear = self._labels is not None and head_is_linear(model, self._labels)
             self._plain = PlainScoring(
                 model, self.rows, self.position, self._labels, linear, self._batches, self._causal
@@ -138,7 +137,7 @@ class TaskScorer:
         self._check_prompts(list(known))
         out = torch.empty(len(known), len(self.rows), *width, device=self.device)
         if known:
-            with evaluating(self.model):
+            with eval_mode(self.model):
                 self._fill(out, list(known), whole)
         self.forward_passes += len(known) * len(self.rows)
         return out[torch.tensor([known[prompt] for prompt in given], dtype=torch.long, device=self.device)]
@@ -172,7 +171,7 @@ class TaskScorer:
         sample = sorted(self.rows, key=lambda row: len(row.leading) + len(row.ids))[:2]
         trial = SharedScoring(self.model, sample, *common, self._batches, 0)
         plain = PlainScoring(self.model, sample, *common, self._batches)
-        limit = most_tokens(self.model)
+        limit = model_max_length(self.model)
         fits = limit is None or len(sample[-1].leading) + len(sample[-1].ids) + 3 <= limit
         if fits and not _agree(trial, plain, sample):
             logger.warning(
@@ -186,7 +185,7 @@ class TaskScorer:
     def _check_prompts(self, prompts: Sequence[tuple[int, ...]]) -> None:
         for prompt in prompts:
             check_in_vocabulary(prompt, self.model.get_input_embeddings())
-        limit = most_tokens(self.model)
+        limit = model_max_length(self.model)
         if prompts and limit is not None:
             longest = max(prompts, key=len)
             number, row = max(enumerate(self.rows), key=lambda item: len(item[1].leading) + len(item[1].ids))

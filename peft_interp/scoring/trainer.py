@@ -24,7 +24,7 @@ from peft_interp.scoring.examples import Examples, padded, read_examples
 from peft_interp.scoring.scored_search import ScoredSearch
 from peft_interp.scoring.setup import check_model, own_settings
 from peft_interp.scoring.task_scorer import is_causal
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
 
 
 class PromptScoringTrainer(Trainer):

@@ -4,20 +4,94 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from peft_interp.metrics.dictionary import dictionary_share
+from peft_interp.metrics.flags import find_flags
+from peft_interp.metrics.references import human_perplexity, reference_levels
+from peft_interp.metrics.text_metrics import piece_texts, words_of
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.pareto import hypervolume, knee, unbeaten
+from peft_interp.scoring.pareto import hypervolume, knee, pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
-from peft_interp.scoring.scored_search import Processes, ScoredSearch
-from peft_interp.scoring.selection import Best
-from peft_interp.search.fluency import FluencyScale
-from peft_interp.search.readable import readable
+from peft_interp.scoring.scored_search import Best, Processes, ScoredSearch
+
+
+def readable(text: str, ids: Sequence[int], tokenizer: Any, known_words: bool = False) -> bool:
+    """Whether no pattern that fools perplexity is in a prompt.
+
+    Args:
+        text: the prompt.
+        ids: its tokens.
+        tokenizer: theirs.
+        known_words: also ask that a dictionary has every word, where the text is in English.
+    """
+    flags = find_flags(text, piece_texts(tokenizer, ids))
+    if any(flag.unreadable for flag in flags):
+        return False
+    english = all(flag.name != "language" for flag in flags)
+    return not (known_words and english and dictionary_share(words_of(text)) < 1)
+
+
+FLOOR_PERCENT = 10
+
+
+@dataclass(frozen=True)
+class FluencyScale:
+    """Levels of NLL under the judge, nats per token.
+
+    Attributes:
+        floor: below this more fluent is not better: only a tenth of human-written prompts are below, and what is far
+            below is repetition and boilerplate. A target that is lower lowers it.
+        usual: the median of human-written prompts.
+        random: the median of random tokens.
+        target: the most a chosen prompt may have; None for no target.
+        own_judge: the judge is not the model that proposes.
+    """
+
+    floor: float
+    usual: float
+    random: float
+    target: float | None
+    own_judge: bool = False
+
+    def value(self, nlls: Sequence[float | None]) -> Tensor:
+        """(n,) float64 fluency, higher is better: the negative NLL, cut at the floor; unknown counts as random."""
+        known = [self.random if nll is None else nll for nll in nlls]
+        return -torch.tensor(known, dtype=torch.float64).clamp_min(self.floor)
+
+    def within(self, nll: float | None) -> bool:
+        """Whether an NLL is within the target; within the median human-written prompt's where there is none."""
+        return nll is not None and nll <= (self.usual if self.target is None else self.target)
+
+
+def fluency_scale(
+    judge: Any, tokenizer: Any, perplexity: float | None, percentile: float | None, own_judge: bool
+) -> FluencyScale:
+    """Measure the scale.
+
+    Args:
+        judge: the causal LM that says how likely a prompt is.
+        tokenizer: its tokenizer.
+        perplexity: the target, > 1, or None.
+        percentile: the same as a share of human-written prompts, 0 to 100: at most so many are as likely or likelier.
+        own_judge: as `FluencyScale`.
+
+    Raises:
+        ValueError: a judge without a next-token head.
+    """
+    floor, usual = (math.log(human_perplexity(judge, tokenizer, percent)) for percent in (FLOOR_PERCENT, 50))
+    random = reference_levels(judge, tokenizer).medians("nll")["random"] or math.inf
+    if percentile is not None:
+        perplexity = human_perplexity(judge, tokenizer, percentile)
+    target = None if perplexity is None else math.log(perplexity)
+    return FluencyScale(floor if target is None else min(floor, target), usual, random, target, own_judge)
 
 
 class FrontSearch(ScoredSearch):
@@ -41,7 +115,7 @@ class FrontSearch(ScoredSearch):
     ) -> None:
         super().__init__(scorer, train, position, processes, archive_path)
         self.scale, self.known_words = scale, known_words
-        self.worst: dict[str, float] = {}  # by split, of what was scored there first; see `area`
+        self.worst: dict[str, float] = {}  # by split, of what was scored there first; see `hypervolume`
         self._verdicts: dict[tuple[int, ...], bool] = {}
 
     def front(self, split: str) -> list[ScoredPrompt]:
@@ -54,7 +128,7 @@ class FrontSearch(ScoredSearch):
         records = [r for r in records if r.scores.get("nll") is not None and self.readable(r)]
         if not records:
             return []
-        best = [records[i] for i in unbeaten(self.points(records)[:, :2])]
+        best = [records[i] for i in pareto_front(self.points(records)[:, :2])]
         unique = {(self.scorer.reward(r.scores), r.scores["nll"]): r for r in best}
         return sorted(unique.values(), key=lambda r: (-self.scorer.reward(r.scores), r.scores["nll"] or 0.0))
 
@@ -70,7 +144,7 @@ class FrontSearch(ScoredSearch):
         within = [record for record in front if self.scale.within(record.scores["nll"])]
         return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
 
-    def area(self, front: Sequence[ScoredPrompt]) -> float:
+    def hypervolume(self, front: Sequence[ScoredPrompt]) -> float:
         """Hypervolume in reward times nats per token, from the split's first worst reward and random tokens' NLL on."""
         if not front or front[0].split not in self.worst:
             return 0.0

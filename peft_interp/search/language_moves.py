@@ -10,19 +10,18 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from peft_interp.batch_memory import Batches
-from peft_interp.evaluating import evaluating
-from peft_interp.search.memory import drawing_batches
+from peft_interp.inference.batching import Batches, drawing_batches
+from peft_interp.inference.eval_mode import eval_mode
 
 _ENDINGS = (".", "?", "!", ":")
 
 
 def sentence_ends(texts: Sequence[str]) -> list[int]:
-    """Ids of tokens behind which a sentence is over, given the text of every token."""
+    """Ids of tokens after which a sentence is over, given the text of every token."""
     return [i for i, text in enumerate(texts) if text.rstrip().endswith(_ENDINGS)]
 
 
-def continued(
+def continue_from(
     model: Any,
     prefixes: Sequence[Sequence[int]],
     most: int,
@@ -79,12 +78,12 @@ def continued(
 def _generated(
     model: Any, prefixes: Sequence[Sequence[int]], pad: int, settings: GenerationConfig, seed: int
 ) -> list[list[int]]:
-    """What `generate` puts behind the prefixes, padded."""
+    """What `generate` puts after the prefixes, padded."""
     longest = max(map(len, prefixes))
     rows = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prefixes], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prefixes], device=model.device)
     devices = [model.device] if model.device.type == "cuda" else []
-    with evaluating(model), torch.random.fork_rng(devices=devices):
+    with eval_mode(model), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         found: list[list[int]] = model.generate(rows, attention_mask=mask, generation_config=settings)[
             :, longest:
@@ -114,7 +113,7 @@ def drawn_token(logits: Tensor, allowed: Tensor, rng: Random, top_k: int = 64) -
 
 
 def rewritten(ids: Sequence[int], logits: Tensor, allowed: Tensor, rng: Random, insert: bool) -> list[int]:
-    """With one token that is likely behind what is in front of it, instead of another or between two.
+    """With one token that is likely after what is in front of it, instead of another or between two.
 
     Args:
         ids: (L,) the prompt.

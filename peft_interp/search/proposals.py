@@ -10,15 +10,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.search.edits import crossed, deleted, swapped
+from peft_interp.inference.batching import drawing_batches, reading_batches
 from peft_interp.search.gradient_moves import gradient_swap
-from peft_interp.search.language_moves import continued, rewritten, sentence_ends
-from peft_interp.search.memory import drawing_batches, reading_batches
-from peft_interp.search.prompt_reading import PromptReading, read_prompts
-from peft_interp.vocabulary import token_texts
+from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
+from peft_interp.search.prompt_features import PromptFeatures, extract_features
+from peft_interp.text.tokenization import token_texts
+
+
+def deleted(ids: Sequence[int], rng: Random, most: int = 2) -> list[int]:
+    """Without one run of 1 to `most` tokens; at least one token stays."""
+    count = rng.randint(1, max(1, min(most, len(ids) - 1)))
+    start = rng.randrange(len(ids) - count + 1)
+    return [*ids[:start], *ids[start + count :]] or list(ids)
+
+
+def swapped(ids: Sequence[int], rng: Random) -> list[int]:
+    """With two tokens in each other's place."""
+    changed = list(ids)
+    if len(ids) > 1:
+        i, j = rng.sample(range(len(ids)), 2)
+        changed[i], changed[j] = changed[j], changed[i]
+    return changed
+
+
+def crossover(first: Sequence[int], second: Sequence[int], rng: Random) -> list[int]:
+    """The beginning of one prompt and the end of another."""
+    return [*first[: rng.randint(1, len(first))], *second[rng.randrange(len(second)) :]]
+
 
 GRADIENT_PARENTS = 4  # parents of a step whose gradient is taken
-KINDS = ("continue", "rewrite", "gradient", "edit")
+MOVE_KINDS = ("continue", "rewrite", "gradient", "edit")
 
 
 @dataclass(frozen=True)
@@ -26,7 +47,7 @@ class Moves:
     """How proposals are made.
 
     Attributes:
-        shares: weight of every kind in `KINDS`.
+        shares: weight of every kind in `MOVE_KINDS`.
         shortest, longest: tokens of a prompt.
         temperature, top_p: of the language model's continuations.
     """
@@ -87,10 +108,12 @@ class Proposer:
             seed: decides everything that is drawn.
         """
         rng = Random(seed)
-        kinds = [k for k in KINDS if self.moves.shares.get(k, 0) > 0 and (k != "gradient" or self.gains is not None)]
+        kinds = [
+            k for k in MOVE_KINDS if self.moves.shares.get(k, 0) > 0 and (k != "gradient" or self.gains is not None)
+        ]
         drawn = rng.choices(kinds, [self.moves.shares[k] for k in kinds], k=count)
         made: list[tuple[str, list[int]]] = []
-        made += [("continue", ids) for ids in self._continued(parents, drawn.count("continue"), rng)]
+        made += [("continue", ids) for ids in self._continuations(parents, drawn.count("continue"), rng)]
         made += [("edit", self._edited(parents, rng)) for _ in range(drawn.count("edit"))]
         chosen = [rng.randrange(len(parents)) for _ in range(drawn.count("rewrite"))]
         few = rng.sample(range(len(parents)), min(GRADIENT_PARENTS, len(parents)))
@@ -107,10 +130,10 @@ class Proposer:
                 made.append(("gradient", gradient_swap(parents[i], gains[i], logits[i], self.allowed, rng)))
         return [(kind, ids) for kind, ids in made if self.moves.fits(len(ids))]
 
-    def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptReading:
-        """Some prompts as the language model reads them; `keep_logits` as in `read_prompts`."""
+    def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptFeatures:
+        """Some prompts as the language model reads them; `keep_logits` as in `extract_features`."""
         self.passes += len(prompts)
-        return read_prompts(
+        return extract_features(
             self.model, prompts, self.leading, self.start_id, keep_logits=keep_logits, batches=self._reading
         )
 
@@ -118,7 +141,7 @@ class Proposer:
         """About `count` prompts that begin like some given ones, or with the language model's own first words."""
         if not prompts and not self._front:
             return []
-        made = self._continued(prompts or [[]], count, Random(seed))
+        made = self._continuations(prompts or [[]], count, Random(seed))
         return [("continue", ids) for ids in made if self.moves.fits(len(ids))]
 
     @property
@@ -126,14 +149,14 @@ class Proposer:
         """What stands in front of a prompt that is not begun yet."""
         return self.leading or ([self.start_id] if self.start_id is not None else [])
 
-    def _continued(self, parents: Sequence[Sequence[int]], count: int, rng: Random) -> list[list[int]]:
+    def _continuations(self, parents: Sequence[Sequence[int]], count: int, rng: Random) -> list[list[int]]:
         """Parents cut somewhere, or nothing, and gone on from."""
         front, kept = self._front, []
         for _ in range(count):
             parent = parents[rng.randrange(len(parents))]
             kept.append(list(parent[: rng.randint(0 if front else 1, max(1, len(parent) - 1))]))
         self.passes += count
-        drawn = continued(
+        drawn = continue_from(
             self.model,
             [[*front, *prefix] for prefix in kept],
             self.moves.longest,
@@ -149,4 +172,4 @@ class Proposer:
     def _edited(self, parents: Sequence[Sequence[int]], rng: Random) -> list[int]:
         first, second = (parents[rng.randrange(len(parents))] for _ in range(2))
         kind = rng.randrange(3)
-        return crossed(first, second, rng) if kind == 0 else deleted(first, rng) if kind == 1 else swapped(first, rng)
+        return crossover(first, second, rng) if kind == 0 else deleted(first, rng) if kind == 1 else swapped(first, rng)

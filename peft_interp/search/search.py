@@ -6,6 +6,7 @@ Every process makes the same proposals (they depend on seed and step alone) and 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -15,18 +16,46 @@ import torch
 from torch import Tensor
 
 from peft_interp.scoring.archive import ScoredPrompt
-from peft_interp.scoring.candidates import Candidate, placed
+from peft_interp.scoring.candidates import Candidate, place_candidate
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.pareto import best_order
 from peft_interp.scoring.prompt_scorer import PromptScorer
-from peft_interp.scoring.scored_search import Processes
-from peft_interp.scoring.selection import mean
+from peft_interp.scoring.scored_search import Processes, mean
 from peft_interp.search.config import PromptSearchConfig
-from peft_interp.search.fluency import FluencyScale
-from peft_interp.search.front import FrontSearch
+from peft_interp.search.front import FluencyScale, FrontSearch
 from peft_interp.search.proposals import Proposer
-from peft_interp.search.screening import screening_rounds
 from peft_interp.search.surrogate import fit_surrogate
+
+GROWTH = 4  # each round uses so many times the examples of the one before
+
+
+def screening_rounds(train: Examples, first: int | None, seed: int) -> list[tuple[int, ...] | None]:
+    """Places of the examples of every round, the same in the whole run, so that prompts of different steps compare.
+
+    Args:
+        train: all examples.
+        first: how many the first round has; None: all.
+        seed: of their choice.
+
+    Returns:
+        Rounds that contain each other and hold the labels in equal parts where there are label words; the last is
+        None, for all examples.
+    """
+    total, rounds = len(train), []
+    order = Random(seed).sample(range(total), total)
+    if train.gold is not None:
+        labels, turn = train.gold.tolist(), {}
+        seen: Counter[int] = Counter()
+        for i in order:
+            turn[i] = seen[labels[i]]  # how many of its label stand before it
+            seen[labels[i]] += 1
+        order.sort(key=lambda i: turn[i])
+    size = first or total
+    while size < total:
+        rounds.append(tuple(sorted(order[:size])))
+        size *= GROWTH
+    return [*rounds, None]
+
 
 LEAST_KNOWN = 16  # scored prompts from which on rewards are guessed
 ATTEMPTS = 4  # to find a proposal that is new and can be read, before a step goes by without
@@ -131,7 +160,9 @@ class FluentSearch(FrontSearch):
         def fits(again: Sequence[int]) -> bool:
             return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
 
-        return placed(self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts)
+        return place_candidate(
+            self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts
+        )
 
     def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
         """The given prompts, and the language model's own words where there are too few."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from peft_interp.evaluating import evaluating
+from peft_interp.inference.batching import gradient_batches
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.metrics.references import human_prompts
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
@@ -18,13 +19,12 @@ from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.scoring.setup import own_judge, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
-from peft_interp.search.fluency import fluency_scale
+from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
-from peft_interp.search.memory import gradient_batches
 from peft_interp.search.proposals import Moves, Proposer
 from peft_interp.search.search import FluentSearch
-from peft_interp.verbalizer import encode_behind
-from peft_interp.vocabulary import named_token_ids
+from peft_interp.text.tokenization import named_token_ids
+from peft_interp.text.verbalizer import encode_after
 
 GRADIENT_EXAMPLES = 16
 
@@ -111,7 +111,7 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
 
 def _encoded(tokenizer: Any, text: str, position: str) -> list[int]:
     if position == "end":
-        return encode_behind(tokenizer, text if text[:1].isspace() else f" {text}")
+        return encode_after(tokenizer, text if text[:1].isspace() else f" {text}")
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
 
@@ -147,6 +147,6 @@ class _Gains:
     def __call__(self, ids: Sequence[int]) -> Tensor:
         task = self.search.scorer.task
         self.search.evaluations += 3 * len(self.rows)
-        with evaluating(task.model):
+        with eval_mode(task.model):
             position: Any = self.search.position
             return swap_gains(task.model, ids, self.rows, position, self.causal, self.batches)

@@ -20,15 +20,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from peft_interp.scoring.archive import ScoredPrompt
-from peft_interp.scoring.custom_rewards import RewardFunction
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge
+from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.search import FluentSearch
 from peft_interp.search.setup import make_search, start_prompts
-from peft_interp.verbalizer import Verbalizer
+from peft_interp.text.verbalizer import Verbalizer
 
 
 class PromptSearchTrainer(PromptScoringTrainer):
@@ -54,7 +54,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
         eval_dataset: held-out rows of the same form, which choose the prompt.
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task.
-        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.custom_rewards`.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`.
         judge_model: the causal LM that measures fluency, and proposes if it shares the tokenizer; by default the task
             model.
         judge_tokenizer: its tokenizer, by default the same.
@@ -174,7 +174,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
         front = self.search.front("dev")
         self._adopt(front)
         self.search.write_archive()
-        return {"hypervolume": self.search.area(front), "front_size": len(front)}
+        return {"hypervolume": self.search.hypervolume(front), "front_size": len(front)}
 
     # -- what Trainer is told ---------------------------------------------------------------------------------------
 

@@ -46,15 +46,15 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="session")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Adapters: `ours` (says `TEXT`), `end` (behind the text), `soft` (ours, vectors), `stock`, `lora`."""
+    """Adapters: `ours` (says `TEXT`), `end` (after the text), `soft` (ours, vectors), `stock`, `lora`."""
     folder, tokenizer = tmp_path_factory.mktemp("adapters"), embedded.load_tokenizer()
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     text = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": TEXT, "num_virtual_tokens": len(ids)}
     common = {"task_type": "CAUSAL_LM", "tokenizer_name_or_path": embedded.MODEL_PATH}
-    behind = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " The review is", "prompt_position": "end"}
+    after = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": " The review is", "prompt_position": "end"}
     configs: dict[str, Any] = {
         "ours": InterpPromptConfig(**common, **text),
-        "end": InterpPromptConfig(**common, **behind),
+        "end": InterpPromptConfig(**common, **after),
         "soft": InterpPromptConfig(**common, projection_metric="none", num_virtual_tokens=4),
         "stock": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
         "lora": LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], fan_in_fan_out=True),

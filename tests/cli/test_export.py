@@ -60,7 +60,7 @@ def test_a_portable_copy_of_a_stock_adapter_is_refused(run: Build, adapters: Pat
     assert "holds a PROMPT_TUNING adapter, which plain PEFT loads as it is" in ran.err
 
 
-def test_a_prompt_behind_the_text_is_exported_as_it_works_there(run: Build, adapters: Path) -> None:
+def test_a_prompt_after_the_text_is_exported_as_it_works_there(run: Build, adapters: Path) -> None:
     assert run("export", adapters / "end", "--to", "text") == (0, " The review is", "")
     out = run("export", adapters / "end", "--to", "chat").out
     assert json.loads(out) == [{"role": "user", "content": "{text} The review is"}]
@@ -71,10 +71,10 @@ def test_a_prompt_behind_the_text_is_exported_as_it_works_there(run: Build, adap
     assert json.loads(broken.out) == [{"role": "user", "content": "{text}\n The review is"}]
 
 
-def test_what_a_prompt_behind_the_text_cannot_be_is_said(run: Build, adapters: Path, tmp_path: Path) -> None:
+def test_what_a_prompt_after_the_text_cannot_be_is_said(run: Build, adapters: Path, tmp_path: Path) -> None:
     ran = run("export", adapters / "end", "--to", "chat", "--role", "system")
     assert (ran.code, ran.out) == (2, "")
-    assert "`role='system'` stands in front of the input, but this prompt stands behind it" in ran.err
+    assert "`role='system'` stands in front of the input, but this prompt stands after it" in ran.err
     ran = run("export", adapters / "end", "--to", "portable", "--output", "x")
     assert (ran.code, ran.out) == (2, "")
     assert "plain PEFT puts a prompt at its start only" in ran.err

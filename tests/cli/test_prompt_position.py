@@ -18,21 +18,21 @@ ROWS = "text,label\nA warm film.,1\nDull and long.,0\n"
 
 
 @pytest.fixture
-def behind(adapters: Path, tmp_path: Path) -> Path:
-    """A copy of the adapter whose prompt stands behind the text."""
+def after(adapters: Path, tmp_path: Path) -> Path:
+    """A copy of the adapter whose prompt stands after the text."""
     shutil.copytree(adapters / "end", tmp_path / "end")
     return tmp_path / "end"
 
 
-def test_a_prompt_behind_the_text_is_measured_there_without_being_asked(run: Build, behind: Path) -> None:
-    ran = run("read", behind, "--task", "sentiment", "--rows", "20", "--attach", "--json", "report.json")
+def test_a_prompt_after_the_text_is_measured_there_without_being_asked(run: Build, after: Path) -> None:
+    ran = run("read", after, "--task", "sentiment", "--rows", "20", "--attach", "--json", "report.json")
     assert ran.code == 0, ran.err
-    report = json.loads((behind.parent / "report.json").read_text())
+    report = json.loads((after.parent / "report.json").read_text())
     assert report["context"]["template"] == "{text} {prompt}"
-    asked = run("evaluate", behind, "--task", "sentiment", "--rows", "20", "--template", "{text} {prompt}")
+    asked = run("evaluate", after, "--task", "sentiment", "--rows", "20", "--template", "{text} {prompt}")
     assert json.loads(asked.out)["faithfulness"] == report["faithfulness"]
-    assert "text = '{text} The review is'.replace(" in (behind / "README.md").read_text()
-    chat = json.loads(run("export", behind, "--to", "chat").out)
+    assert "text = '{text} The review is'.replace(" in (after / "README.md").read_text()
+    chat = json.loads(run("export", after, "--to", "chat").out)
     assert chat == [{"role": "user", "content": "{text} The review is"}]
 
 
@@ -41,11 +41,11 @@ def test_a_prompt_behind_the_text_is_measured_there_without_being_asked(run: Bui
     [(None, "{text} {prompt}"), ("Film: {text}", "Film: {text} {prompt}"), ("{text}\n", "{text}\n{prompt}")],
 )
 def test_a_template_that_names_no_place_gets_that_of_the_adapter(
-    run: Build, behind: Path, tmp_path: Path, given: str | None, used: str
+    run: Build, after: Path, tmp_path: Path, given: str | None, used: str
 ) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
     options = [] if given is None else ["--template", given]
-    ran = run("evaluate", behind, "--data", "rows.csv", "--label-words", "terrible", "great", *options)
+    ran = run("evaluate", after, "--data", "rows.csv", "--label-words", "terrible", "great", *options)
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["context"]["template"] == used
 
@@ -70,20 +70,20 @@ def test_a_template_that_has_the_prompt_elsewhere_is_refused(
         assert "does not fit this prompt, which stands" in chat.err
 
 
-def test_a_report_measured_elsewhere_is_not_taken_for_a_template(run: Build, behind: Path) -> None:
+def test_a_report_measured_elsewhere_is_not_taken_for_a_template(run: Build, after: Path) -> None:
     """Reports that are attached already may say so; the adapter can still be saved, and its card is right."""
     tokenizer = embedded.load_tokenizer()
-    model: Any = PeftModel.from_pretrained(embedded.load_model(), behind)
+    model: Any = PeftModel.from_pretrained(embedded.load_model(), after)
     rows = embedded.load_data("sentiment")["test"].select(range(4))
     elsewhere = Verbalizer("{prompt} {text} It was", ("terrible", "great"))
     report = report_prompt(model, tokenizer, context={"template": elsewhere.template}, progress=False)
     assert len(elsewhere.encode_dataset(rows, tokenizer)) == 4
     model.attach_report(report)
-    model.save_pretrained(behind)
-    card = (behind / "README.md").read_text()
+    model.save_pretrained(after)
+    card = (after / "README.md").read_text()
     assert "text = 'Your input. The review is'" in card or "text = \"Your input.\" + ' The review is'" in card
-    ran = run("export", behind, "--to", "chat")
+    ran = run("export", after, "--to", "chat")
     assert (ran.code, ran.out) == (2, "")
     assert "the attached report was measured with '{prompt} {text} It was'" in ran.err
-    told = run("export", behind, "--to", "chat", "--template", "{text} {prompt}")
+    told = run("export", after, "--to", "chat", "--template", "{text} {prompt}")
     assert json.loads(told.out) == [{"role": "user", "content": "{text} The review is"}]

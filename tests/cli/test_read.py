@@ -33,7 +33,7 @@ def test_a_prompt_is_shown_with_its_verdicts(run: Build, adapters: Path, tmp_pat
     assert (tmp_path / "page.html").read_text().startswith("<!")
 
 
-def test_a_prompt_behind_the_text_is_read_in_its_template(run: Build, adapters: Path) -> None:
+def test_a_prompt_after_the_text_is_read_in_its_template(run: Build, adapters: Path) -> None:
     ran = run("evaluate", adapters / "end", "--task", "sentiment", "--rows", "20", "--template", "{text} {prompt}")
     assert ran.code == 0, ran.err
     scores = json.loads(ran.out)

@@ -28,7 +28,7 @@ def fresh_state() -> Iterator[None]:
 
 @pytest.mark.usefixtures("fresh_state")
 def test_prepared_models_keep_an_autocast_forward() -> None:
-    """Promise: `own_precision` finds the model's own forward behind `__wrapped__`, `model_forward`, `__wrapped__`."""
+    """Promise: `own_precision` finds the model's own forward after `__wrapped__`, `model_forward`, `__wrapped__`."""
     layer, inputs = Layer(8, 8), torch.randn(4, 8)
     plain = layer(inputs)
     Accelerator(mixed_precision="bf16", cpu=True).prepare(layer)

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load
 
 from peft_interp import embedded
-from peft_interp.hub.section import shown_text
+from peft_interp.hub.card import shown_text
 
 Build = Callable[..., Any]
 

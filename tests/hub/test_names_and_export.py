@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from peft_interp.base_names import loadable_name, loading_code, public_name
+from peft_interp.base_model_name import loadable_name, loading_code, public_name
 from peft_interp.embedded import MODEL_PATH
 from peft_interp.hub.export import chat_json, chat_messages, fill_template
 

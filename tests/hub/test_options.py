@@ -63,7 +63,7 @@ def test_a_subfolder_of_a_revision_is_read(hub: Any, repo: str, run_python: Buil
     assert "the repository 'me/prompt/none' holds no adapter" in told
 
 
-def test_a_report_that_a_push_left_behind_is_not_taken_for_that_of_the_new_prompt(tmp_path: Path) -> None:
+def test_a_report_that_a_push_left_after_is_not_taken_for_that_of_the_new_prompt(tmp_path: Path) -> None:
     """Trainer's pushes delete nothing on the Hub, so a report of an earlier prompt may lie beside a new one."""
     tokenizer = embedded.load_tokenizer()
     model: Any = get_peft_model(embedded.load_model(), InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from peft_interp.embedded import MODEL_PATH
-from peft_interp.hub.section import shown_text
+from peft_interp.hub.card import shown_text
 
 Build = Callable[..., Any]
 FILES = {"adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "README.md"}
@@ -22,7 +22,7 @@ from peft import get_peft_model
 from safetensors.torch import save_file
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from peft_interp import InterpPromptConfig, embedded
-from peft_interp.report.building import report_prompt
+from peft_interp.report.build import report_prompt
 
 folder = sys.argv[1]
 tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]

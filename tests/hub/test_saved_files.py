@@ -65,7 +65,7 @@ def test_a_text_that_is_no_longer_the_prompt_does_not_stay(
     assert not (tmp_path / "prompt.txt").exists()
     assert json.loads((tmp_path / "prompt.json").read_text())["text"] is None
     assert "`[9, 8, 7, 6]`" in (tmp_path / "README.md").read_text()
-    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(tmp_path)  # as Trainer does, behind the model
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(tmp_path)  # as Trainer does, after the model
     unnamed.create_or_update_model_card(str(tmp_path))
     assert (tmp_path / "prompt.txt").read_text() == "w9 w8 w7 w6"
     assert "```text\nw9 w8 w7 w6\n```" in (tmp_path / "README.md").read_text()
@@ -99,7 +99,7 @@ def test_a_prompt_at_the_end_has_its_working_text_and_no_stock_copy(tmp_path: Pa
     assert (facts["position"], facts["text"]) == ("end", text)
     card = (folder / "README.md").read_text()
     assert "```text\n The review is\n```" in card
-    assert "right behind the input's text, before the answer" in card
+    assert "right after the input's text, before the answer" in card
     assert "Not possible: plain PEFT puts a prompt in front of the input only" in card
     assert "portable" not in card
     (code,) = [line for line in card.splitlines() if line.startswith("text = ")]
@@ -143,7 +143,7 @@ def test_stock_peft_gives_the_same_logits_from_the_portable_copy(
 ) -> None:
     """Of projected and soft prompts, trained heads included; no warning, since those are errors here.
 
-    Behind a causal model with a classifier plain PEFT reads padded rows at their padding, so there without padding.
+    After a causal model with a classifier plain PEFT reads padded rows at their padding, so there without padding.
     """
     task, make = case.partition("/")[0], lambda: BASES[case](gpt2, t5, bert)
     model = readable(make(), task, projection_metric="none" if soft else "cosine")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.evaluating import evaluating, own_precision
+from peft_interp.inference.eval_mode import eval_mode, own_precision
 from peft_interp.metrics.faithfulness import measure_faithfulness
 
 Build = Callable[..., Any]
@@ -47,7 +47,7 @@ def test_the_callers_autocast_is_off_as_well(trained: Any) -> None:
     ids = torch.tensor([[7, 8, 9]])
     trained.eval()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        with evaluating(trained):
+        with eval_mode(trained):
             inside = trained(input_ids=ids).logits
         assert torch.is_autocast_enabled("cpu")
     del trained.__dict__["forward"]

@@ -8,7 +8,7 @@ import pytest
 
 from peft_interp import embedded
 from peft_interp.metrics.faithfulness import measure_faithfulness
-from peft_interp.metrics.text_rows import Row, text_behind, with_text
+from peft_interp.metrics.text_rows import Row, text_after, with_text
 
 Build = Any
 
@@ -87,9 +87,9 @@ def test_a_prompt_right_before_the_answer(words: Any) -> None:
     assert found.predicted(row.start) == {0: 0, 1: 1, 2: 4}
 
 
-def test_a_token_behind_other_text_has_its_blank(english: Any, words: Any) -> None:
-    assert text_behind(words, [7, 8]) == " w7 w8"
-    assert text_behind(english, english.encode(" film", add_special_tokens=False)) == " film"
+def test_a_token_after_other_text_has_its_blank(english: Any, words: Any) -> None:
+    assert text_after(words, [7, 8]) == " w7 w8"
+    assert text_after(english, english.encode(" film", add_special_tokens=False)) == " film"
 
 
 def test_the_measure_reports_the_error_rate_and_still_compares(
@@ -113,7 +113,7 @@ def test_rows_whose_answer_melts_into_the_prompt_are_skipped_and_counted(readabl
     rows = [{"input_ids": melting, "labels": [melting[0]] + [-100] * (len(melting) - 1)}]
     model = readable(embedded.load_model(), num_virtual_tokens=len(ids))
     model.use_prompt(ids)
-    with pytest.raises(ValueError, match="answer of every row is tokenised differently behind the text 'A good fil'"):
+    with pytest.raises(ValueError, match="answer of every row is tokenised differently after the text 'A good fil'"):
         measure_faithfulness(model, english, rows, progress=False)
     rows.append({"input_ids": fine, "labels": [-100] * (len(fine) - 1) + fine[-1:]})
     found = measure_faithfulness(model, english, rows, progress=False)

@@ -39,7 +39,7 @@ def test_the_hinge_lets_training_go_on_beside_the_text(gpt2: Build, words: Any, 
 
 
 def test_the_target_is_the_text_in_front_of_each_row(llama: Build, words: Any, word_rows: Build) -> None:
-    """Behind a BOS, as a person would paste it; before any step the vectors are the text."""
+    """After a BOS, as a person would paste it; before any step the vectors are the text."""
     rows = word_rows("some")
     base = llama()
     found = measure_waywardness(base, words, rows, "w5 w9", steps=0, progress=False)
@@ -115,7 +115,7 @@ def test_an_end_prompt_stands_right_before_the_answer(
 
 
 def test_an_end_text_brings_its_blank_along(english: Any, sentiment: Any, answers: list[int]) -> None:
-    """As a person would paste it behind the review: " Count apples", two tokens of their own."""
+    """As a person would paste it after the review: " Count apples", two tokens of their own."""
     found = measure_waywardness(
         embedded.load_model(), english, sentiment["test"][:8], "Count apples", answers,
         steps=0, progress=False, position="end",

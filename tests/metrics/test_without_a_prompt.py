@@ -10,14 +10,14 @@ import torch
 
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import read_prompt
-from peft_interp.report.effect_rules import acts
+from peft_interp.report.verdicts import acts
 
 Build = Callable[..., Any]
 
 
 @torch.no_grad()
 def by_hand(base: Any, prompt: list[int], rows: Any, first: int) -> float:
-    """Mean loss of the tokens from index `first` of each row on, behind a prompt."""
+    """Mean loss of the tokens from index `first` of each row on, after a prompt."""
     losses = []
     for row in rows:
         log_probs = base(input_ids=torch.tensor([[*prompt, *row]])).logits[0].log_softmax(-1)
@@ -74,10 +74,10 @@ def test_rows_of_a_label_alone_have_no_task_without_a_prompt(gpt2: Build, readab
 def test_accuracy_counts_the_rows_whose_answer_both_predict(gpt2: Build, readable: Build, words: Any) -> None:
     """Half of the rows hold a label alone."""
     alone = [{"input_ids": [10 + i % 2], "labels": [10 + i % 2]} for i in range(4)]
-    behind = [{"input_ids": [20 + i, 10 + i % 2], "labels": [-100, 10 + i % 2]} for i in range(4)]
+    after = [{"input_ids": [20 + i, 10 + i % 2], "labels": [-100, 10 + i % 2]} for i in range(4)]
     model = readable(gpt2())
-    mixed = measure_faithfulness(model, words, [*alone, *behind], [10, 11], progress=False)
-    half = measure_faithfulness(model, words, behind, [10, 11], progress=False)
+    mixed = measure_faithfulness(model, words, [*alone, *after], [10, 11], progress=False)
+    half = measure_faithfulness(model, words, after, [10, 11], progress=False)
     assert mixed.without.accuracy == half.without.accuracy
     assert mixed.without.loss == pytest.approx(half.without.loss, abs=1e-5)
     assert mixed.as_prompt_shared.accuracy == half.as_prompt.accuracy

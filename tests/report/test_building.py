@@ -248,11 +248,11 @@ def test_waywardness_stands_where_the_prompt_stands(reported: Build) -> None:
     model = get_peft_model(embedded.load_model(), config)
     quick = {"target_text": "The review is", "steps": 0}
     report = reported(model, rows, task, waywardness=quick, token_effects=False)
-    behind = measure_waywardness(
+    after = measure_waywardness(
         embedded.load_model(), tokenizer, rows[0::2], "The review is", task.label_token_ids(tokenizer),
         steps=0, eval_rows=rows[1::2], position="end", progress=False,
     )  # fmt: skip
-    assert report.waywardness == behind
+    assert report.waywardness == after
 
 
 @pytest.mark.parametrize("form", ["list", "torch"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peft_interp.metrics.results import Performance
-from peft_interp.report.effect_rules import acts, tokens
+from peft_interp.report.verdicts import acts, tokens
 
 Build = Callable[..., Any]
 

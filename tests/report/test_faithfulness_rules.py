@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from peft_interp.metrics.results import Performance, PromptReading, Waywardness
-from peft_interp.report.faithfulness_rules import evidence, faithful, near, survives
+from peft_interp.report.verdicts import evidence, faithful, near, survives
 
 Build = Callable[..., Any]
 
@@ -147,7 +147,7 @@ def test_survival(reading: Build, measured: Build) -> None:
     assert survives(reading(), measured())[0] == "yes"
     assert survives(reading(), measured(skipped_rows=3)) == (
         "partly",
-        "tokenised again it gives the same tokens; 3 of 203 rows are tokenised differently behind it and were left out",
+        "tokenised again it gives the same tokens; 3 of 203 rows are tokenised differently after it and were left out",
     )
     assert survives(reading(), measured(token_error_rate=0.25)) == ("no", "tokenised again, 25% of its tokens differ")
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from peft_interp.metrics.results import Flag, Measure
-from peft_interp.report.readability_rules import readable, trust
-from peft_interp.report.verdicts import QUESTIONS, decide
+from peft_interp.report.verdicts import QUESTIONS, decide, readable, trust
 
 Build = Callable[..., Any]
 REPEATS = Flag("repetition", "3 of 8 tokens repeat 'magazine'")

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from peft_interp.report.texts import fenced, in_markdown, number, percent, perplexity, printable, share, signed, visible
+from peft_interp.report.texts import (
+    fenced,
+    in_markdown,
+    number,
+    percent,
+    perplexity,
+    printable,
+    share,
+    signed,
+    visible,
+)
 
 
 @pytest.mark.parametrize(

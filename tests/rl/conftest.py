@@ -27,7 +27,7 @@ def tokenizer(tokenizer_dir: Path) -> Any:
 
 @pytest.fixture
 def verbalizer() -> Verbalizer:
-    """Two labels, `w5` and `w6`, behind the input."""
+    """Two labels, `w5` and `w6`, after the input."""
     return Verbalizer("{prompt} {text} w4", ("w5", "w6"))
 
 

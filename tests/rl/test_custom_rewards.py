@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peft_interp.scoring.archive import Archive
-from peft_interp.scoring.custom_rewards import function_names
+from peft_interp.scoring.rewards import function_names
 
 Build = Callable[..., Any]
 ROWS = [{"question": f"w{i}", "answer": i} for i in (7, 8, 9)]

@@ -9,8 +9,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from peft_interp.rl.policy import Choice, PromptPolicy
-from peft_interp.rl.sampling import prompt_noise
+from peft_interp.rl.policy import Choice, PromptPolicy, prompt_noise
 
 Build = Callable[..., Any]
 ALLOWED = torch.tensor([False] * 3 + [True] * 50 + [False] * 11)

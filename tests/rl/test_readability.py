@@ -29,7 +29,7 @@ def test_the_perplexity_reward_makes_prompts_more_fluent(searcher: Build) -> Non
     assert last < first - 0.5
 
 
-def test_the_nll_is_the_task_models_behind_its_bos(searcher: Build) -> None:
+def test_the_nll_is_the_task_models_after_its_bos(searcher: Build) -> None:
     trainer = searcher(max_steps=1)
     trainer.train()
     for record in trainer.search.archive.records[:3]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from peft_interp.rl.sampling import draw, filtered_probs, prompt_noise
+from peft_interp.rl.policy import draw, filtered_probs, prompt_noise
 
 
 def test_the_numbers_of_a_prompt_do_not_depend_on_how_many_there_are() -> None:

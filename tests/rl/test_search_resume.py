@@ -78,7 +78,7 @@ def test_the_interrupted_half_really_has_to_be_restored(new_run: Build) -> None:
     assert not torch.equal(straight.policy.head[0].weight, afresh.policy.head[0].weight)
 
 
-def test_an_archive_written_behind_the_checkpoint_is_cut_back_to_it(new_run: Build, tmp_path: Path) -> None:
+def test_an_archive_written_after_the_checkpoint_is_cut_back_to_it(new_run: Build, tmp_path: Path) -> None:
     new_run("run").train()
     whole = (tmp_path / "run" / "archive.jsonl").read_text()
     resumed = new_run("run", max_steps=5)

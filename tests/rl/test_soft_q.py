@@ -137,7 +137,7 @@ def learned(kind: str, level: float) -> Table:
 
 @pytest.mark.parametrize("kind", ["one_step", "multi_step", "both", "bellman", "path"])
 def test_a_small_game_converges_to_its_known_optimum(kind: str) -> None:
-    """Q of the last step is the reward, Q before it the soft value behind it, and the policy exp(reward) / Z."""
+    """Q of the last step is the reward, Q before it the soft value after it, and the policy exp(reward) / Z."""
     table = learned(kind, level=0.0 if kind in ("bellman", "path") else REWARD.logsumexp(1).mean().item())
     torch.testing.assert_close(table.second.data, REWARD, rtol=0, atol=1e-6)
     torch.testing.assert_close(table.first.data, REWARD.logsumexp(1), rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""A prompt at the end is tokenised behind the ends of real texts, since there it may melt with them."""
+"""A prompt at the end is tokenised after the ends of real texts, since there it may melt with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from peft import get_peft_model
 from peft_interp import InterpPromptConfig, embedded
 from peft_interp.scoring.candidates import Candidate, PolicyVocabulary
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.neighbours import ENDING_TOKENS, MOST_ENDINGS, text_behind, texts_in_front
+from peft_interp.scoring.neighbours import ENDING_TOKENS, MOST_ENDINGS, text_after, texts_in_front
 
 TEXTS = ("A fine film.", "Dull, slow and long.", "Was it worth it?", "He said so (twice)")
 
@@ -21,7 +21,7 @@ def bpe() -> Any:
     return embedded.load_tokenizer()
 
 
-def behind(bpe: Any, texts: tuple[str, ...], leading: tuple[int, ...] = ()) -> Examples:
+def after(bpe: Any, texts: tuple[str, ...], leading: tuple[int, ...] = ()) -> Examples:
     rows = []
     for text in texts:
         ids = [*leading, *bpe.encode(text, add_special_tokens=False)]
@@ -32,7 +32,7 @@ def behind(bpe: Any, texts: tuple[str, ...], leading: tuple[int, ...] = ()) -> E
 def candidate(bpe: Any, text: str, texts: tuple[str, ...]) -> Candidate:
     vocabulary = PolicyVocabulary(torch.ones(len(bpe), dtype=torch.bool), bpe)
     ids = bpe.encode("a" + text, add_special_tokens=False)[1:]
-    return vocabulary.candidate(ids, "end", "", texts_in_front(behind(bpe, texts), bpe, ()))
+    return vocabulary.candidate(ids, "end", "", texts_in_front(after(bpe, texts), bpe, ()))
 
 
 @pytest.mark.parametrize("text", [". It was", ".. so", "... it", " film review verdict", " It was", "? No", ") and"])
@@ -59,21 +59,21 @@ def test_some_melt_and_some_do_not(bpe: Any) -> None:
     assert candidate(bpe, " It was", TEXTS).text == " It was"
 
 
-def test_without_rows_it_stands_behind_a_letter(bpe: Any) -> None:
+def test_without_rows_it_stands_after_a_letter(bpe: Any) -> None:
     assert candidate(bpe, ". It was", ()).survived
 
 
 def test_one_ending_for_each_last_token_the_frequent_ones_first(bpe: Any) -> None:
-    texts = texts_in_front(behind(bpe, (*TEXTS, "Good?", "Is it?", "Not this one?")), bpe, ())
+    texts = texts_in_front(after(bpe, (*TEXTS, "Good?", "Is it?", "Not this one?")), bpe, ())
     assert [text[-1] for text in texts] == ["?", ".", ")"]
     assert all(len(bpe.encode(text, add_special_tokens=False)) <= ENDING_TOKENS for text in texts)
     assert not any(text.startswith(" ") for text in texts)
     words = tuple(f"ends in {i} x{i}" for i in range(10, 90))
-    assert len(texts_in_front(behind(bpe, words), bpe, ())) <= MOST_ENDINGS
+    assert len(texts_in_front(after(bpe, words), bpe, ())) <= MOST_ENDINGS
 
 
 def test_a_leading_token_is_no_text(bpe: Any) -> None:
-    assert texts_in_front(behind(bpe, ("",), (5,)), bpe, (5,)) == ()
-    assert texts_in_front(behind(bpe, ("Good.",), (5,)), bpe, (5,)) == ("Good.",)
+    assert texts_in_front(after(bpe, ("",), (5,)), bpe, (5,)) == ()
+    assert texts_in_front(after(bpe, ("Good.",), (5,)), bpe, (5,)) == ("Good.",)
     assert texts_in_front(Examples([], ["x"], {}), bpe, ()) == ()
-    assert text_behind(Examples([], ["x"], {}), bpe, ()) == ""
+    assert text_after(Examples([], ["x"], {}), bpe, ()) == ""

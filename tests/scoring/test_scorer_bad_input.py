@@ -56,7 +56,7 @@ def test_models_that_are_no_language_models(t5: Build, bert: Build, gpt2: Build,
         TaskScorer(with_prompt(gpt2()), [ROW])
 
 
-def test_models_that_count_positions_from_behind_the_padding(language_model: Build) -> None:
+def test_models_that_count_positions_from_after_the_padding(language_model: Build) -> None:
     """RoBERTa with 64 rows of positions and padding id 0 takes 63 tokens."""
     scorer = TaskScorer(language_model("roberta"), [{"input_ids": [10, 3, 20], "labels": [-100, 5, -100]}], [5, 6])
     assert scorer.label_log_probs([[4] * 60]).shape == (1, 1, 2)

@@ -42,7 +42,7 @@ def test_label_words_under_every_budget(
     for budget in BUDGETS.values():
         scorer = TaskScorer(model, rows, LABELS, position, [BOS], **budget)
         close(scorer.label_log_probs(prompts), expected)
-        close(scorer.label_log_probs(prompts[::-1]), expected.flip(0))  # behind what is kept
+        close(scorer.label_log_probs(prompts[::-1]), expected.flip(0))  # after what is kept
 
 
 @pytest.mark.parametrize("labelled", ["last", "few", "all"])

@@ -70,7 +70,7 @@ def test_half_precision(language_model: Build, examples: Build, prompts: list[li
 def test_masked_models(
     language_model: Build, plain_scores: Build, prompts: list[list[int]], name: str, position: str
 ) -> None:
-    """`<s> text prompt <mask> . </s>`: the answer is read at the mask itself, and what stands behind it counts."""
+    """`<s> text prompt <mask> . </s>`: the answer is read at the mask itself, and what stands after it counts."""
     model, rows = language_model(name), []
     for length in (3, 6, 4):
         ids = [BOS, *range(10, 10 + length), MASK, 20, 2]

@@ -77,7 +77,7 @@ def test_head_does_not_run_for_label_words(language_model: Build, examples: Buil
 
 
 def test_capped_logits_come_from_the_whole_head(language_model: Build, examples: Build) -> None:
-    """A soft cap behind the head changes what its rows give; the head then runs, at the answers only."""
+    """A soft cap after the head changes what its rows give; the head then runs, at the answers only."""
     model, seen = language_model("gemma2"), []
     scorer = TaskScorer(model, examples(), LABELS, "end")
     hook = model.lm_head.register_forward_hook(lambda module, args, output: seen.append(output.numel()))

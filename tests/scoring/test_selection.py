@@ -11,8 +11,7 @@ import pytest
 from peft_interp.scoring.archive import Archive, ScoredPrompt
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.scored_search import Processes, ScoredSearch
-from peft_interp.scoring.selection import best_unseen, total_score
+from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, total_score
 
 EXAMPLES = Examples([], ["x", "y"], {})
 

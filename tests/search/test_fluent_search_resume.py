@@ -53,11 +53,13 @@ def test_a_checkpoint_of_an_older_version(searcher: Build) -> None:
     resumed.search.archive = straight.search.archive
     resumed.search.load_state(state)
     assert resumed.search.worst == straight.search.worst
-    assert resumed.search.area(resumed.front("train")) == straight.search.area(straight.front("train")) > 0
+    assert (
+        resumed.search.hypervolume(resumed.front("train")) == straight.search.hypervolume(straight.front("train")) > 0
+    )
     assert resumed.search.prompt_passes == 0
     resumed.train()
     assert set(resumed.search.worst) == {"train", "dev"}
-    assert resumed.search.area(resumed.front("dev")) > 0
+    assert resumed.search.hypervolume(resumed.front("dev")) > 0
 
 
 SCRIPT = '''

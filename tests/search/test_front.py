@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.scoring.pareto import ranks, unbeaten
+from peft_interp.scoring.pareto import pareto_front, ranks
 from peft_interp.search import front as front_module
 
 Build = Callable[..., Any]
@@ -21,7 +21,7 @@ def test_the_unbeaten_are_those_of_rank_zero(levels: int) -> None:
     """With few levels many points are equal in one column or in both."""
     for seed in range(50):
         points = torch.randint(levels, (seed, 2), generator=torch.Generator().manual_seed(seed)).double()
-        assert unbeaten(points) == (ranks(points) == 0).nonzero().flatten().tolist()
+        assert pareto_front(points) == (ranks(points) == 0).nonzero().flatten().tolist()
 
 
 def test_a_run_that_finds_nothing_readable_says_so(

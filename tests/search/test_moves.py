@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from peft_interp import text_nll
-from peft_interp.evaluating import evaluating
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.scoring.task_scorer import TaskScorer
-from peft_interp.search.edits import crossed, deleted, swapped
 from peft_interp.search.gradient_moves import gradient_swap, swap_gains
-from peft_interp.search.language_moves import continued, rewritten, sentence_ends
-from peft_interp.search.prompt_reading import read_prompts
-from peft_interp.vocabulary import token_texts
+from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
+from peft_interp.search.prompt_features import extract_features
+from peft_interp.search.proposals import crossover, deleted, swapped
+from peft_interp.text.tokenization import token_texts
 
 ROWS = [
     {"input_ids": [20, 21, 22, 6], "labels": [-100, -100, -100, 6]},
@@ -32,7 +32,7 @@ def test_edits_keep_the_tokens_they_do_not_touch() -> None:
         assert sorted(shorter) == shorter
         assert sorted(swapped(ids, rng)) == ids
         assert swapped(ids, rng) != ids
-        child = crossed(ids, [6, 7, 8], rng)
+        child = crossover(ids, [6, 7, 8], rng)
         assert child[0] == 1
         assert child[-1] == 8
     assert deleted([1], rng) == [1]
@@ -43,7 +43,7 @@ def test_gains_are_the_slope_of_the_loss(gpt2: Any) -> None:
     """Against finite differences of the real loss along the straight line between two tokens' rows."""
     model, ids, rows = gpt2(), [10, 11, 12], read_rows(ROWS)
     for position in ("start", "end"):
-        with evaluating(model):
+        with eval_mode(model):
             gains = swap_gains(model, ids, rows, position)
         assert gains.gather(1, torch.tensor(ids).unsqueeze(1)).abs().max() < 1e-6
         table = model.get_input_embeddings().weight
@@ -64,7 +64,7 @@ def test_gains_are_the_slope_of_the_loss(gpt2: Any) -> None:
 
 def test_gradient_leaves_the_model_alone(gpt2: Any) -> None:
     model = gpt2()
-    with evaluating(model):
+    with eval_mode(model):
         swap_gains(model, [10, 11], read_rows(ROWS), "start")
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -98,10 +98,10 @@ def test_continuations_stop_at_a_sentence_and_hold_nothing_forbidden(language_mo
     forbidden = [*tokenizer.all_special_ids, tokenizer.encode(" the")[0]]
     prefixes = [tokenizer.encode("Tell me"), tokenizer.encode("Write a short"), tokenizer.encode("Is")]
     before = torch.get_rng_state()
-    drawn = continued(language_model, prefixes * 8, 12, forbidden, ends, seed=1)
+    drawn = continue_from(language_model, prefixes * 8, 12, forbidden, ends, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
-    assert drawn == continued(language_model, prefixes * 8, 12, forbidden, ends, seed=1)
-    assert drawn != continued(language_model, prefixes * 8, 12, forbidden, ends, seed=2)
+    assert drawn == continue_from(language_model, prefixes * 8, 12, forbidden, ends, seed=1)
+    assert drawn != continue_from(language_model, prefixes * 8, 12, forbidden, ends, seed=2)
     for ids in drawn:
         assert 0 < len(ids) <= 12
         assert not set(ids) & set(forbidden)
@@ -111,26 +111,26 @@ def test_continuations_stop_at_a_sentence_and_hold_nothing_forbidden(language_mo
 
 def test_continuations_are_likelier_than_random_tokens(language_model: Any, tokenizer: Any) -> None:
     prefix = tokenizer.encode("Tell me")
-    drawn = continued(language_model, [prefix] * 10, 6, tokenizer.all_special_ids, [], seed=1)
-    nlls = read_prompts(language_model, [prefix + ids for ids in drawn]).nll
+    drawn = continue_from(language_model, [prefix] * 10, 6, tokenizer.all_special_ids, [], seed=1)
+    nlls = extract_features(language_model, [prefix + ids for ids in drawn]).nll
     random = torch.randint(300, 6000, (10, 8), generator=torch.Generator().manual_seed(0)).tolist()
-    assert nlls.mean() + 3 < read_prompts(language_model, random).nll.mean()
+    assert nlls.mean() + 3 < extract_features(language_model, random).nll.mean()
 
 
 def test_readings_are_those_of_single_prompts(language_model: Any) -> None:
     prompts = [[400, 500, 600], [700, 800], [900], [1000, 1100, 1200, 1300]]
     for leading in ([], [5]):
-        many = read_prompts(language_model, prompts, leading)
+        many = extract_features(language_model, prompts, leading)
         for i, prompt in enumerate(prompts):
-            one = read_prompts(language_model, [prompt], leading)
+            one = extract_features(language_model, [prompt], leading)
             torch.testing.assert_close(one.features[0], many.features[i], rtol=1e-4, atol=1e-4)
             assert many.nll[i].item() == pytest.approx(text_nll(language_model, prompt, leading), abs=1e-4, nan_ok=True)
 
 
 def test_logits_of_a_reading_predict_each_place(language_model: Any) -> None:
     ids = [400, 500, 600]
-    found = read_prompts(language_model, [ids], start_id=0, keep_logits=True).next_logits[0]
+    found = extract_features(language_model, [ids], start_id=0, keep_logits=True).next_logits[0]
     with torch.no_grad():
         expected = language_model(input_ids=torch.tensor([[0, 400, 500]])).logits[0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert read_prompts(language_model, [ids], keep_logits=True).next_logits[0].shape[0] == 3
+    assert extract_features(language_model, [ids], keep_logits=True).next_logits[0].shape[0] == 3

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.batch_memory import Batches
-from peft_interp.evaluating import evaluating
+from peft_interp.inference.batching import Batches, drawing_batches, gradient_batches, reading_batches
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.search import gradient_moves
 from peft_interp.search.gradient_moves import swap_gains
-from peft_interp.search.language_moves import continued
-from peft_interp.search.memory import drawing_batches, gradient_batches, reading_batches
-from peft_interp.search.prompt_reading import read_prompts
+from peft_interp.search.language_moves import continue_from
+from peft_interp.search.prompt_features import extract_features
 
 PROMPTS = [[400, 500, 600], [700, 800], [900], [1000, 1100, 1200, 1300], [50, 60, 70, 80, 90]]
 ROWS = [
@@ -47,10 +46,10 @@ def room_for(model: Any, rows: int) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("keep_logits", [False, True])
 def test_readings(language_model: Any, keep_logits: bool) -> None:
-    whole = read_prompts(language_model, PROMPTS, start_id=0, keep_logits=keep_logits)
+    whole = extract_features(language_model, PROMPTS, start_id=0, keep_logits=keep_logits)
     with room_for(language_model, 2) as sizes:
         batches = Batches(sys.maxsize)
-        parts = read_prompts(language_model, PROMPTS, start_id=0, keep_logits=keep_logits, batches=batches)
+        parts = extract_features(language_model, PROMPTS, start_id=0, keep_logits=keep_logits, batches=batches)
         assert 1 <= max(sizes) <= 2
         assert batches.tokens < sys.maxsize
     torch.testing.assert_close(parts.nll, whole.nll, rtol=1e-5, atol=1e-5, equal_nan=True)
@@ -63,7 +62,7 @@ def test_readings(language_model: Any, keep_logits: bool) -> None:
 def test_gains(language_model: Any, position: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is a mean over all answers, of which one row has two."""
     rows = read_rows(ROWS)
-    with evaluating(language_model):
+    with eval_mode(language_model):
         whole = swap_gains(language_model, [10, 11, 12], rows, position)
         monkeypatch.setattr(gradient_moves, "_TABLE_ROWS", 1000)
         with room_for(language_model, 1) as sizes:
@@ -77,7 +76,7 @@ def test_gains_need_no_more_logits_than_answers(language_model: Any) -> None:
     head = language_model.get_output_embeddings()
     handle = head.register_forward_hook(lambda module, args, output: positions.append(output[..., 0].numel()))
     try:
-        with evaluating(language_model):
+        with eval_mode(language_model):
             swap_gains(language_model, [10, 11, 12], read_rows(ROWS), "start")
     finally:
         handle.remove()
@@ -88,13 +87,13 @@ def test_continuations(language_model: Any, tokenizer: Any) -> None:
     """Parts have draws of their own; how much fits is remembered."""
     prefixes, batches = [tokenizer.encode("Tell me")] * 8, drawing_batches()
     with room_for(language_model, 4) as sizes:
-        drawn = continued(language_model, prefixes, 6, [], [], seed=1, batches=batches)
+        drawn = continue_from(language_model, prefixes, 6, [], [], seed=1, batches=batches)
         assert max(sizes) == 4
         assert batches.tokens < sys.maxsize
-        assert continued(language_model, prefixes, 6, [], [], seed=1, batches=batches) == drawn
+        assert continue_from(language_model, prefixes, 6, [], [], seed=1, batches=batches) == drawn
     assert all(len(ids) == 6 for ids in drawn)
     assert drawn[:4] != drawn[4:]
-    assert drawn[:4] == continued(language_model, prefixes[:4], 6, [], [], seed=1)
+    assert drawn[:4] == continue_from(language_model, prefixes[:4], 6, [], [], seed=1)
 
 
 def test_another_error_is_not_taken_for_memory(language_model: Any) -> None:
@@ -104,7 +103,7 @@ def test_another_error_is_not_taken_for_memory(language_model: Any) -> None:
     handle = language_model.register_forward_pre_hook(fail, with_kwargs=True)
     try:
         with pytest.raises(RuntimeError, match="something else"):
-            read_prompts(language_model, PROMPTS)
+            extract_features(language_model, PROMPTS)
     finally:
         handle.remove()
 
@@ -115,7 +114,7 @@ def test_what_fits_follows_the_free_memory(
 ) -> None:
     found = []
     for free in (0, 10**9, 10**10):
-        monkeypatch.setattr("peft_interp.batch_memory.available_bytes", lambda device, free=free: free)
+        monkeypatch.setattr("peft_interp.inference.batching.available_bytes", lambda device, free=free: free)
         found.append(made(language_model).tokens)
     assert found[0] == 64
     assert found[2] == pytest.approx(10 * found[1], rel=1e-3)

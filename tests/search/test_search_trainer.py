@@ -15,11 +15,11 @@ from transformers import EarlyStoppingCallback
 from peft_interp import PromptSearchTrainer, Verbalizer, embedded, text_nll
 from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.references import human_perplexity
-from peft_interp.metrics.text_measures import piece_texts
+from peft_interp.metrics.text_metrics import piece_texts
 from peft_interp.scoring import pareto, prompt_scorer
 from peft_interp.scoring.archive import Archive
 from peft_interp.search import proposals
-from peft_interp.search.readable import readable
+from peft_interp.search.front import readable
 
 Build = Callable[..., Any]
 
@@ -196,7 +196,7 @@ def test_passes_over_prompts_alone_are_counted(searcher: Build, monkeypatch: pyt
 
         return counted
 
-    for name in ("read_prompts", "continued"):
+    for name in ("extract_features", "continue_from"):
         monkeypatch.setattr(proposals, name, counting(getattr(proposals, name), 1))
     monkeypatch.setattr(prompt_scorer, "token_nlls", counting(prompt_scorer.token_nlls, 1))
     trainer = searcher(max_steps=2, screening_examples=4)
@@ -204,7 +204,7 @@ def test_passes_over_prompts_alone_are_counted(searcher: Build, monkeypatch: pyt
     assert trainer.search.prompt_passes == sum(rows) > 8 * 4
     logged = [e["prompt_passes_max"] for e in trainer.state.log_history if "prompt_passes_max" in e]
     assert logged == sorted(logged)
-    assert 0 < logged[-1] < trainer.search.prompt_passes  # the evaluation behind the last step
+    assert 0 < logged[-1] < trainer.search.prompt_passes  # the evaluation after the last step
 
 
 def test_gradient_moves_only_where_the_loss_is_sought(searcher: Build) -> None:

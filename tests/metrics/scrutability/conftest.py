@@ -9,7 +9,7 @@ import pytest
 
 from peft_interp import embedded
 from peft_interp.metrics.flags import find_flags
-from peft_interp.metrics.text_measures import piece_texts
+from peft_interp.metrics.text_metrics import piece_texts
 
 
 @pytest.fixture(scope="package")

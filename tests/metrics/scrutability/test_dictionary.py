@@ -7,7 +7,7 @@ import math
 import pytest
 
 from peft_interp.metrics.dictionary import dictionary_share, other_language
-from peft_interp.metrics.text_measures import words_of
+from peft_interp.metrics.text_metrics import words_of
 
 
 def test_words_are_known_in_any_case_and_with_an_apostrophe() -> None:

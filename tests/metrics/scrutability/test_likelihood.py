@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from peft_interp import text_nll
-from peft_interp.batch_memory import Batches
+from peft_interp.inference.batching import Batches
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, perplexities, token_nlls
 from peft_interp.metrics.references import human_prompts
 

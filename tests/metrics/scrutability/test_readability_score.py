@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from peft_interp.metrics.calibration import FAULTS, calibration, faults_of
+from peft_interp.metrics.scrutability import FAULTS, calibration, faults_of
 
-STUDY = Path(__file__).parents[3] / "examples" / "calibration"
+STUDY = Path(__file__).parents[3] / "studies" / "calibration"
 
 
 def test_the_packaged_coefficients_are_those_of_the_published_study() -> None:

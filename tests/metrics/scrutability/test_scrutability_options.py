@@ -12,10 +12,10 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from peft_interp import embedded, text_nll
-from peft_interp.metrics.measuring import BETTER
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
+from peft_interp.metrics.token_metrics import BETTER
 
 Build = Callable[..., Any]
 TEXT = "Is this film review positive or negative?"
@@ -74,7 +74,7 @@ def test_the_prompt_is_measured_in_its_place(model: Any, tokenizer: Any) -> None
 
 
 def test_in_its_place_the_prompt_stands_beside_peoples_prompts_there(model: Any, tokenizer: Any) -> None:
-    """At the start that is the `nll`; behind a text, people's prompts are cut to the same length and put there."""
+    """At the start that is the `nll`; after a text, people's prompts are cut to the same length and put there."""
     first = measure_scrutability(TEXT, model, tokenizer, template_text=" The film was slow.").measures
     there, alone = first["nll_in_template"], first["nll"]
     assert (there.human, there.random, there.percentile) == (alone.human, alone.random, alone.percentile)

@@ -9,7 +9,7 @@ import pytest
 
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.scrutability import measure_scrutability
-from peft_interp.vocabulary import allowed_tokens
+from peft_interp.text.token_filter import allowed_tokens
 
 UNREADABLE = [
     " film film film film film film film film",

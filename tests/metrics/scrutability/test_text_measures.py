@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_interp.metrics import text_measures as measures
+from peft_interp.metrics import text_metrics as measures
 
 LOOP = [" film", " Film", " FILM", " plot"]
 

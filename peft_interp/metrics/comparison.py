@@ -1,0 +1,321 @@
+"""A prompt as it acts, its text, and nothing at all: three sides that the same rows are put to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.inference.eval_mode import own_precision
+from peft_interp.inference.max_length import check_room
+from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.reading import prompt_config
+from peft_interp.metrics.rows import read_rows, task_of
+from peft_interp.metrics.text_rows import PlacedRow, Row, token_texts, with_text
+from peft_interp.text.tokenization import leading_token_ids, named_token_ids
+from peft_interp.tuner.layout import positions
+from peft_interp.tuner.shared_prefix import tapped_head
+
+_LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
+
+
+@dataclass(frozen=True)
+class LogitRequest:
+    """One row as a side is asked it.
+
+    Attributes:
+        ids: input ids, without padding.
+        columns: ascending columns of the unpadded output whose logits are wanted; of the decoder's output for an
+            encoder-decoder; empty for a classifier, which answers once.
+        decoder_ids: what the decoder is given; empty without one.
+        labels: for each of `ids`, only where the model needs them to place the prompt (`prompt_position="end"`).
+    """
+
+    ids: list[int]
+    columns: list[int]
+    decoder_ids: list[int]
+    labels: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class ModelRunner:
+    """One way to be asked.
+
+    Attributes:
+        call: the model's forward, by keyword.
+        base: the base model whose head is used.
+        extra: columns that `call` adds to the input (the prompt's).
+        pad_id: id for padding.
+        left: pad on the left.
+        states_positions: give position ids that do not count padding; the adapter makes its own.
+        classifies: one answer for each row, no columns.
+    """
+
+    call: Callable[..., Any]
+    base: Any
+    extra: int = 0
+    pad_id: int = 0
+    left: bool = False
+    states_positions: bool = False
+    classifies: bool = False
+
+    def logits(self, questions: Sequence[LogitRequest]) -> Tensor:
+        """(wanted, vocabulary) for a language model, rows in order; (batch, classes) for a classifier."""
+        inputs = self._pad([q.ids for q in questions], self.pad_id)
+        mask = self._pad([[1] * len(q.ids) for q in questions], 0)
+        given = {"input_ids": inputs, "attention_mask": mask}
+        if self.states_positions:
+            given["position_ids"] = positions(mask)
+        if questions[0].labels is not None:
+            given["labels"] = self._pad([q.labels or [] for q in questions], -100)
+        if questions[0].decoder_ids:
+            width = max(len(q.decoder_ids) for q in questions)
+            decoder = [q.decoder_ids + [self.pad_id] * (width - len(q.decoder_ids)) for q in questions]
+            given["decoder_input_ids"] = torch.tensor(decoder, device=inputs.device)
+            keep = self._keep(questions, width, [0] * len(questions))
+        else:
+            length = inputs.shape[1]
+            offsets = [length - len(q.ids) if self.left else 0 for q in questions]
+            keep = self._keep(questions, length + self.extra, offsets)
+        with watched(self.base, None if self.classifies else keep.to(inputs.device)) as seen:
+            self.call(**given, return_dict=True)
+        return seen[0]
+
+    def _keep(self, questions: Sequence[LogitRequest], width: int, offsets: list[int]) -> Tensor:
+        keep = torch.zeros(len(questions), width, dtype=torch.bool)
+        for i, (question, offset) in enumerate(zip(questions, offsets, strict=True)):
+            keep[i, [column + offset for column in question.columns]] = True
+        return keep
+
+    def _pad(self, rows: Sequence[list[int]], value: int) -> Tensor:
+        width = max(len(row) for row in rows)
+        pads = [[value] * (width - len(row)) for row in rows]
+        full = [p + row if self.left else row + p for row, p in zip(rows, pads, strict=True)]
+        return torch.tensor(full, device=self.base.device)
+
+
+@contextmanager
+def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
+    """While open, the base model's logits are collected, computed only where `keep` (batch, length) is true.
+
+    Whoever called the base model gets logits of the usual length but width 1, so that code that reorders them runs.
+    Labels do not reach the base model, which would compare them with logits that are not there.
+    """
+    seen: list[Tensor] = []
+
+    def without_labels(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, "labels": None} if "labels" in kwargs else kwargs
+
+    def collect(module: Any, args: Any, output: Any) -> Any:
+        logits = output.logits
+        if keep is None or base.get_output_embeddings() is None:
+            seen.append(logits if keep is None else logits[keep])
+        else:
+            seen.append(logits[0])
+            output.logits = logits.new_zeros(*keep.shape, 1)
+        return output
+
+    with ExitStack() as stack:
+        if keep is not None and base.get_output_embeddings() is not None:
+            stack.enter_context(tapped_head(base, keep))
+        for handle in (
+            base.register_forward_pre_hook(without_labels, with_kwargs=True),
+            base.register_forward_hook(collect),
+        ):
+            stack.callback(handle.remove)
+        yield seen
+
+
+@contextmanager
+def adapter_in_eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
+    """Evaluation mode and own precision, with the named adapter active; everything is as before afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    active = getattr(model, "active_adapter", None)
+    switch = adapter_name is not None and adapter_name != active
+    try:
+        if switch:
+            model.set_adapter(adapter_name)
+        model.eval()
+        with own_precision(model):
+            yield
+    finally:
+        if switch:
+            model.set_adapter(active)
+        for module, training in modes.items():
+            module.training = training
+        for parameter, required in gradients.items():
+            parameter.requires_grad_(required)
+
+
+def batches(weights: Sequence[int], wanted: Sequence[int], batch_size: int, vocabulary: int) -> list[list[int]]:
+    """Indices of rows in batches of similar length, shortest first, whose logits fit a fixed amount of memory.
+
+    Args:
+        weights: length of each row.
+        wanted: number of positions of each row whose logits are wanted.
+        batch_size: most rows in a batch.
+        vocabulary: width of the logits.
+    """
+    most = max(1, _LOGIT_BYTES // (4 * vocabulary))
+    made: list[list[int]] = []
+    room = 0
+    for i in sorted(range(len(weights)), key=lambda i: weights[i]):
+        if not made or len(made[-1]) == batch_size or wanted[i] > room:
+            made.append([])
+            room = most
+        made[-1].append(i)
+        room -= wanted[i]
+    return made
+
+
+@dataclass(frozen=True)
+class ComparisonSetup:
+    """Rows, and the sides they are put to.
+
+    Attributes:
+        task: "CAUSAL_LM", "SEQ_2_SEQ_LM" or "SEQ_CLS".
+        rows: the examples.
+        prompt: the adapter as PEFT runs it, trained heads included.
+        text: the base model, with the same heads.
+        tokenizer: the base model's.
+        length: tokens of the prompt.
+        position: where it stands, "start" or "end".
+        label_token_ids: see `TaskTotals`.
+        batch_size: most rows at a time.
+    """
+
+    task: str
+    rows: list[Row]
+    prompt: ModelRunner
+    text: ModelRunner
+    tokenizer: Any
+    length: int
+    position: str
+    label_token_ids: Sequence[int] | None
+    batch_size: int
+
+    def as_prompt(self, rows: Sequence[Row]) -> list[PlacedRow]:
+        """Rows as the adapter gets them; columns are those of its output, the prompt's included."""
+        placed = []
+        for row in rows:
+            lead = len(row.leading)
+            columns = {j: lead + j + (self.length if j >= row.start else 0) for j in range(len(row.body))}
+            placed.append(PlacedRow([*row.leading, *row.body], columns))
+        return placed
+
+    def as_text(self, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]) -> list[PlacedRow]:
+        """Rows with the text in the prompt's place, tokenised again."""
+        return with_text(self.tokenizer, rows, text, prompt_ids)
+
+    def predicted(self, row: Row, placed: PlacedRow) -> dict[int, int]:
+        """Index of a label -> output column that predicts it."""
+        if self.task == "SEQ_CLS":
+            return {0: 0}
+        return {k: k for k in range(len(row.labels))} if row.decoder_ids else placed.predicted(row.start)
+
+    def request(self, row: Row, placed: PlacedRow, targets: Sequence[int], as_prompt: bool = False) -> LogitRequest:
+        """A row as a side is asked it; `acts` for the adapter, which may need labels to place the prompt."""
+        known = self.predicted(row, placed)
+        columns = [] if self.task == "SEQ_CLS" else [known[j] for j in targets]
+        labels = [-100] * len(row.leading) + row.labels if as_prompt and self.position == "end" else None
+        return LogitRequest(placed.ids, columns, row.decoder_ids, labels)
+
+    def wanted(self, row: Row, positions: str) -> list[int]:
+        """Indices of the labels at which the sides are compared."""
+        everything = positions == "all" and not row.decoder_ids and self.task == "CAUSAL_LM"
+        return [j for j, label in enumerate(row.labels) if everything or label != -100]
+
+    def names(self, choices: Sequence[int]) -> tuple[str, ...]:
+        """What label words, or a classifier's classes, are called."""
+        if self.task == "SEQ_CLS":
+            return tuple(str(self.text.base.config.id2label[i]) for i in choices)
+        return tuple(token_texts(self.tokenizer, choices))
+
+    def check_room(self, placed: Sequence[PlacedRow], added: int = 0) -> None:
+        """Refuse rows with prompt or text for which the model has no positions.
+
+        Args:
+            placed: the rows, in the order of `rows`.
+            added: columns that the model adds to them (the prompt's).
+
+        Raises:
+            ValueError: the longest is longer than the model's learned positions.
+        """
+        lengths = [len(row.leading) + len(row.body) for row in self.rows]
+        longest, own = max((len(p.ids) + added, length) for p, length in zip(placed, lengths, strict=True))
+        check_room(self.text.base, longest - own, own)
+
+    def batches(self, placed: Sequence[PlacedRow], targets: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Indices of rows, in batches of similar length."""
+        width = getattr(self.text.base.config.get_text_config(), "vocab_size", 1)
+        return batches([len(p.ids) for p in placed], [len(t) for t in targets], self.batch_size, width)
+
+
+def make_comparison(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    label_token_ids: Sequence[int] | None,
+    batch_size: int,
+    padding_side: str,
+) -> ComparisonSetup:
+    """Both sides of the active adapter, and the rows.
+
+    Raises:
+        ValueError: a task type that cannot be compared, or unusable rows.
+    """
+    config, base = prompt_config(model), model.get_base_model()
+    task, position = task_of(config), getattr(config, "prompt_position", "start")
+    leading = set(leading_ids(tokenizer, base)) | set(getattr(config, "leading_token_ids", None) or ())
+    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
+    causal = task == "CAUSAL_LM"
+    counts = "position_ids" in inspect.signature(base.forward).parameters and (causal or hasattr(base, "score"))
+    shared = {"base": base, "pad_id": pad or 0, "left": padding_side == "left", "classifies": task == "SEQ_CLS"}
+    if task == "SEQ_CLS":
+        _check_classes(base.config)
+    return ComparisonSetup(
+        task=task,
+        rows=read_rows(rows, task, base, sorted(leading), position),
+        prompt=ModelRunner(call=model, extra=config.num_virtual_tokens if causal else 0, **shared),
+        text=ModelRunner(call=base, states_positions=counts, **shared),
+        tokenizer=tokenizer,
+        length=config.num_virtual_tokens,
+        position=position,
+        label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
+        batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
+    )
+
+
+def _check_classes(config: Any) -> None:
+    """One class out of several is what the measures compare."""
+    if config.num_labels < 2:
+        raise ValueError("a classifier with `num_labels=1` predicts a number, which is not compared; use two or more.")
+    kind = getattr(config, "problem_type", None)
+    if kind not in (None, "single_label_classification"):
+        raise ValueError(
+            f"a classifier with `problem_type={kind!r}` has no one class for each row, so its answers are not "
+            "compared; use one with 'single_label_classification'."
+        )
+
+
+def leading_ids(tokenizer: Any, base: Any) -> list[int]:
+    """Ids that stay in front of a prompt: BOS and CLS, as the tokenizer and the model's config name them."""
+    return sorted({*leading_token_ids(tokenizer), *named_token_ids(base.config, ("bos",))})
+
+
+def count_task(totals: TaskTotals, logits: Tensor, rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> None:
+    """Add a batch's labelled positions to a side's task totals."""
+    labels = [row.labels[j] for row, chosen in zip(rows, targets, strict=True) for j in chosen]
+    totals.add(logits, labels, list(_first_labelled(rows, targets)))
+
+
+def _first_labelled(rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> Iterator[bool]:
+    for row, chosen in zip(rows, targets, strict=True):
+        first = next((j for j, label in enumerate(row.labels) if label != -100), None)
+        yield from (j == first for j in chosen)

@@ -1,0 +1,328 @@
+"""Scores of prompts on examples where the model reads what they share once.
+
+Prompt at the end: every example is run once and kept; a batch is some examples, each followed by the tree of all
+prompts. Prompt at the start: every prompt is run once; a batch is some prompts, each followed by the tree of some
+examples. Either way a row of the batch is one context with a `TokenTree` after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.inference.batching import Batches, halves, logits_tokens
+from peft_interp.scoring.answer_head import answer_logits_at
+from peft_interp.scoring.scored_rows import IGNORED, Answers, Position, ScoredRow, compose
+from peft_interp.scoring.token_tree import Context, TokenTree, build_context, new_nodes, pack, token_tree, visible
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What follows every context. A negative number -1 - j stands for the context's own entry j.
+
+    Attributes:
+        sequences: sorted; each begins with -1, the context's last token.
+        answers: per sequence, places in it whose output predicts, and the token that is asked for.
+        order: where each sequence stood before sorting.
+    """
+
+    sequences: list[tuple[int, ...]]
+    answers: list[list[tuple[int, int]]]
+    order: list[int]
+
+
+def branches(sequences: Sequence[tuple[int, ...]], answers: Sequence[list[tuple[int, int]]]) -> Branches:
+    """Sort, so that neighbours share most."""
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    return Branches([sequences[i] for i in order], [answers[i] for i in order], order)
+
+
+def prompt_branches(prompts: Sequence[tuple[int, ...]], tail: int) -> Branches:
+    """Prompts, each with the context's own `tail` tokens and `tail + 1` answers after it."""
+    own = tuple(-2 - k for k in range(tail))
+    answers = [[(len(prompt) + k, -1 - k) for k in range(tail + 1)] for prompt in prompts]
+    return branches([(-1, *prompt, *own) for prompt in prompts], answers)
+
+
+def text_branches(rows: Sequence[ScoredRow], whole: bool) -> Branches:
+    """Texts up to the token in front of their last answer (of their first, unless `whole`)."""
+    answers = []
+    for row in rows:
+        labelled = [(index, label) for index, label in enumerate(row.labels) if label != IGNORED]
+        answers.append(labelled if whole else labelled[:1])
+    pairs = zip(rows, answers, strict=True)
+    return branches([(-1, *row.ids[: found[-1][0]]) for row, found in pairs], answers)
+
+
+def own_values(values: Tensor, own: Tensor) -> Tensor:
+    """(columns,) with negative stand-ins and (contexts, entries) -> (contexts, columns)."""
+    values = values.unsqueeze(0).expand(len(own), -1)
+    return torch.where(values < 0, own.gather(1, (-1 - values).clamp_min(0)), values)
+
+
+def tree_inputs(context: Context, tree: TokenTree, own: Tensor, added: torch.dtype | None = None) -> dict[str, Any]:
+    """A forward pass of `tree` after every sequence of `context`.
+
+    Args:
+        context: what was run.
+        tree: what follows.
+        own: (contexts, entries) tokens for the tree's stand-ins.
+        added: the model's dtype, for attention that adds its mask to the scores; None where it takes a bool mask.
+
+    Returns:
+        Keywords for the model; its output is (contexts, nodes, ...).
+    """
+    device, lengths, width = own.device, context.lengths, int(context.lengths.max())
+    distinct = lengths[:1] if bool((lengths == width).all()) else lengths  # without padding, one mask for all
+    below = visible(tree).to(device).expand(len(distinct), -1, -1)  # (1 or contexts, nodes, nodes)
+    real = torch.arange(width, device=device) < distinct.unsqueeze(1)  # (1 or contexts, width)
+    seen = torch.cat((real.unsqueeze(1).expand(-1, below.shape[1], -1), below), dim=2).unsqueeze(1)
+    if added is not None:
+        seen = torch.zeros(seen.shape, dtype=added, device=device).masked_fill_(~seen, torch.finfo(added).min)
+    cache = context.cache()
+    return {
+        "input_ids": own_values(tree.ids.to(device), own),
+        "position_ids": lengths.unsqueeze(1) + tree.depths.to(device),
+        "attention_mask": seen,  # (1 or contexts, 1, nodes, width + nodes)
+        "past_key_values": cache,
+        "use_cache": cache is not None,
+    }
+
+
+class PlainScoring:
+    """Every prompt-example pair is a row of its own, padded after; logits only where an answer is.
+
+    Args:
+        model: causal or masked LM.
+        rows: examples.
+        position: where the prompt goes.
+        label_ids: (labels,) or None.
+        rows_of_head: label words may be read from their rows of the head.
+        batches: how much one pass may take.
+        causal: predictions come from the position in front of a token, not from the token's own.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[ScoredRow],
+        position: Position,
+        label_ids: Tensor | None,
+        rows_of_head: bool,
+        batches: Batches,
+        causal: bool = True,
+    ) -> None:
+        self.model, self.rows, self.position, self.causal = model, rows, position, causal
+        self.label_ids, self.rows_of_head, self.batches = label_ids, rows_of_head, batches
+        self._position_cost = logits_tokens(model)
+
+    def score(self, out: Tensor, prompts: Sequence[tuple[int, ...]], whole: bool) -> None:
+        """Fill `out`, (prompts, rows, labels) log-probabilities or, if `whole`, (prompts, rows) losses."""
+        order = sorted(range(len(self.rows)), key=lambda i: len(self.rows[i].ids))
+        lengths = [len(self.rows[i].leading) + len(self.rows[i].ids) for i in order]
+        labelled = [sum(label >= 0 for label in self.rows[i].labels) for i in order]
+
+        def cost(rows: range, columns: range) -> float:
+            longest = max(lengths[i] for i in rows) + max(len(prompts[i]) for i in columns)
+            positions = sum(labelled[i] for i in rows) if whole else 0
+            return len(columns) * (len(rows) * longest + positions * self._position_cost)
+
+        def work(rows: range, columns: range) -> None:
+            pairs = [(i, j) for i in order[rows.start : rows.stop] for j in columns]
+            composed = [compose(self.rows[i], prompts[j], self.position, self.causal, whole) for i, j in pairs]
+            scores = self._scores([ids for ids, _ in composed], [found for _, found in composed], whole)
+            examples, numbers = torch.tensor(pairs, device=out.device).unbind(1)
+            out[numbers, examples] = scores.to(out.device)
+
+        self.batches.run(work, cost, range(len(order)), range(len(prompts)))
+
+    def _scores(self, sequences: Sequence[tuple[int, ...]], answers: Sequence[Answers], whole: bool) -> Tensor:
+        """(sequences, labels) log-probabilities or, if `whole`, (sequences,) losses; NaN where nothing is predicted."""
+        width = max(len(ids) for ids in sequences)
+        pad = getattr(self.model.config, "pad_token_id", None) or 0
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.tensor([[*i, *[pad] * (width - len(i))] for i in sequences], device=device)  # (pairs, width)
+        mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in sequences], device=device)
+        asked = [(number, place, label) for number, found in enumerate(answers) for place, label in found]
+        owner, places, targets = torch.tensor(asked, dtype=torch.long, device=device).view(-1, 3).unbind(1)
+        keep = torch.zeros_like(mask, dtype=torch.bool)
+        keep[owner, places] = True
+        known = {"use_cache": False} if self.causal else {}
+        label_ids = None if whole else self.label_ids
+        logits = answer_logits_at(
+            self.model, keep, label_ids, self.rows_of_head, input_ids=ids, attention_mask=mask, **known
+        ).to(device)
+        if not whole:
+            scores = logits.new_full((len(sequences), logits.shape[-1]), torch.nan)
+            scores[owner] = logits.log_softmax(-1)
+            return scores
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        sums = losses.new_zeros(len(sequences)).index_add_(0, owner, losses)
+        return sums / losses.new_zeros(len(sequences)).index_add_(0, owner, torch.ones_like(losses))
+
+
+# Siblings fill the attention's matrix with masked cells: larger trees cost more there than they save elsewhere.
+MOST_NODES = 128
+
+
+class SharedScoring:
+    """Scores with shared contexts, for models where `can_share_prefix` holds.
+
+    Args:
+        model: causal LM.
+        rows: examples.
+        position: where the prompt goes.
+        label_ids: (labels,) or None.
+        rows_of_head: label words may be read from their rows of the head.
+        batches: how much one pass may take.
+        cache_bytes: how much of the examples' keys and values may be kept; the rest is built anew at every call.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[ScoredRow],
+        position: Position,
+        label_ids: Tensor | None,
+        rows_of_head: bool,
+        batches: Batches,
+        cache_bytes: int,
+    ) -> None:
+        self.model, self.rows, self.position = model, rows, position
+        self.label_ids, self.rows_of_head = label_ids, rows_of_head
+        self.batches, self.cache_bytes = batches, cache_bytes
+        self._kept: dict[tuple[int, ...], Context] = {}
+        self._position_cost = logits_tokens(model)
+
+    def score(self, out: Tensor, prompts: Sequence[tuple[int, ...]], whole: bool) -> None:
+        """Fill `out`, (prompts, rows, labels) log-probabilities or, if `whole`, (prompts, rows) losses."""
+        if self.position == "end":
+            self._after_rows(out, prompts, whole)
+            return
+        for leading in sorted({row.leading for row in self.rows}):
+            members = [index for index, row in enumerate(self.rows) if row.leading == leading]
+            following = text_branches([self.rows[i] for i in members], whole)
+            following = Branches(following.sequences, following.answers, [members[i] for i in following.order])
+            contexts = [leading + prompt for prompt in prompts]
+            order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
+            for group, context in self._contexts(contexts, order, keep=False):
+                own = context.last.unsqueeze(1)
+                self._block(out, context, own, None, group, following, whole)
+
+    def _after_rows(self, out: Tensor, prompts: Sequence[tuple[int, ...]], whole: bool) -> None:
+        contexts = [row.before("end") for row in self.rows]
+        tails = [row.ids[row.first : row.last] if whole else () for row in self.rows]
+        asked = [row.labels[row.first : row.last + 1] if whole else () for row in self.rows]
+        order = sorted(range(len(contexts)), key=lambda i: (self.rows[i].last - self.rows[i].first, len(contexts[i])))
+        for group, context in self._contexts(contexts, order, keep=True):
+            tail = max(len(tails[i]) for i in group)
+            own = torch.tensor([[*tails[i], *[0] * (tail - len(tails[i]))] for i in group], device=out.device)
+            own = torch.cat((context.last.unsqueeze(1), own.long()), dim=1)  # (contexts, 1 + tail)
+            padded = [[*asked[i], *[IGNORED] * (tail + 1 - len(asked[i]))] for i in group]
+            targets = torch.tensor(padded, device=out.device)  # (contexts, 1 + tail)
+            self._block(out.transpose(0, 1), context, own, targets, group, prompt_branches(prompts, tail), whole)
+
+    def _contexts(
+        self, sequences: Sequence[Sequence[int]], order: Sequence[int], keep: bool
+    ) -> Iterator[tuple[tuple[int, ...], Context]]:
+        """Contexts of neighbours in `order` with the numbers of their sequences, kept where they fit the budget."""
+        group = tuple(order)
+        if group in self._kept:
+            yield group, self._kept[group]
+            return
+        cost, found = len(group) * max(len(sequences[i]) for i in group), []
+        if cost <= self.batches.tokens or len(group) == 1:
+
+            def build() -> None:
+                found.append(build_context(self.model, [sequences[i] for i in group]))
+
+            if self.batches.attempt(build, cost, len(group) > 1):
+                if keep and found[0].bytes() + sum(c.bytes() for c in self._kept.values()) <= self.cache_bytes:
+                    self._kept[group] = found[0]
+                yield group, found.pop()
+                return
+        for half in halves(range(len(group))):
+            yield from self._contexts(sequences, group[half.start : half.stop], keep)
+
+    def _block(
+        self,
+        out: Tensor,
+        context: Context,
+        own: Tensor,
+        own_targets: Tensor | None,
+        numbers: Sequence[int],
+        following: Branches,
+        whole: bool,
+    ) -> None:
+        """Fill the rows `numbers` of `out` (contexts, branches, ...)."""
+        added = [0, *accumulate(new_nodes(following.sequences))]
+        asked = [0, *accumulate(len(found) for found in following.answers)]
+
+        def cost(rows: range, columns: range) -> float:
+            nodes = added[columns.stop] - added[columns.start + 1] + len(following.sequences[columns.start])
+            positions = asked[columns.stop] - asked[columns.start] if whole else 0
+            return len(rows) * (nodes + positions * self._position_cost)
+
+        def work(rows: range, columns: range) -> None:
+            cut = slice(rows.start, rows.stop)
+            targets = None if own_targets is None else own_targets[cut]
+            scores = self._scores(context.part(rows), own[cut], targets, following, columns, whole)
+            places = torch.tensor(numbers[cut], device=out.device).unsqueeze(1)
+            out[places, torch.tensor(following.order[columns.start : columns.stop], device=out.device)] = scores
+
+        for columns in pack(following.sequences, MOST_NODES):
+            self.batches.run(work, cost, range(len(numbers)), columns)
+
+    def _scores(
+        self,
+        context: Context,
+        own: Tensor,
+        own_targets: Tensor | None,
+        following: Branches,
+        columns: range,
+        whole: bool,
+    ) -> Tensor:
+        """(contexts, columns, labels) log-probabilities or, if `whole`, (contexts, columns) losses."""
+        tree = token_tree(following.sequences[columns.start : columns.stop])
+        adds_mask = self.model.config._attn_implementation == "eager"
+        inputs = tree_inputs(context, tree, own, self.model.dtype if adds_mask else None)
+        asked = [
+            (number, path[place], target)
+            for number, (path, found) in enumerate(
+                zip(tree.paths, following.answers[columns.start : columns.stop], strict=True)
+            )
+            for place, target in found
+        ]
+        owner, nodes, targets = torch.tensor(asked, device=own.device).unbind(1)  # (answers,) each
+        kept, slots = nodes.unique(return_inverse=True)
+        keep = torch.zeros(len(own), len(tree.parents), dtype=torch.bool, device=own.device)
+        keep[:, kept] = True
+        label_ids = None if whole else self.label_ids
+        logits = answer_logits_at(self.model, keep, label_ids, self.rows_of_head, **inputs)
+        logits = logits.view(len(own), len(kept), -1).to(own.device)
+        if not whole:
+            return logits.log_softmax(-1)[:, slots]
+        if own_targets is not None:
+            wanted = own_values(targets, own_targets)
+        else:
+            wanted = targets.unsqueeze(0).expand(len(own), -1)
+        return mean_by_owner(nll_at(logits, slots, wanted), wanted != IGNORED, owner, len(columns))
+
+
+def nll_at(logits: Tensor, slots: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood, (contexts, answers), of `targets` under the logits (contexts, slots, vocabulary)."""
+    rows = torch.arange(len(logits), device=logits.device).unsqueeze(1)
+    chosen = logits[rows, slots.unsqueeze(0), targets.clamp_min(0)]
+    return logits.logsumexp(-1)[:, slots] - chosen
+
+
+def mean_by_owner(values: Tensor, real: Tensor, owner: Tensor, owners: int) -> Tensor:
+    """Mean of the real ones among `values` (contexts, answers) for each owner: (contexts, owners)."""
+    sums = values.new_zeros(len(values), owners).index_add_(1, owner, values * real)
+    counts = values.new_zeros(len(values), owners).index_add_(1, owner, real.to(values.dtype))
+    return sums / counts

@@ -1,0 +1,1 @@
+"""Text and tokens: tokenization, token filters, label words in a template, rows of data."""

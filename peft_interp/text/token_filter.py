@@ -1,0 +1,124 @@
+"""Which tokens of a vocabulary a prompt may use, and a fingerprint of the embedding table it was made for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peft_interp.text.tokenization import token_texts
+
+TOKEN_FILTERS = ("all", "printable", "ascii", "words")
+
+
+_FINGERPRINT_ROWS = 16
+
+
+def allowed_tokens(
+    table: Tensor,
+    tokenizer: Any | None = None,
+    kind: str = "all",
+    banned_token_ids: Iterable[int] = (),
+    banned_words: Sequence[str] = (),
+) -> Tensor:
+    """Mask of the tokens a prompt may use.
+
+    Special, added, unused (no such id in the tokenizer) and zero-norm rows are never allowed.
+
+    Args:
+        table: embedding table, (vocabulary, dim).
+        tokenizer: the model's tokenizer; needed for every `kind` but "all" and for `banned_words`.
+        kind: "all"; "printable": printable text that encodes back to the same token; "ascii": printable ASCII;
+            "words": a blank followed by ASCII letters, that is a word's beginning or a whole word.
+        banned_token_ids: ids never to use.
+        banned_words: words never to use, with and without a leading blank, in lower case, upper case and capitalised
+            (the label words, say). Every token whose text is such a word is banned.
+
+    Returns:
+        (vocabulary,) bool on the CPU.
+
+    Raises:
+        ValueError: unknown kind, tokenizer missing, banned id outside the table, or nothing left to choose from.
+    """
+    if kind not in TOKEN_FILTERS:
+        raise ValueError(f"`allowed_tokens={kind!r}` is unknown; use one of {', '.join(TOKEN_FILTERS)}.")
+    if tokenizer is None and (kind != "all" or banned_words):
+        raise ValueError(
+            f"`allowed_tokens={kind!r}` and `banned_words={list(banned_words)}` need the tokenizer's texts; set "
+            "`tokenizer_name_or_path` in the config (a hub name or a local folder)."
+        )
+    size = table.shape[0]
+    mask = torch.linalg.vector_norm(table.detach(), ord=torch.inf, dim=-1).ne(0).cpu()  # (vocabulary,)
+    banned_ids = set(banned_token_ids)
+    if outside := sorted(i for i in banned_ids if not 0 <= i < size):
+        raise ValueError(f"`banned_token_ids` {outside} are not in the vocabulary (0 to {size - 1}); remove them.")
+    mask[list(banned_ids)] = False
+    if tokenizer is not None:
+        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        usable = set(tokenizer.get_vocab().values()) - special  # a vocabulary may have holes
+        mask[[i for i in range(size) if i not in usable]] = False
+        if kind != "all" or banned_words:
+            mask &= _text_mask(tokenizer, size, kind, banned_words)
+    if not mask.any():
+        raise ValueError(
+            f"no token is left: `allowed_tokens={kind!r}` with {len(banned_ids)} banned ids and "
+            f"`banned_words={list(banned_words)}` excludes all {size} rows; loosen the filter."
+        )
+    return mask
+
+
+def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
+    banned = {word.strip().lower() for word in banned_words}
+    texts = token_texts(tokenizer, size)
+    if unknown := sorted(banned - {text.strip().lower() for text in texts}):
+        warnings.warn(
+            f"`banned_words` {unknown} are no single tokens of this tokenizer, so nothing is banned for them: a prompt "
+            "can still spell them in pieces. Ban the pieces with `banned_token_ids`, or leave these words out.",
+            stacklevel=2,
+        )
+    mask = torch.tensor([_fits(text, kind) and text.strip().lower() not in banned for text in texts])
+    if kind == "all":
+        return mask
+    kept = mask.nonzero().flatten().tolist()
+    anchor = tokenizer.encode("a", add_special_tokens=False)
+    alone = tokenizer([texts[i] for i in kept], add_special_tokens=False)["input_ids"]
+    after = tokenizer(["a" + texts[i] for i in kept], add_special_tokens=False)["input_ids"]
+    for i, first, second in zip(kept, alone, after, strict=True):
+        mask[i] = first == [i] or second == [*anchor, i]
+    return mask
+
+
+def _fits(text: str, kind: str) -> bool:
+    if kind == "all":
+        return True
+    if not text.strip() or not text.isprintable() or "\ufffd" in text:
+        return False
+    if kind == "ascii":
+        return text.isascii()
+    if kind == "words":
+        return text.startswith(" ") and text[1:].isalpha() and text.isascii()
+    return True
+
+
+def table_fingerprint(table: Tensor) -> list[float]:
+    """A short description of an embedding table that survives casts between float formats.
+
+    Args:
+        table: (vocabulary, dim).
+
+    Returns:
+        Vocabulary size, dim, then the norms of 16 evenly spaced rows.
+    """
+    rows = torch.linspace(0, table.shape[0] - 1, _FINGERPRINT_ROWS).long().to(table.device)
+    norms = table.detach()[rows].float().norm(dim=-1)
+    return [float(table.shape[0]), float(table.shape[1]), *(round(x, 6) for x in norms.tolist())]
+
+
+def same_table(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two fingerprints describe tables of one shape with the same norms, up to rounding in bf16 (1%)."""
+    return list(first[:2]) == list(second[:2]) and all(
+        abs(a - b) <= 0.01 * max(abs(a), abs(b), 1e-9) for a, b in zip(first[2:], second[2:], strict=True)
+    )

@@ -1,0 +1,270 @@
+"""Classification as next-word prediction: a template around the text, one word per label."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ANCHOR = "a"
+
+
+@dataclass(frozen=True)
+class Verbalizer:
+    """Turns texts and labels into inputs for a causal LM, and its logits into predictions.
+
+    Args:
+        template: "{prompt} {text} It was", say, or "{text} {prompt}". `{prompt}` is what the adapter replaces. It
+            stands at the beginning, with a blank or a line break after it ("{prompt} " is added where it is missing),
+            or at the end, with one in front of it. The label's word follows the template after a blank.
+            A blank in front of `{prompt}` is the one that the prompt's first token brings along; a line break is text.
+        label_words: the word for label 0, 1, ...
+        first_token: score a word of several tokens by its first one, instead of refusing it.
+
+    Raises:
+        ValueError: a template without `{text}`, a prompt in the middle, fewer than two label words.
+    """
+
+    template: str
+    label_words: Sequence[str]
+    first_token: bool = False
+
+    def __post_init__(self) -> None:
+        if self.template.count("{text}") != 1:
+            raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
+        start, end = self.template.startswith("{prompt}"), self.template.rstrip().endswith("{prompt}")
+        rest = self.template.removeprefix("{prompt}") if start else self.template.rstrip().removesuffix("{prompt}")
+        apart = not (start or end) or rest[0 if start else -1].isspace()
+        if "{prompt}" in rest or not apart:
+            raise ValueError(
+                f"`template={self.template!r}` may hold {{prompt}} only at its beginning, with a blank or a line break "
+                "after it, or at its end, with one in front of it."
+            )
+        if "{label}" in rest:
+            raise ValueError(f"`template={self.template!r}` ends where the label's word follows; leave {{label}} out.")
+        words = self.label_words
+        if isinstance(words, str) or len(words) < 2 or not all(word.strip() for word in words):
+            raise ValueError(f"`label_words={words!r}` must be a list of at least two words, one for each label.")
+
+    @property
+    def prompt_position(self) -> str:
+        """Where the prompt stands, "start" or "end"; the value for `InterpPromptConfig(prompt_position=...)`."""
+        return "end" if self.template.rstrip().endswith("{prompt}") else "start"
+
+    def fill(self, text: str, prompt: str = "") -> str:
+        """The template as the model reads it, without the label: `fill("Dull.", "Review:")`.
+
+        A prompt at the end brings its own blank along, as `prompt_text` returns it: `fill("Dull.", " It was")`.
+        """
+        before, after = self._around_text()
+        if self.prompt_position == "end":
+            line_break = after[len(after.rstrip()) :]
+            return f"{before}{text}{after}".strip() + line_break + prompt
+        filled = f"{prompt}{before}{text}{after}".rstrip()
+        return filled if prompt else filled.lstrip()
+
+    def _around_text(self) -> tuple[str, str]:
+        """What stands in front of the text (after the prompt), and what after the text (before the prompt)."""
+        if self.prompt_position == "end":
+            before, after = self.template.strip().removesuffix("{prompt}").split("{text}")
+            return before, after.rstrip(" ")
+        template = self.template if self.template.startswith("{prompt}") else "{prompt} " + self.template.lstrip()
+        before, after = template.removeprefix("{prompt}").split("{text}")
+        return before, after.rstrip()
+
+    def label_token_ids(self, tokenizer: Any) -> list[int]:
+        """The token that stands for each label.
+
+        Raises:
+            ValueError: a word is more than one token (unless `first_token`), or two labels share a token.
+        """
+        pieces = [encode_after(tokenizer, " " + word.strip()) for word in self.label_words]
+        long = [word for word, ids in zip(self.label_words, pieces, strict=True) if len(ids) > 1]
+        if long and not self.first_token:
+            raise ValueError(
+                f"label words {long} are more than one token of this tokenizer; choose other words, or say "
+                "`first_token=True` to score them by their first token."
+            )
+        ids = [piece[0] for piece in pieces]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"label words {list(self.label_words)} share a first token; they cannot be told apart.")
+        return ids
+
+    def label_index(self, label: Any) -> int:
+        """A label as an index into `label_words`; whole numbers stored as 0.0 and 1.0, as tables do it, count too.
+
+        Raises:
+            ValueError: no whole number, or one without a word (the -1 of unlabelled test sets, say).
+        """
+        most = len(self.label_words) - 1
+        try:
+            whole = isinstance(label, (float, np.floating)) and float(label).is_integer()
+            index = int(label) if whole else operator.index(label)
+        except TypeError:
+            raise ValueError(
+                f"`label={label!r}` is no whole number; number the labels 0 to {most}, in the order of the label words."
+            ) from None
+        if not 0 <= index <= most:
+            raise ValueError(f"`label={label}` has no word; use 0 to {most} and drop other rows.")
+        return index
+
+    def encode(
+        self,
+        tokenizer: Any,
+        text: str,
+        label: int,
+        max_length: int | None = None,
+        label_token_ids: Sequence[int] | None = None,
+    ) -> dict[str, list[int]]:
+        """One example for a causal LM: template, text and label word; only the label is to be predicted.
+
+        Args:
+            tokenizer: the model's tokenizer; its BOS is put in front where it would do so.
+            text: the example; cut at its end when the whole does not fit, never the template.
+            label: index into `label_words`.
+            max_length: most tokens, the prompt not counted. None: no limit.
+            label_token_ids: what `label_token_ids(tokenizer)` returned, to save asking again for every row.
+
+        Returns:
+            `input_ids`, `attention_mask` and `labels` (-100 everywhere but at the label word).
+
+        Raises:
+            ValueError: no text, a label without a word (see `label_index`), or no room for any text.
+        """
+        if text is None:
+            raise ValueError("`text=None` is no text; fill it in or drop the row.")
+        label = self.label_index(label)
+        before, after = self._around_text()
+        at_end = self.prompt_position == "end"
+        encode = _encode_first if at_end else encode_after  # the row begins with the text, or with the prompt
+        ids = encode(tokenizer, self.fill(text) if at_end else f"{before}{text}{after}".rstrip())
+        bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
+        if max_length is not None and len(bos) + len(ids) + 1 > max_length:
+            head, tail = encode(tokenizer, before.rstrip()), encode_after(tokenizer, after)
+            room = max_length - len(bos) - len(tail) - 1
+            if room <= len(head):
+                raise ValueError(f"`max_length={max_length}` leaves no room for text beside the template; allow more.")
+            ids = ids[:room] + tail
+        ids = [*bos, *ids, (label_token_ids or self.label_token_ids(tokenizer))[label]]
+        return {
+            "input_ids": ids,
+            "attention_mask": [1] * len(ids),
+            "labels": [-100] * (len(ids) - 1) + ids[-1:],
+        }
+
+    def encode_dataset(
+        self, dataset: Any, tokenizer: Any, text: str = "sentence", label: str = "label", max_length: int | None = None
+    ) -> Any:
+        """A `datasets.Dataset` with columns `text` and `label` as inputs for Trainer (see `encode`).
+
+        Raises:
+            ValueError: a column is missing, and what `encode` raises.
+        """
+        if missing := {text, label} - set(dataset.column_names):
+            raise ValueError(
+                f"the data set has no column {sorted(missing)}, only {dataset.column_names}; name its columns with "
+                "`text=` and `label=`."
+            )
+        known = self.label_token_ids(tokenizer)
+        return dataset.map(
+            lambda row: self.encode(tokenizer, row[text], row[label], max_length, known),
+            remove_columns=dataset.column_names,
+            desc="Filling the template",
+        )
+
+    def label_scores(self, tokenizer: Any) -> Any:
+        """For Trainer's `preprocess_logits_for_metrics`: the label words' logits at the answer, (batch, labels)."""
+        ids = self.label_token_ids(tokenizer)
+        return lambda logits, labels: answer_logits(logits, labels)[:, ids]
+
+    def accuracy(self, tokenizer: Any) -> Any:
+        """For Trainer's `compute_metrics`: share of rows whose label word scores highest; a tie counts as wrong."""
+        ids = self.label_token_ids(tokenizer)
+
+        def compute(prediction: Any) -> dict[str, float]:
+            scores, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+            answers = labels[np.arange(len(labels)), (labels != -100).argmax(1)]
+            gold = np.array([ids.index(answer) for answer in answers])
+            return {"accuracy": label_accuracy(torch.as_tensor(scores), torch.as_tensor(gold))}
+
+        return compute
+
+
+def check_verbalizer(verbalizer: Any, prompt_position: str) -> None:
+    """Whether it is a `Verbalizer` whose template has the prompt where the adapter has it.
+
+    Args:
+        verbalizer: what the user passed.
+        prompt_position: the adapter's, "start" or "end".
+
+    Raises:
+        ValueError: label words without a template, something else, or a prompt that stands elsewhere.
+    """
+    if not isinstance(verbalizer, Verbalizer):
+        raise ValueError(
+            f"`verbalizer` is a {type(verbalizer).__name__} and must be a `Verbalizer`; pass template and label words "
+            "as `Verbalizer('{prompt} {text} It was', label_words)`, say."
+        )
+    if verbalizer.prompt_position != prompt_position:
+        raise ValueError(
+            f"the template {verbalizer.template!r} has the prompt at the {verbalizer.prompt_position}, but the "
+            f"adapter's `prompt_position={prompt_position!r}`; make them agree."
+        )
+
+
+def answer_logits(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    """Logits that predict each row's first labelled token.
+
+    Args:
+        logits: (batch, prompt + length, vocabulary), any prompt length including 0, or a tuple beginning with it.
+        labels: (batch, length), -100 where nothing is to be predicted.
+
+    Returns:
+        (batch, vocabulary).
+    """
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    column = labels.ne(-100).int().argmax(dim=1) + logits.shape[1] - labels.shape[1] - 1
+    return logits[torch.arange(len(logits), device=logits.device), column.to(logits.device)]
+
+
+def label_accuracy(scores: Tensor, gold: Tensor) -> float:
+    """Share of rows, 0 to 1, whose gold label scores strictly highest.
+
+    Args:
+        scores: (rows, labels).
+        gold: (rows,).
+    """
+    best = scores.max(dim=1).values
+    unique = (scores == best.unsqueeze(1)).sum(dim=1) == 1
+    right = scores.gather(1, gold.unsqueeze(1)).squeeze(1) == best
+    return (right & unique).float().mean().item()
+
+
+def encode_after(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` as it is tokenised after other text, without special tokens.
+
+    Alone, sentencepiece tokenizers would add a blank that does not stand there after a prompt.
+
+    Raises:
+        ValueError: the text's beginning melts into one token with what stands in front of it.
+    """
+    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
+    ids: list[int] = tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
+    if ids[: len(anchor)] != anchor:
+        raise ValueError(f"{text!r} is tokenised together with the word in front of it; begin it with a blank.")
+    return ids[len(anchor) :]
+
+
+def _encode_first(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` at the beginning of a row, without special tokens."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    return tokenizer.bos_token_id is not None and tokenizer(_ANCHOR)["input_ids"][0] == tokenizer.bos_token_id

@@ -1,0 +1,278 @@
+"""The model that `get_peft_model` returns for a causal language model.
+
+Each row of the input becomes `pads | BOS | prompt | text`, or `pads | BOS | text | prompt | answer` with
+`prompt_position="end"`. Without a gradient a projected prompt enters as plain token ids, so that the adapter and its
+text are one thing by construction; with one it enters as vectors of the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from peft import PeftModelForCausalLM
+from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from peft_interp.tuner.embedding import Prompt
+from peft_interp.tuner.fluency import batch_share
+from peft_interp.tuner.generation import generate_after_prompt
+from peft_interp.tuner.layout import after_leading, first_attended, place_prompt, positions
+from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
+from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
+from peft_interp.tuner.prompt_model import PromptModelMixin
+from peft_interp.tuner.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
+
+# What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
+_UNDERSTOOD = ("use_cache", "return_dict", "num_items_in_batch")
+
+
+class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # type: ignore[misc]
+    """Causal LM with a readable prompt.
+
+    In training with labels only the loss is computed (the prompt is run once per batch, or the text without gradient,
+    logits only where a label is, and none are returned); `share_prefix=False` keeps the plain pass. Otherwise logits
+    have stock PEFT's shape, (batch, prompt + length, vocabulary), in reading order: for a prompt at the start, the
+    logits of the text in the last `length` columns; for one at the end, those of the answer in the last columns.
+
+    With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
+    is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
+    """
+
+    _positions = ("start", "end")
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `PeftModelForCausalLM.forward`; in training the loss includes the perplexity term.
+
+        Raises:
+            ValueError: Trainer took the labels away (label smoothing, `compute_loss_func`), packed rows, a mask that
+                is not (batch, length), a perplexity term without a language-model head, or whole texts as labels for
+                a prompt at the end.
+            FloatingPointError: the training loss is not finite.
+        """
+        text = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        if not self._readable_prompt_active:
+            return super().forward(**text, labels=labels, **kwargs)
+        self._check_labels_present(labels, kwargs)
+        check_shapes(input_ids if input_ids is not None else inputs_embeds, labels)
+        cached = _cached_length(kwargs.get("past_key_values"))
+        if not cached:
+            check_positions(kwargs.pop("position_ids", None), attention_mask)
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("token_type_ids", "task_ids") and v is not None}
+        if cached:
+            return self._continue(text, labels, kwargs)
+        self._check_room(text)
+        output = None
+        if self.training and labels is not None and self._may_share(text, kwargs):
+            step = self._text_first_step if self._at_end else self._shared_step
+            output = step(text, labels, kwargs)
+        if output is None:
+            output = self._plain_pass(text, labels, kwargs)
+        return output
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `transformers`' generate after the prompt; returns the input's ids and the new ones, not the prompt."""
+        if not self._readable_prompt_active or self._adapters_disabled:
+            return super().generate(*args, **kwargs)
+        with torch.no_grad():  # a prompt without gradient enters as ids, which generate's penalties can see
+            _, prompt = self._prompt()
+        cached = _cached_length(kwargs.get("past_key_values")) - len(prompt.ids)  # columns of text, if any
+
+        def compose(**text: Any) -> Composed:
+            given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+            columns = torch.arange(given.shape[1], device=given.device)
+            after = columns.ge(cached).expand(len(given), -1) if cached >= 0 else None  # what the cache has not seen
+            self._check_room(text)
+            return self._compose(prompt, answer=after, **text)
+
+        return generate_after_prompt(self.base_model, compose, *args, **kwargs)
+
+    @property
+    def _at_end(self) -> bool:
+        return bool(self.active_peft_config.prompt_position == "end")
+
+    def _plain_pass(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
+        """Every row with its own copy of the prompt, as stock PEFT does it."""
+        encoder, prompt = self._prompt()
+        composed = self._compose(prompt, answer=_answer(labels), **text)
+        layout = composed.layout
+        inputs = composed.with_positions() if self._takes("position_ids") else composed.inputs
+        if labels is not None:
+            answers = _without_leading(labels, layout.start)
+            if self._at_end:
+                check_answers(answers, layout.start, self._first_text(labels.shape, text))
+            inputs = {**inputs, "labels": layout.fill(-100, answers)}
+        wants_term = labels is not None and self._wants_term()
+        needs_logits = wants_term and self._scorer() is None
+        needs_logits = needs_logits and self.base_model.get_output_embeddings() is not None
+        with tapped_head(self.base_model) if needs_logits and not self._at_end else nullcontext() as tap:
+            output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
+        logits, hidden = None, None
+        if tap is not None and tap.hidden is not None:
+            span = slice(int(layout.start[0]), int(layout.start[0]) + layout.prompt_length)
+            logits, hidden = output.logits[0, span], tap.hidden[0, span]
+        elif needs_logits:
+            logits, hidden = self._prompt_alone(prompt, text)
+        if wants_term and labels is not None:
+            share = self._share(labels, kwargs.get("num_items_in_batch"))
+            output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
+        self._check_loss(output.loss)
+        if self.active_peft_config.align_logits_with_labels:
+            aligned = layout.predictions if self._at_end else layout.text_first
+            output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
+        return output.to_tuple() if kwargs.get("return_dict") is False else output
+
+    def _may_share(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
+        wants_more = any(value is not False for name, value in kwargs.items() if name not in _UNDERSTOOD)
+        given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+        return (
+            self.active_peft_config.share_prefix
+            and not wants_more
+            and kwargs.get("return_dict") is not False
+            and given is not None
+            and (text["input_ids"] is None or text["inputs_embeds"] is None)
+            and given.shape[1] > 0
+            and (text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2])
+            and can_share_prefix(self.base_model)
+        )
+
+    def _shared_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
+        """The prompt run once for all rows; None where the rows do not begin alike."""
+        encoder, prompt = self._prompt()
+        ids, mask = text["input_ids"], text["attention_mask"]
+        start = self._first_text(labels.shape, text).to(labels.device)
+        mask = torch.ones_like(labels) if mask is None else mask
+        leading = _common_leading(ids, mask, start)
+        if leading is None:
+            return None
+        embedded = self.word_embeddings.forward(leading)  # (0 or 1, dim), without NEFTune's noise
+        needs_logits = self._wants_term() and self._scorer() is None
+        items = kwargs.get("num_items_in_batch")
+        step = shared_prefix_step(
+            self.base_model,
+            prefix=torch.cat((embedded, prompt.vectors.to(embedded.device, embedded.dtype))),
+            prompt_start=len(leading),
+            text_ids=ids,
+            text_embeds=text["inputs_embeds"],
+            text_mask=mask.masked_fill(_columns_before(start, mask), 0),  # a shared leading token is no text
+            labels=_without_leading(labels, start),
+            num_items_in_batch=items,
+            all_logits=needs_logits,
+        )
+        loss = step.loss
+        if self._wants_term():
+            logits, hidden = (step.logits, step.hidden) if needs_logits else (None, None)
+            loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
+        self._check_loss(loss)
+        return CausalLMOutputWithPast(loss=loss)
+
+    def _text_first_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any:
+        """The text without gradient, then the prompt and the answer after it."""
+        encoder, prompt = self._prompt()
+        leading_ids = self.active_peft_config.leading_token_ids or ()
+        ids, mask = text["input_ids"], text["attention_mask"]
+        layout = place_prompt(labels.shape, len(prompt.ids), ids, mask, leading_ids, "end", _answer(labels))
+        start = layout.start.to(labels.device)
+        answers = _without_leading(labels, start)
+        check_answers(answers, start, self._first_text(labels.shape, text))
+        items = kwargs.get("num_items_in_batch")
+        loss = text_first_loss(
+            self.base_model,
+            prompt=prompt.vectors.to(encoder.table.device, encoder.table.dtype),
+            text_ids=ids,
+            text_embeds=text["inputs_embeds"],
+            text_mask=torch.ones_like(labels) if mask is None else mask,
+            start=start,
+            labels=answers,
+            num_items_in_batch=items,
+        )
+        if self._wants_term():
+            logits, hidden = (None, None) if self._scorer() is not None else self._prompt_alone(prompt, text)
+            loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
+        self._check_loss(loss)
+        return CausalLMOutputWithPast(loss=loss)
+
+    def _prompt_alone(self, prompt: Prompt, text: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits and states of the prompt after the first row's leading token, without any text."""
+        first_row = {name: None if text[name] is None else text[name][:1] for name in ("input_ids", "attention_mask")}
+        leading = torch.zeros(0, dtype=torch.long, device=prompt.ids.device)
+        if (ids := first_row["input_ids"]) is not None:
+            end = int(self._first_text(ids.shape, first_row))
+            begin = 0 if first_row["attention_mask"] is None else int(first_attended(first_row["attention_mask"]))
+            leading = ids[0, begin:end]
+        embedded = self.word_embeddings.forward(leading)  # without NEFTune's noise
+        return prompt_alone(self.base_model, embedded, prompt.vectors.to(embedded.device, embedded.dtype))
+
+    def _first_text(self, shape: Sequence[int], text: dict[str, Any]) -> Tensor:
+        """(batch,) column of each row's first token after padding and BOS."""
+        leading_ids = self.active_peft_config.leading_token_ids or ()
+        return after_leading(shape, text["input_ids"], text["attention_mask"], leading_ids)
+
+    def _continue(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
+        """A pass that continues from a cache which already holds the prompt."""
+        mask = text["attention_mask"]
+        kwargs.pop("position_ids", None)
+        if mask is not None:
+            prompt_length = self.active_peft_config.num_virtual_tokens
+            given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+            # the mask of a prompt at the end is the same: it stands among attended columns
+            text["attention_mask"] = place_prompt(mask.shape, prompt_length, attention_mask=mask).fill(1, mask)
+            if self._takes("position_ids"):
+                kwargs["position_ids"] = positions(text["attention_mask"])[:, -given.shape[1] :]
+        return self.base_model(**text, labels=labels, **kwargs)
+
+    def _share(self, labels: Tensor, num_items_in_batch: Any) -> Tensor | float:
+        """This batch's share of the labels, without the first column where Trainer knows the loss to shift them."""
+        shifts = getattr(self.base_model, "loss_type", None) == "ForCausalLM"
+        return batch_share(labels[:, 1:] if shifts else labels, num_items_in_batch)
+
+    def _check_labels_present(self, labels: Tensor | None, kwargs: dict[str, Any]) -> None:
+        """Trainer removes the labels for `label_smoothing_factor` and `compute_loss_func`, but passes their number."""
+        if labels is not None or kwargs.get("num_items_in_batch") is None:
+            return
+        config = self.active_peft_config
+        if not config.align_logits_with_labels or (self.training and config.has_perplexity_term):
+            raise ValueError(
+                "the labels were taken out of the batch, as Trainer does for `label_smoothing_factor` and "
+                "`compute_loss_func`. Set `label_smoothing_factor=0`. A `compute_loss_func` works with "
+                "`InterpPromptConfig(align_logits_with_labels=True, perplexity_weight=0)`; to combine a loss of your "
+                "own with the perplexity term, override `Trainer.compute_loss` and add to `model(**inputs).loss`."
+            )
+
+
+def _answer(labels: Tensor | None) -> Tensor | None:
+    return None if labels is None else labels.ne(-100)
+
+
+def _cached_length(cache: Any) -> int:
+    return int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+
+
+def _columns_before(start: Tensor, reference: Tensor) -> Tensor:
+    """(batch, length) bool: columns in front of the place where the prompt is inserted."""
+    columns = torch.arange(reference.shape[1], device=reference.device)
+    return columns < start.to(reference.device).unsqueeze(1)
+
+
+def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
+    """Labels without those of padding and of a leading token, which nothing can predict."""
+    return labels.masked_fill(_columns_before(start, labels), -100)
+
+
+def _common_leading(ids: Tensor | None, mask: Tensor, start: Tensor) -> Tensor | None:
+    """The leading token that all rows share, (0 or 1,); None when they differ."""
+    first = first_attended(mask)
+    has_leading = start.to(first.device) - first  # (batch,) 0 or 1
+    if ids is None or not has_leading.any():
+        return torch.zeros(0, dtype=torch.long, device=mask.device)
+    leading = ids.gather(1, first.unsqueeze(1).to(ids.device)).squeeze(1)
+    return leading[:1] if has_leading.all() and (leading == leading[0]).all() else None

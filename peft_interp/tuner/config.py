@@ -1,0 +1,299 @@
+"""`InterpPromptConfig`: everything a user can set about an interpretable prompt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+from peft import PeftType, PromptTuningConfig, PromptTuningInit, TaskType
+
+from peft_interp.text.token_filter import TOKEN_FILTERS
+from peft_interp.tuner.layout import POSITIONS
+from peft_interp.tuner.projection import SIMILARITIES
+
+PEFT_TYPE_NAME = "INTERP_PROMPT"
+DEFAULT_PROMPT_LENGTH = 10
+FIRST_CONTROLLED_WEIGHT = 0.03
+_TASKS_WITH_ANSWERS = (None, TaskType.CAUSAL_LM, TaskType.FEATURE_EXTRACTION)
+
+
+@dataclass
+class InterpPromptConfig(PromptTuningConfig):
+    """Configuration of a prompt that is trained like prompt tuning and consists of real tokens.
+
+    The defaults are plain PEZ (arXiv 2302.03668): cosine projection, no perplexity term. In memory the config is a
+    prompt-tuning config, so every branch of PEFT applies; on disk its type is "INTERP_PROMPT".
+
+    Raises:
+        ValueError: for values outside what the fields' help texts allow.
+    """
+
+    num_virtual_tokens: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "Prompt length in tokens. None: 10, or as many as the initial text has."},
+    )
+    prompt_tuning_init: PromptTuningInit | str = field(
+        default=PromptTuningInit.SAMPLE_VOCAB,
+        metadata={
+            "help": "Start of the latent: SAMPLE_VOCAB (random allowed tokens), TEXT (`prompt_tuning_init_text`), or "
+            "RANDOM (standard normal, as PEFT's prompt tuning; usually far from every row). `init_words` overrides it."
+        },
+    )
+    init_words: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Words whose tokens, repeated to the prompt's length, start the latent. PEZ's language experiment "
+            "starts from the label words."
+        },
+    )
+    init_text_fit: str = field(
+        default="error",
+        metadata={
+            "help": "What to do when the initial text is not as long as the prompt: 'error', 'repeat' (repeat a short "
+            "text) or 'truncate' (cut a long one)."
+        },
+    )
+    prompt_position: str = field(
+        default="start",
+        metadata={
+            "help": "'start': the prompt stands before the text (after BOS). 'end': right before the answer, as "
+            "RLPrompt's '{text} {prompt}'. That is before a row's first label that is not -100, and after the last "
+            "token of a row without labels, so leave the answer out where you give no labels. In a masked LM "
+            "(FEATURE_EXTRACTION) the answer is the first mask token. Other tasks have none to stand in front of."
+        },
+    )
+    projection_metric: str = field(
+        default="cosine",
+        metadata={
+            "help": "Nearest token by 'cosine' (PEZ), 'dot' or 'euclidean'; 'none' trains a plain soft prompt that "
+            "gets the same reports."
+        },
+    )
+    perplexity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the prompt's NLL (nats per token) in the training loss, >= 0. 0 is plain PEZ; PEZ's "
+            "published fluency weight is 0.003 (convex)."
+        },
+    )
+    target_perplexity: float | None = field(
+        default=None,
+        metadata={
+            "help": "How readable the prompt shall be, instead of a weight: the weight rises while the prompt's "
+            "perplexity is above this and falls while it is below. It starts from `perplexity_weight`, or from 0.03. "
+            "`peft_interp.metrics.references.human_perplexity` gives that of human-written prompts."
+        },
+    )
+    perplexity_gradient: str = field(
+        default="both",
+        metadata={
+            "help": "Sides of the NLL that carry gradient: 'context' (PEZ's reference code), 'target' "
+            "(is this token likely here), or 'both'."
+        },
+    )
+    perplexity_combination: str = field(
+        default="additive",
+        metadata={"help": "'additive': task + w * nll; 'convex': (1 - w) * task + w * nll, as in PEZ's code (w <= 1)."},
+    )
+    perplexity_start_step: int = field(
+        default=0, metadata={"help": "Optimizer steps before the perplexity term sets in."}
+    )
+    perplexity_warmup_steps: int = field(
+        default=0, metadata={"help": "Optimizer steps over which its weight then rises linearly to the full value."}
+    )
+    perplexity_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A causal LM with the same tokenizer that scores the prompt instead of the task model; needed for "
+            "models without a language-model head. `model.set_perplexity_model(lm)` sets one that is in memory."
+        },
+    )
+    allowed_tokens: str = field(
+        default="all",
+        metadata={
+            "help": "'all', 'printable', 'ascii' or 'words'. Special, added, unused and zero-norm rows are never used."
+        },
+    )
+    banned_token_ids: list[int] | None = field(
+        default=None, metadata={"help": "Token ids the prompt must not contain."}
+    )
+    special_token_ids: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Ids no prompt may hold besides the tokenizer's special ones. None: those that the base model's "
+            "config names (BOS, EOS, pad, ...), written at creation."
+        },
+    )
+    banned_words: list[str] | None = field(
+        default=None,
+        metadata={"help": "Words the prompt must not contain as one token, in any case; the label words, say."},
+    )
+    leading_token_ids: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Ids (BOS, CLS) that stay in front of the prompt. None: read from tokenizer and model, and saved."
+        },
+    )
+    mask_token_id: int | None = field(
+        default=None,
+        metadata={
+            "help": "The token an 'end' prompt stands in front of in a masked LM. None: the tokenizer's mask, written "
+            "at creation."
+        },
+    )
+    share_prefix: bool = field(
+        default=True,
+        metadata={
+            "help": "In training, where that is exact, run the prompt once per batch instead of once per row; for "
+            "`prompt_position='end'`, run the text in front of it without gradient."
+        },
+    )
+    align_logits_with_labels: bool = field(
+        default=False,
+        metadata={
+            "help": "Return causal-LM logits as (batch, length, vocabulary), aligned with the labels, instead of stock "
+            "PEFT's (batch, prompt + length, vocabulary)."
+        },
+    )
+    stuck_patience: int = field(default=200, metadata={"help": "Warn once when no token changed for so many steps."})
+    found_by: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Written by trainers that score prompts: how they found this one."}
+    )
+    table_fingerprint: list[float] | None = field(
+        default=None, metadata={"help": "Written at creation: recognises the embedding table the prompt belongs to."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choices(self)
+        _check_numbers(self)
+        if self.init_text_fit != "error" and self.prompt_tuning_init != PromptTuningInit.TEXT:
+            raise ValueError(
+                f"`init_text_fit={self.init_text_fit!r}` only applies to `prompt_tuning_init='TEXT'`; "
+                f"got {str(self.prompt_tuning_init)!r}."
+            )
+        if self.prompt_tuning_init_text is not None and self.prompt_tuning_init != PromptTuningInit.TEXT:
+            raise ValueError(
+                f"`prompt_tuning_init_text={self.prompt_tuning_init_text!r}` is only used with "
+                "`prompt_tuning_init='TEXT'`; set that too, or leave the text out."
+            )
+        if self.projection_metric == "none" and self.has_perplexity_term:
+            raise ValueError(
+                f"`perplexity_weight={self.perplexity_weight}` and `target_perplexity={self.target_perplexity}` need a "
+                "projected prompt, but `projection_metric='none'` trains vectors that are no tokens; use 'cosine', "
+                "'dot' or 'euclidean', or weight 0 and no target."
+            )
+        if self.prompt_position == "end" and self.task_type not in _TASKS_WITH_ANSWERS:
+            raise ValueError(
+                "`prompt_position='end'` needs an answer to stand in front of, which only CAUSAL_LM and (at the mask) "
+                f"FEATURE_EXTRACTION have; got `task_type={TaskType(self.task_type).value!r}`. Use 'start'."
+            )
+        if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
+            self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
+        if self.num_transformer_submodules is None:
+            self.num_transformer_submodules = 1  # stock trains a second half for seq2seq that nothing ever reads
+
+    @property
+    def is_prompt_learning(self) -> bool:
+        """Always true; asked by PEFT first when the task type names no model class, hence the check."""
+        if self.task_type is None:
+            raise ValueError(
+                "`task_type=None` is not enough for a prompt, whose forward pass depends on the task; use CAUSAL_LM, "
+                "SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS, QUESTION_ANS or FEATURE_EXTRACTION."
+            )
+        return True
+
+    @property
+    def projects(self) -> bool:
+        """Whether the prompt consists of real tokens."""
+        return self.projection_metric != "none"
+
+    @property
+    def has_perplexity_term(self) -> bool:
+        """Whether the training loss has a perplexity term."""
+        return self.perplexity_weight > 0 or self.target_perplexity is not None
+
+    @property
+    def first_perplexity_weight(self) -> float:
+        """The full weight at the beginning of training; without a target it stays."""
+        return self.perplexity_weight or (0.0 if self.target_perplexity is None else FIRST_CONTROLLED_WEIGHT)
+
+    def perplexity_weight_at(self, step: int, full_weight: float | None = None) -> float:
+        """Weight of the perplexity term after `step` optimizer steps, by the schedule.
+
+        Args:
+            step: optimizer steps.
+            full_weight: what the schedule ends at; None: `first_perplexity_weight`.
+        """
+        elapsed = step - self.perplexity_start_step
+        if elapsed < 0:
+            return 0.0
+        full = self.first_perplexity_weight if full_weight is None else full_weight
+        return full * min(1.0, (elapsed + 1) / (self.perplexity_warmup_steps + 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As PEFT's, with "INTERP_PROMPT" for the type, so that a saved adapter comes back as ours."""
+        return {**super().to_dict(), "peft_type": PEFT_TYPE_NAME}
+
+
+def _check_choices(config: InterpPromptConfig) -> None:
+    choices = {
+        "projection_metric": (*SIMILARITIES, "none"),
+        "perplexity_gradient": ("both", "context", "target"),
+        "perplexity_combination": ("additive", "convex"),
+        "allowed_tokens": TOKEN_FILTERS,
+        "init_text_fit": ("error", "repeat", "truncate"),
+        "prompt_position": POSITIONS,
+        "prompt_tuning_init": tuple(init.value for init in PromptTuningInit),
+    }
+    for name, allowed in choices.items():
+        value = getattr(config, name)
+        if value not in allowed:
+            raise ValueError(f"`{name}={value!r}` is unknown; use one of {', '.join(allowed)}.")
+
+    for name in ("init_words", "banned_words"):
+        if isinstance(value := getattr(config, name), str):
+            raise ValueError(f"`{name}={value!r}` must be a list of words; write `{name}=[{value!r}]`.")
+        if value is not None and not all(isinstance(word, str) for word in _items(value)):
+            raise ValueError(f"`{name}={value!r}` must be a list of words.")
+
+
+def _check_numbers(config: InterpPromptConfig) -> None:
+    assert config.peft_type == PeftType.PROMPT_TUNING
+    _check_kinds(config)
+    weight = config.perplexity_weight
+    if not math.isfinite(weight) or weight < 0:
+        raise ValueError(f"`perplexity_weight={weight}` must be a finite number >= 0; use 0 for plain PEZ.")
+    if config.perplexity_combination == "convex" and weight > 1:
+        raise ValueError(f"`perplexity_weight={weight}` must be in [0, 1] for 'convex'; use 'additive' or less weight.")
+    target = config.target_perplexity
+    if target is not None and not (math.isfinite(target) and target > 1):
+        raise ValueError(f"`target_perplexity={target}` must be a finite number > 1; leave it out for a fixed weight.")
+    for name, least in (("perplexity_start_step", 0), ("perplexity_warmup_steps", 0), ("stuck_patience", 1)):
+        if getattr(config, name) < least:
+            raise ValueError(f"`{name}={getattr(config, name)}` must be >= {least}.")
+    length = config.num_virtual_tokens
+    if length is not None and length < 1:
+        raise ValueError(f"`num_virtual_tokens={length}` must be >= 1; leave it out for 10.")
+
+
+def _check_kinds(config: InterpPromptConfig) -> None:
+    """Refuse what is no number; it would fail later, in words that do not name the setting."""
+    kinds: dict[str, Any] = {"perplexity_weight": (Real, "number"), "target_perplexity": (Real, "number")}
+    for name in ("perplexity_start_step", "perplexity_warmup_steps", "stuck_patience", "num_virtual_tokens"):
+        kinds[name] = (Integral, "whole number")
+    for name, (kind, called) in kinds.items():
+        value = getattr(config, name)
+        left_out = name in ("num_virtual_tokens", "target_perplexity") and value is None
+        if not left_out and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise ValueError(f"`{name}={value!r}` must be a {called}.")
+    ids = config.banned_token_ids
+    if ids is not None and not all(isinstance(i, Integral) for i in _items(ids)):
+        raise ValueError(f"`banned_token_ids={ids!r}` must be a list of token ids.")
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    """What is in a list; what is none stands for itself, which is no item that is allowed."""
+    return tuple(value) if hasattr(value, "__iter__") else (None,)

@@ -1,0 +1,326 @@
+"""`InterpPromptEmbedding`: latent vectors -> token ids -> the vocabulary's exact rows, as a PEFT prompt encoder."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BasePromptEncoder
+from torch import Tensor, nn
+
+from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
+from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.initialization import initial_ids
+from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
+from peft_interp.tuner.projection import straight_through
+from peft_interp.tuner.token_table import TokenTable
+
+FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
+
+
+class StuckWatch:
+    """Counts optimizer steps in which no token of the prompt changed.
+
+    Args:
+        patience: how many of them in a row are too many; until the first change no more than `FIRST_MOVE` are.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.unchanged, self._warned = patience, 0, False
+
+    def see(self, changed: bool, steps: int) -> None:
+        """Count a step, and warn if it is one too many.
+
+        Args:
+            changed: whether a token changed.
+            steps: optimizer steps since the prompt was made.
+        """
+        self.unchanged = 0 if changed else self.unchanged + 1
+        never = self.unchanged == steps
+        if self._warned or self.unchanged < (min(FIRST_MOVE, self.patience) if never else self.patience):
+            return
+        self._warned = True
+        warnings.warn(
+            f"the prompt search is stuck: no token has changed for {self.unchanged} optimizer steps"
+            f"{' since the start' if never else ''}. Raise the learning rate (PEZ uses 0.1 to 0.3; Trainer's default "
+            "of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`.",
+            stacklevel=2,
+        )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it enters the model.
+
+    Attributes:
+        vectors: (prompt, dim) what stands among the input embeddings; gradient to the latent.
+        rows: (prompt, dim) the same tokens as rows of the table, which differ from `vectors` where the embedding
+            module scales its rows (Gemma); gradient to the latent. The latent itself when nothing is projected.
+        ids: (prompt,) the nearest tokens.
+    """
+
+    vectors: Tensor
+    rows: Tensor
+    ids: Tensor
+
+
+class InterpPromptEmbedding(BasePromptEncoder):
+    """Prompt encoder that PEFT builds for `InterpPromptConfig`.
+
+    Its one parameter is `latent` (prompt, dim), fp32. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
+    until a score is recorded), `step`, the optimizer steps seen, and `weight`, the perplexity term's full weight now.
+    The table belongs to the base model and is neither registered nor copied here.
+
+    Args:
+        config: completed in place: `token_dim`, `num_virtual_tokens`, `leading_token_ids`.
+        word_embeddings: the base model's embedding module.
+
+    Raises:
+        ValueError: a filter that leaves no token, an initial text that does not fit, a missing tokenizer.
+    """
+
+    def __init__(self, config: InterpPromptConfig, word_embeddings: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = TokenTable(word_embeddings, config)
+        self.placed_by_ours = False  # set by our models, which put the prompt after BOS and padding
+        self.changed_share = float("nan")
+        self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
+        self._projected: Tensor | None = None  # the latent that `ids` belongs to
+        self._stuck = StuckWatch(config.stuck_patience)
+        latent = self._start()
+        self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
+        length = latent.shape[0]
+        self.register_buffer("ids", torch.zeros(length, dtype=torch.long))
+        self.register_buffer("best_ids", torch.zeros(length, dtype=torch.long))
+        self.register_buffer("best_score", torch.tensor(float("nan"), dtype=torch.float64))
+        self.register_buffer("step", torch.tensor(0, dtype=torch.long))
+        self.register_buffer("weight", torch.tensor(config.first_perplexity_weight, dtype=torch.float64))
+        self.embedding = _EffectivePrompt(self)
+
+    ids: Tensor
+    best_ids: Tensor
+    best_score: Tensor
+    step: Tensor
+    weight: Tensor
+
+    @property
+    def full_weight(self) -> float | None:
+        """What the perplexity term's schedule ends at: the controlled weight, or None for the config's own."""
+        return None if self.config.target_perplexity is None else self.weight.item() or None
+
+    @property
+    def table(self) -> Tensor:
+        """The base model's embedding matrix, (vocabulary, dim)."""
+        return self.tokens.weight
+
+    def _start(self) -> Tensor:
+        """Complete the config and make the first latent."""
+        config, tokens = self.config, self.tokens
+        config.token_dim = tokens.weight.shape[1]  # PEFT guesses hidden_size, wrong where the embedding is narrower
+        if config.inference_mode:  # values come from the checkpoint
+            return torch.zeros(config.num_virtual_tokens or 0, config.token_dim)
+        if config.leading_token_ids is None and tokens.tokenizer is not None:
+            config.leading_token_ids = leading_token_ids(tokens.tokenizer)
+        if config.prompt_position == "end" and config.mask_token_id is None and tokens.tokenizer is not None:
+            config.mask_token_id = tokens.tokenizer.mask_token_id
+        ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
+        if ids is None:
+            return torch.randn(config.num_virtual_tokens or 0, config.token_dim)
+        return self._latent_of(ids)
+
+    def _latent_of(self, ids: Tensor) -> Tensor:
+        """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
+        return (self.tokens.rows(ids) if self.config.projects else self.tokens.vectors(ids)).float().clone()
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """The effective prompt for PEFT: `indices` (batch, prompt) -> (batch, prompt, dim)."""
+        return self.prompt().vectors[indices.to(self.latent.device)]
+
+    def prompt(self) -> Prompt:
+        """Project the latent; in training, also count steps and changed tokens.
+
+        Raises:
+            FloatingPointError: if the latent is not finite.
+        """
+        ids = self._project()
+        if not self.config.projects:
+            return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
+        return Prompt(
+            vectors=straight_through(self.latent, self.tokens.vectors(ids)),
+            rows=straight_through(self.latent, self.tokens.rows(ids)),
+            ids=ids,
+        )
+
+    @torch.no_grad()
+    def _project(self) -> Tensor:
+        latent = self.latent.detach()
+        if self._projected is not None and torch.equal(self._projected.to(latent.device), latent):
+            return self.ids.clone()
+        ids = self.tokens.nearest(latent)
+        if self._projected is not None and self.latent.requires_grad:  # also when an evaluation sees it first
+            self._count_step(ids)
+        self.ids.copy_(ids)
+        self._projected = latent.clone()
+        return ids
+
+    def _count_step(self, ids: Tensor) -> None:
+        self.step += 1
+        self.changed_share = (ids != self.ids).float().mean().item()
+        target, nll = self.config.target_perplexity, self.statistics.get("prompt_nll")
+        begun = int(self.step) > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
+        if target is not None and nll is not None and begun:
+            most = 1.0 if self.config.perplexity_combination == "convex" else MOST_WEIGHT
+            weight = self.full_weight or self.config.first_perplexity_weight
+            self.weight.fill_(controlled_weight(weight, nll.item(), target, most))
+        if self.config.projects:
+            self._stuck.see(changed=self.changed_share > 0, steps=int(self.step))
+
+    def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
+        """Remember the current ids if `score` is at least as good as the best so far (the latest tie wins).
+
+        Returns:
+            Whether the current prompt is now the best.
+        """
+        best = self.best_score.item()
+        better = math.isnan(best) or (score >= best if greater_is_better else score <= best)
+        if better:
+            self.best_ids.copy_(self._project())
+            self.best_score.fill_(score)
+        return better
+
+    def resize(self, length: int) -> None:
+        """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
+        self.config.num_virtual_tokens = length
+        self.latent = nn.Parameter(self.latent.new_zeros(length, self.latent.shape[1]), self.latent.requires_grad)
+        self.ids, self.best_ids = self.ids.new_zeros(length), self.best_ids.new_zeros(length)
+        self.best_score.fill_(math.nan)
+        self._projected = None
+
+    def check_ids(self, ids: Tensor) -> None:
+        """Whether a prompt, of any length, may hold these ids.
+
+        Raises:
+            ValueError: no ids, or one that is outside the vocabulary or not allowed.
+        """
+        if not len(ids):
+            raise ValueError("there are no token ids; a prompt has at least one.")
+        check_in_vocabulary(ids.tolist(), self.tokens.word_embeddings)
+        allowed = self.tokens.allowed.to(ids.device)
+        if self.config.projects and not bool(allowed[ids].all()):
+            raise ValueError(
+                f"token ids {ids[~allowed[ids]].tolist()} are special, unused, or forbidden by "
+                f"`allowed_tokens={self.config.allowed_tokens!r}` and the banned words and ids; use others."
+            )
+
+    @torch.no_grad()
+    def set_ids(self, ids: Tensor) -> None:
+        """Move the latent onto these tokens' rows.
+
+        Raises:
+            ValueError: wrong number of ids, or as `check_ids`.
+        """
+        if ids.shape != self.ids.shape:
+            raise ValueError(
+                f"expected {len(self.ids)} token ids, got shape {tuple(ids.shape)}; `use_prompt(ids, resize=True)` "
+                "takes another length."
+            )
+        self.check_ids(ids)
+        self.latent.copy_(self._latent_of(ids))
+        self.ids.copy_(ids)
+        self._projected = self.latent.detach().clone()
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: Any, config: Any, adapter_name: str, state_dict: Any, unwanted_adapter_names: Any
+    ) -> dict[str, Tensor]:
+        """PEFT's saving hook: the effective rows that stock PEFT reads, and what exact resume needs."""
+        encoder: InterpPromptEmbedding = model.prompt_encoder[adapter_name]
+        vectors = encoder.prompt().vectors
+        return {
+            "prompt_embeddings": vectors.detach().cpu().clone(),
+            "prompt_latent": encoder.latent.detach().cpu().clone(),
+            **{name: getattr(encoder, attribute).cpu().clone() for name, attribute in _SAVED_BUFFERS.items()},
+        }
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """PEFT's hook before anything is written, so that a bad checkpoint changes nothing; raises as `check_state`."""
+        model.prompt_encoder[adapter_name].check_state(state_dict)
+        return state_dict
+
+    def _load_adapter_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """PEFT's loading hook; raises as `check_state`."""
+        self.check_state(state_dict)
+        for name, target in self._saved_tensors().items():
+            target.copy_(state_dict.get(name, target))
+        self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
+
+    def _saved_tensors(self) -> dict[str, Tensor]:
+        return {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}
+
+    def check_state(self, state_dict: dict[str, Tensor]) -> None:
+        """Whether saved tensors fit this prompt.
+
+        Raises:
+            ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
+        """
+        for name, target in self._saved_tensors().items():
+            if name not in state_dict and name in _OPTIONAL:
+                continue
+            if name not in state_dict:
+                raise ValueError(
+                    f"the checkpoint has no tensor {name!r} (it has {sorted(state_dict)}); it is incomplete or not "
+                    f"an {self.config.__class__.__name__} adapter. Save it again or load it with its own config."
+                )
+            if state_dict[name].shape != target.shape:
+                raise ValueError(
+                    f"tensor {name!r} has shape {tuple(state_dict[name].shape)}, this prompt needs "
+                    f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
+                )
+        for name in ("prompt_ids", "best_prompt_ids"):
+            ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
+            check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)
+
+
+_SAVED_BUFFERS = {
+    "prompt_ids": "ids",
+    "best_prompt_ids": "best_ids",
+    "best_prompt_score": "best_score",
+    "prompt_step": "step",
+    "prompt_perplexity_weight": "weight",
+}
+_OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
+
+
+class _EffectivePrompt(nn.Module):
+    """Gives PEFT the `.embedding.weight` that it reads directly in inference mode: the projected prompt."""
+
+    def __init__(self, encoder: InterpPromptEmbedding) -> None:
+        super().__init__()
+        self._encoder = [encoder]
+
+    @property
+    def weight(self) -> Tensor:
+        """(prompt, dim)."""
+        encoder = self._encoder[0]
+        if not encoder.placed_by_ours and encoder.config.prompt_position == "end":
+            raise ValueError(
+                "this InterpPrompt adapter has `prompt_position='end'`, but was added to a model made for another "
+                "config, which puts every prompt first. Make the model with the InterpPrompt adapter first and add "
+                "the others to it."
+            )
+        if not encoder.placed_by_ours:
+            encoder.placed_by_ours = True
+            warnings.warn(
+                "this InterpPrompt adapter was added to a model made for another config, which puts the prompt in "
+                "front of BOS and padding, so adapter and text differ there. Make the model with the InterpPrompt "
+                "adapter first and add the others to it.",
+                stacklevel=2,
+            )
+        return encoder.prompt().vectors

@@ -1,0 +1,125 @@
+"""Where a prompt's latent starts: at a text, at words, at random allowed tokens, or at random vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PromptTuningInit
+from torch import Tensor
+
+from peft_interp.text.verbalizer import encode_after
+
+if TYPE_CHECKING:
+    from peft_interp.tuner.config import InterpPromptConfig
+
+
+def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
+    """The tokenizer named by the config, or the base model's.
+
+    Args:
+        config: `tokenizer_name_or_path`, else `base_model_name_or_path`, is loaded without running code from it.
+        required: raise when none can be loaded; otherwise return None.
+
+    Returns:
+        The tokenizer or None.
+
+    Raises:
+        ValueError: `required` and nothing could be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    name = config.tokenizer_name_or_path or config.base_model_name_or_path
+    kwargs = {**(config.tokenizer_kwargs or {}), "trust_remote_code": False}  # unset, it would ask on standard input
+    problem: Exception | None = None
+    if name:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
+            if _has_words(tokenizer):
+                return tokenizer
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            problem = error
+    if required or config.tokenizer_name_or_path:
+        raise ValueError(
+            f"no tokenizer could be loaded from {name!r}; set `tokenizer_name_or_path` to a hub name or a local folder."
+        ) from problem
+    return None
+
+
+def _has_words(tokenizer: Any) -> bool:
+    """False for the shell that transformers makes from a model's config alone: special tokens, nothing else."""
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return any(token.strip("▁") for token, i in tokenizer.get_vocab().items() if i not in special)
+
+
+def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | None) -> Tensor | None:
+    """The tokens a prompt starts from.
+
+    Args:
+        config: which start is wanted. A missing `num_virtual_tokens` is filled in from the text.
+        allowed: (vocabulary,) bool.
+        tokenizer: needed for text and words.
+
+    Returns:
+        (prompt,) int64, or None for a start that is no tokens (RANDOM).
+
+    Raises:
+        ValueError: the text does not fit the length, or holds tokens that the filter forbids.
+    """
+    if config.init_words:
+        ids = [i for word in config.init_words for i in encode_after(tokenizer, " " + word.strip())]
+        config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
+        if len(ids) > config.num_virtual_tokens:
+            raise ValueError(
+                f"`init_words={config.init_words}` have {len(ids)} tokens, more than `num_virtual_tokens="
+                f"{config.num_virtual_tokens}`; use fewer words or a longer prompt."
+            )
+        ids = _fit(ids, config.num_virtual_tokens, "repeat")
+    elif config.prompt_tuning_init == PromptTuningInit.TEXT:
+        ids = _encode(tokenizer, config.prompt_tuning_init_text or "", config.prompt_position)
+        config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
+        ids = _fit(ids, config.num_virtual_tokens, config.init_text_fit)
+    elif config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
+        choices = allowed.nonzero().flatten()
+        return choices[torch.randint(len(choices), (config.num_virtual_tokens or 0,))]
+    else:
+        return None
+    forbidden = [i for i in ids if i >= len(allowed) or (config.projects and not allowed[i])]
+    if forbidden:
+        texts = [_decode(tokenizer, i) for i in dict.fromkeys(forbidden)]
+        raise ValueError(
+            f"the initial text holds tokens {texts} that `allowed_tokens={config.allowed_tokens!r}` and the banned "
+            "words and ids forbid; change the text or loosen the filter."
+        )
+    return torch.tensor(ids, dtype=torch.long)
+
+
+def _encode(tokenizer: Any | None, text: str, position: str) -> list[int]:
+    """Ids of an initial text; after other text ("end") it begins with a blank."""
+    assert tokenizer is not None
+    if position == "end" and text.strip():
+        return encode_after(tokenizer, text if text[0].isspace() else " " + text)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    if not ids:
+        raise ValueError(f"the initial text {text!r} has no tokens; give at least one word.")
+    return ids
+
+
+def _decode(tokenizer: Any | None, token_id: int) -> str:
+    assert tokenizer is not None
+    return str(tokenizer.decode([token_id]))
+
+
+def _fit(ids: list[int], length: int, how: str) -> list[int]:
+    if len(ids) == length:
+        return ids
+    if how == "repeat" and len(ids) < length:
+        return (ids * math.ceil(length / len(ids)))[:length]
+    if how == "truncate" and len(ids) > length:
+        return ids[:length]
+    remedy = "init_text_fit='repeat'" if len(ids) < length else "init_text_fit='truncate'"
+    raise ValueError(
+        f"the initial text has {len(ids)} tokens but `num_virtual_tokens={length}`; set "
+        f"`num_virtual_tokens={len(ids)}`, change the text, or say `{remedy}`."
+    )

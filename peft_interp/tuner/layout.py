@@ -1,0 +1,157 @@
+"""Where the prompt stands in each row: after padding and BOS, right before the text, or right before the answer.
+
+Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
+prompt's text. Here every row reads `pads | BOS | prompt | text | pads` ("start") or
+`pads | BOS | text | prompt | answer | pads` ("end"), so that the adapter and the plain text agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+POSITIONS = ("start", "end")
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """A reading order for prompt and text.
+
+    Attributes:
+        order: (batch, prompt + length) columns of `[prompt | text]` in reading order.
+        start: (batch,) the text column before which the prompt is inserted.
+        prompt_length: number of prompt tokens.
+    """
+
+    order: Tensor
+    start: Tensor
+    prompt_length: int
+
+    def insert(self, prompt: Tensor, text: Tensor) -> Tensor:
+        """Put `prompt` (prompt, ...) or (batch, prompt, ...) into `text` (batch, length, ...)."""
+        if prompt.dim() < text.dim():
+            prompt = prompt.unsqueeze(0).expand(text.shape[0], *prompt.shape)
+        joined = torch.cat((prompt.to(device=text.device, dtype=text.dtype), text), dim=1)
+        index = self.order.to(text.device)
+        if joined.dim() == 3:
+            index = index.unsqueeze(-1).expand(-1, -1, joined.shape[-1])
+        return joined.gather(1, index)
+
+    def fill(self, value: float, text: Tensor) -> Tensor:
+        """Put `value` at the prompt's columns of `text` (batch, length); masks and labels use it."""
+        return self.insert(text.new_full((text.shape[0], self.prompt_length), value), text)
+
+    def text_columns(self) -> Tensor:
+        """(batch, length) where each text token stands in the composed row."""
+        return self.order.argsort(dim=1)[:, self.prompt_length :]
+
+    def text_first(self, composed: Tensor) -> Tensor:
+        """Undo the order for per-token outputs: row i is input token i again, the prompt's rows come last."""
+        back = self.order.to(composed.device).argsort(dim=1)  # columns of [prompt | text]
+        back = torch.cat((back[:, self.prompt_length :], back[:, : self.prompt_length]), dim=1)
+        if composed.dim() == 3:
+            back = back.unsqueeze(-1).expand(-1, -1, composed.shape[-1])
+        return composed.gather(1, back)
+
+    def predictions(self, composed: Tensor) -> Tensor:
+        """(batch, length, ...) of per-token outputs: column i is what predicts input token i + 1, prompt or not."""
+        ends = nn.functional.pad(self.text_columns(), (0, 1), value=self.order.shape[1])[:, 1:]
+        index = (ends - 1).to(composed.device).unsqueeze(-1).expand(-1, -1, composed.shape[-1])
+        return composed.gather(1, index)
+
+
+def first_attended(attention_mask: Tensor) -> Tensor:
+    """(batch,) first column with attention; 0 for rows without any."""
+    if not attention_mask.shape[1]:
+        return attention_mask.new_zeros(len(attention_mask), dtype=torch.long)
+    return attention_mask.ne(0).int().argmax(dim=1)
+
+
+def place_prompt(
+    shape: Sequence[int],
+    prompt_length: int,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    leading_token_ids: Sequence[int] = (),
+    position: str = "start",
+    answer: Tensor | None = None,
+) -> PromptLayout:
+    """Decide where the prompt goes in every row.
+
+    Args:
+        shape: (batch, length) of the text.
+        prompt_length: number of prompt tokens.
+        input_ids: (batch, length), to recognise a leading token; None when only embeddings are known.
+        attention_mask: (batch, length), to recognise left padding; None for no padding.
+        leading_token_ids: ids (BOS, CLS) that stay in front of the prompt when a row begins with one of them.
+        position: "start", before the text; or "end", before the first token of `answer`, and after the last attended
+            token of a row without any.
+        answer: (batch, length) bool, what stands after an "end" prompt; None for nothing.
+
+    Returns:
+        The layout; for "start", without left padding and leading tokens, it is `[prompt | text]`.
+    """
+    start = after_leading(shape, input_ids, attention_mask, leading_token_ids)
+    if position == "end":
+        start = _before_answer(start, shape[1], attention_mask, answer)
+    columns = torch.arange(prompt_length + shape[1], device=start.device)  # (prompt + length,)
+    offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
+    order = torch.where(offset < prompt_length, offset, columns)
+    order = torch.where(offset < 0, columns + prompt_length, order)
+    return PromptLayout(order=order, start=start, prompt_length=prompt_length)
+
+
+def after_leading(
+    shape: Sequence[int],
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    leading_token_ids: Sequence[int] = (),
+) -> Tensor:
+    """(batch,) column of each row's first text token, after padding and a leading token; as `place_prompt`."""
+    batch, length = shape
+    reference = attention_mask if attention_mask is not None else input_ids
+    start = torch.zeros(batch, dtype=torch.long, device=reference.device if reference is not None else None)
+    if attention_mask is not None:
+        start = first_attended(attention_mask)
+    if input_ids is not None and leading_token_ids and length:
+        first = input_ids.gather(1, start.to(input_ids.device).unsqueeze(1)).squeeze(1)
+        start = start + torch.isin(first, first.new_tensor(list(leading_token_ids))).to(start.device)
+    return start
+
+
+def _before_answer(start: Tensor, length: int, attention_mask: Tensor | None, answer: Tensor | None) -> Tensor:
+    """(batch,) column of the answer's first token, or the one after the last attended token."""
+    if not length:
+        return start
+    columns = torch.arange(length, device=start.device)
+    text = columns >= start.unsqueeze(1)  # (batch, length)
+    if attention_mask is not None:
+        text &= attention_mask.ne(0)
+    end = (text * (columns + 1)).amax(dim=1)
+    if answer is not None:
+        answer = answer.to(text.device) & text
+        end = torch.where(answer.any(dim=1), answer.int().argmax(dim=1), end)
+    return torch.maximum(start, end)
+
+
+def pads_first(layout: PromptLayout, attention_mask: Tensor) -> PromptLayout:
+    """Move right padding to the left, for heads that read the last column of a row given as embeddings.
+
+    Args:
+        layout: where the prompt goes.
+        attention_mask: (batch, length) of the text.
+
+    Returns:
+        A layout whose rows all end in their last real token.
+    """
+    composed = layout.fill(1, attention_mask)
+    order = layout.order.gather(1, composed.ne(0).int().argsort(dim=1, stable=True))
+    return PromptLayout(order=order, start=layout.start, prompt_length=layout.prompt_length)
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """(batch, length) position ids that count attended tokens only, so that padding does not shift a row."""
+    return (attention_mask.ne(0).long().cumsum(dim=1) - 1).clamp_min(0)

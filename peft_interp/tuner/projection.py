@@ -1,0 +1,171 @@
+"""Nearest allowed rows of an embedding table, and the gradient that passes through the choice.
+
+PEZ (arXiv 2302.03668, algorithm 1) optimises continuous vectors (the *latent*) but runs the model on their nearest
+vocabulary rows (*hard*). Two differences from its reference code: the table's norms are computed once instead of in
+every step, and the rows that reach the model are the table's own, bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SIMILARITIES = ("cosine", "dot", "euclidean")
+_CHUNK_BYTES = 64 * 2**20  # memory for one fp32 copy of a slice of a half-precision table
+
+
+def row_terms(table: Tensor, metric: str) -> Tensor | None:
+    """The part of the similarity that depends on the table alone; compute it once while the table is frozen.
+
+    Args:
+        table: embedding table, (vocabulary, dim).
+        metric: one of `SIMILARITIES`.
+
+    Returns:
+        (vocabulary,) in fp32: inverse norms for cosine (0 for zero-norm rows), squared norms for euclidean; None for
+        dot, which needs none.
+
+    Raises:
+        ValueError: for an unknown metric.
+    """
+    if metric not in SIMILARITIES:
+        raise ValueError(f"`metric={metric!r}` is unknown; use one of {', '.join(SIMILARITIES)}.")
+    if metric == "dot":
+        return None
+    # a reduction without an intermediate of the table's size
+    norms = torch.cat([torch.linalg.vector_norm(rows, dim=-1) for rows in _fp32_chunks(table.detach())])
+    squared = norms.square()  # (vocabulary,)
+    if metric == "euclidean":
+        return squared
+    return torch.where(squared > 0, squared.rsqrt(), torch.zeros_like(squared))
+
+
+def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None) -> Tensor:
+    """Similarity of each latent vector to each row, higher is nearer; differentiable in `latent`.
+
+    Args:
+        latent: (prompt, dim).
+        table: (vocabulary, dim).
+        metric: one of `SIMILARITIES`.
+        terms: what `row_terms(table, metric)` returned.
+
+    Returns:
+        (prompt, vocabulary) in fp32: the cosine in [-1, 1], the dot product, or minus the squared euclidean distance.
+    """
+    latent = latent.float().to(table.device)
+    scores: Tensor = _Products.apply(latent, table.detach())
+    if metric == "cosine":
+        assert terms is not None
+        return scores * terms / latent.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    if metric == "euclidean":
+        assert terms is not None
+        return 2 * scores - terms - latent.square().sum(-1, keepdim=True)
+    return scores
+
+
+@torch.no_grad()
+def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None, allowed: Tensor | None) -> Tensor:
+    """Ids of the nearest allowed rows: P_i = argmin_y D(f(y), latent_i) (arXiv 2504.02144, unembedding).
+
+    Args:
+        latent: (prompt, dim).
+        table: (vocabulary, dim); never copied as a whole.
+        metric: one of `SIMILARITIES`.
+        terms: what `row_terms(table, metric)` returned.
+        allowed: (vocabulary,) bool, or None for every row. Disallowed and zero-norm rows (cosine) never win.
+
+    Returns:
+        (prompt,) int64. Among equal rows the lowest id wins.
+
+    Raises:
+        FloatingPointError: if `latent` is not finite or so large that its norm is not.
+    """
+    norms = latent.float().square().sum(-1)  # (prompt,)
+    if not torch.isfinite(norms).all():
+        raise FloatingPointError(
+            "the prompt's latent vectors contain NaN or infinity (or grew until their norm overflowed), so no nearest "
+            "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
+            "fp16."
+        )
+    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())
+    if metric == "cosine" and terms is not None:
+        scores.mul_(terms)  # the latent's own norm changes no order
+    if metric == "euclidean" and terms is not None:
+        scores.mul_(2).sub_(terms)
+    blocked = terms == 0 if metric == "cosine" and terms is not None else torch.zeros(1, dtype=torch.bool)
+    if allowed is not None:
+        blocked = blocked.to(scores.device) | ~allowed.to(scores.device)
+    scores.masked_fill_(blocked.to(scores.device), -torch.inf)
+    scale = (norms if metric == "euclidean" else norms.sqrt()).to(scores.device)
+    return _lowest_equal(scores, table, 1e-6 * scale).to(latent.device)
+
+
+def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor) -> Tensor:
+    """The best id, or a lower one with the same row: matrix products of equal rows differ in the last bits."""
+    best, ids = scores.max(dim=-1)
+    close = scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)
+    if not (close.sum(-1) > 1).any():
+        return ids
+    lowest = close.int().argmax(dim=-1)
+    return torch.where((table[lowest] == table[ids]).all(dim=-1), lowest, ids)
+
+
+class _Products(torch.autograd.Function):
+    """`latent @ table.T` in fp32, without a copy of the table kept for the backward pass.
+
+    Always in fp32: inside autocast the product would be rounded to 8 bits and choose other tokens.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(table)
+        with torch.autocast(table.device.type, enabled=False):
+            products = [latent @ rows.T for rows in _fp32_chunks(table)]
+        return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (table,) = ctx.saved_tensors
+        total, first = grads[0].new_zeros(grads[0].shape[0], table.shape[1]), 0
+        with torch.autocast(table.device.type, enabled=False):
+            for rows in _fp32_chunks(table):
+                total += grads[0][:, first : first + len(rows)] @ rows
+                first += len(rows)
+        return total, None
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, rows: Tensor) -> Tensor:
+        ctx.like = (latent.dtype, latent.device)
+        return rows.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        dtype, device = ctx.like
+        return grads[0].to(device=device, dtype=dtype), None
+
+
+def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
+    """`rows` in the forward pass, the identity to `latent` in the backward pass.
+
+    `rows + latent - latent.detach()` would differ from the rows by rounding; this returns them bit for bit.
+
+    Args:
+        latent: (prompt, dim), receives the gradient.
+        rows: (prompt, dim), any float dtype.
+
+    Returns:
+        (prompt, dim) in the dtype of `rows`.
+    """
+    return _StraightThrough.apply(latent, rows)
+
+
+def _fp32_chunks(table: Tensor) -> list[Tensor] | Any:
+    """The table as fp32 slices: the table itself when it is fp32 already, otherwise one bounded copy at a time."""
+    if table.dtype == torch.float32:
+        return [table]
+    rows = max(1, _CHUNK_BYTES // (4 * table.shape[1]))
+    return (chunk.float() for chunk in table.split(rows))

@@ -1,0 +1,300 @@
+"""What all our models have in common: reading the prompt, the perplexity term, statistics, the best prompt so far."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
+from peft_interp.text.token_filter import same_table, table_fingerprint
+from peft_interp.text.tokenization import as_ids, decode_after, named_token_ids, survives
+from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
+from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
+from peft_interp.tuner.model_inputs import Composed, compose_inputs
+from peft_interp.tuner.shared_prefix import recomputes_activations
+
+if TYPE_CHECKING:
+    Base = PeftModel
+else:
+    Base = object
+
+_SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
+_GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
+
+
+class PromptModelMixin(Base):
+    """Stands before a PEFT model class and gives it a readable prompt.
+
+    Adapters of other configs in the same model behave as PEFT makes them.
+    """
+
+    if TYPE_CHECKING:
+        base_model: Any
+        word_embeddings: Any
+        prompt_encoder: Any
+        prompt_tokens: dict[str, Tensor]
+
+    _positions: tuple[str, ...] = ("start",)  # where the task lets a prompt stand
+
+    # -- reading the prompt ---------------------------------------------------------------------------------------
+
+    def prompt_token_ids(self, adapter_name: str | None = None) -> list[int]:
+        """The prompt's token ids; for an unprojected (soft) prompt, the nearest tokens."""
+        return self._encoder(adapter_name).prompt().ids.tolist()
+
+    def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
+        """The prompt as text; put it before the input's text, after the BOS token if there is one.
+
+        For `prompt_position="end"`: what to put right after the input's text; it brings its own leading blank.
+        Of a soft prompt (`projection_metric="none"`) these are the nearest tokens, which need not act like it.
+        """
+        ids = self.prompt_token_ids(adapter_name)
+        if self._encoder(adapter_name).config.prompt_position == "end":
+            return decode_after(tokenizer, ids)
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def prompt_survives(
+        self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
+    ) -> bool:
+        """Whether the text is tokenised to the prompt's ids again between `preceding_text` and `following_text`.
+
+        `preceding_text` is for `prompt_position="end"`: `verbalizer.fill(text)`, say.
+
+        Raises:
+            ValueError: a soft prompt, which is no text that could survive.
+        """
+        if not self._encoder(adapter_name).config.projects:
+            raise ValueError(
+                "`projection_metric='none'` trains vectors that are no text; `prompt_text` gives their nearest tokens, "
+                "which need not act like them."
+            )
+        return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text, preceding_text)
+
+    def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:
+        """State of the search after the last training step.
+
+        Args:
+            adapter_name: None for the active one.
+            clear: forget what only some steps measure, so that the next call does not return it again.
+
+        Returns:
+            `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
+            `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
+            that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
+            latent, every 10th step). What is not known yet is missing.
+        """
+        encoder = self._encoder(adapter_name)
+        encoder.prompt()  # sees the last step's latent
+        step = int(encoder.step)
+        known = {
+            "step": float(step),
+            "changed_share": encoder.changed_share,
+            "perplexity_weight": encoder.config.perplexity_weight_at(step, encoder.full_weight),
+            **{name: float(value) for name, value in encoder.statistics.items()},
+        }
+        if clear:
+            encoder.statistics.pop("perplexity_gradient_norm", None)
+        return {name: value for name, value in known.items() if not math.isnan(value)}
+
+    # -- the best prompt so far -----------------------------------------------------------------------------------
+
+    def keep_best_prompt(self, score: float, greater_is_better: bool = True, adapter_name: str | None = None) -> bool:
+        """Remember the current prompt if its held-out `score` is at least as good as the best so far.
+
+        Returns:
+            Whether it is now the best. The record is saved with the adapter.
+        """
+        return self._encoder(adapter_name).keep_best(score, greater_is_better)
+
+    def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
+        """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
+        encoder = self._encoder(adapter_name)
+        score = encoder.best_score.item()
+        return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
+
+    def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:
+        """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best.
+
+        Args:
+            token_ids: the prompt.
+            adapter_name: None for the active one.
+            resize: take a prompt of another length too. The latent is then a new parameter: make the optimizer after.
+
+        Raises:
+            ValueError: no list of ids, ids that the prompt must not hold, or of another length without `resize`.
+        """
+        encoder = self._encoder(adapter_name)
+        ids = as_ids(token_ids, "token_ids").to(encoder.ids.device)
+        encoder.check_ids(ids)
+        if resize and len(ids) != len(encoder.ids):
+            encoder.resize(len(ids))
+            name, config = adapter_name or self.active_adapter, encoder.config
+            self.prompt_tokens[name] = torch.arange(len(ids) * (config.num_transformer_submodules or 1))
+        encoder.set_ids(ids)
+        encoder.config.found_by = None  # whoever found it says so afterwards
+
+    # -- the perplexity model -------------------------------------------------------------------------------------
+
+    def set_perplexity_model(self, model: Any) -> None:
+        """Score the prompt with this causal LM (same tokenizer; frozen here, not saved) instead of the task model.
+
+        Raises:
+            ValueError: no language-model head, or another vocabulary.
+        """
+        check_scorer(model, self._encoder(None).table)
+        self.__dict__["_perplexity_model"] = [model.to(self.device).requires_grad_(False).eval()]
+
+    def _scorer(self) -> Any | None:
+        """The separate perplexity model, loaded when first needed."""
+        if "_perplexity_model" not in self.__dict__:
+            name = self.active_peft_config.perplexity_model_name_or_path
+            if name is None:
+                return None
+            self.set_perplexity_model(AutoModelForCausalLM.from_pretrained(name))
+        return self.__dict__["_perplexity_model"][0]
+
+    # -- for the forward passes -----------------------------------------------------------------------------------
+
+    def _setup_prompt_encoder(self, adapter_name: str) -> None:
+        config = self.peft_config[adapter_name]
+        if not isinstance(config, InterpPromptConfig):
+            super()._setup_prompt_encoder(adapter_name)
+            return
+        if config.prompt_position not in self._positions:
+            raise ValueError(
+                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
+                f"ones (`FEATURE_EXTRACTION`); here it must be {' or '.join(map(repr, self._positions))}."
+            )
+        if config.special_token_ids is None:
+            mask = [] if config.mask_token_id is None else [config.mask_token_id]
+            config.special_token_ids = sorted({*named_token_ids(self.base_model.config, _SPECIAL_NAMES), *mask})
+        super()._setup_prompt_encoder(adapter_name)
+        self._encoder(adapter_name).placed_by_ours = True
+        if config.leading_token_ids is None:
+            config.leading_token_ids = named_token_ids(self.base_model.config, ("bos",))
+        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)
+        _check_fingerprint(config, self._encoder(adapter_name).table, self.base_model)
+
+    def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """As PEFT's; a checkpoint that does not fit leaves no half-loaded adapter behind."""
+        known = adapter_name in self.peft_config
+        try:
+            return super().load_adapter(model_id, adapter_name, *args, **kwargs)
+        except Exception:
+            if not known and adapter_name in self.peft_config:
+                self.delete_adapter(adapter_name)
+            raise
+
+    def _encoder(self, adapter_name: str | None) -> InterpPromptEmbedding:
+        name = adapter_name or self.active_adapter
+        for candidate, encoder in self.prompt_encoder.items():
+            if candidate == name and isinstance(encoder, InterpPromptEmbedding):
+                return encoder
+        raise ValueError(f"adapter {name!r} is no InterpPrompt adapter; adapters here: {sorted(self.prompt_encoder)}.")
+
+    @property
+    def _readable_prompt_active(self) -> bool:
+        return isinstance(self.active_peft_config, InterpPromptConfig)
+
+    def _prompt(self) -> tuple[InterpPromptEmbedding, Prompt]:
+        encoder = self._encoder(None)
+        return encoder, encoder.prompt()
+
+    def _compose(self, prompt: Prompt, last_column_is_read: bool = False, **text: Any) -> Composed:
+        return compose_inputs(
+            prompt,
+            self.word_embeddings,
+            self.active_peft_config.leading_token_ids or (),
+            as_ids=self.active_peft_config.projects and not prompt.vectors.requires_grad,
+            last_column_is_read=last_column_is_read,
+            position=self.active_peft_config.prompt_position,
+            **text,
+        )
+
+    def _check_room(self, text: dict[str, Any], counts_padding: Callable[[], bool] = lambda: False) -> None:
+        """Refuse rows that the model has no positions for; whether padding takes any is asked only of long ones."""
+        given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+        length = self.active_peft_config.num_virtual_tokens
+        if given is not None and may_lack_room(self.base_model, length + given.shape[1]):
+            mask = None if counts_padding() else text["attention_mask"]
+            check_room(self.base_model, length, given.shape[1], mask)
+
+    def _takes(self, argument: str) -> bool:
+        return argument in inspect.signature(self.base_model.forward).parameters
+
+    def _wants_term(self) -> bool:
+        return self.training and self.active_peft_config.has_perplexity_term
+
+    def _add_term(
+        self,
+        task_loss: Tensor,
+        share: Tensor | float,
+        encoder: InterpPromptEmbedding,
+        prompt: Prompt,
+        logits: Tensor | None = None,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
+        """Task loss joined with the perplexity term; `share` as in `join_losses`, the rest as in `task_model_nll`."""
+        config, scorer = self.active_peft_config, self._scorer()
+        sides = config.perplexity_gradient
+        if scorer is not None:
+            nll = scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
+        elif logits is None or hidden is None:
+            name = "perplexity_weight" if config.target_perplexity is None else "target_perplexity"
+            raise ValueError(
+                f"`{name}={getattr(config, name)}` needs a causal language-model head, which "
+                f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
+                "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
+            )
+        else:
+            nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
+        encoder.statistics["prompt_nll"] = nll.detach()
+        step = int(encoder.step)
+        differentiable = nll.requires_grad and encoder.latent.requires_grad
+        if step % _GRADIENT_NORM_EVERY == 0 and differentiable and not recomputes_activations(self.base_model):
+            (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
+            encoder.statistics["perplexity_gradient_norm"] = (
+                gradient.norm() if gradient is not None else torch.tensor(0.0)
+            )
+        return join_losses(config, step, task_loss, nll, share, encoder.full_weight)
+
+    def _check_loss(self, loss: Tensor | None) -> None:
+        """Stop before a broken loss reaches the latent.
+
+        Raises:
+            FloatingPointError: the training loss is NaN or infinite.
+        """
+        if self.training and loss is not None and not torch.isfinite(loss).all():
+            raise FloatingPointError(
+                f"the training loss is {loss.item()} at step {int(self._encoder(None).step)}. The prompt is still as "
+                "it was: save it if you like. Usual causes: a batch whose labels are all -100, inputs without any "
+                "token, fp16 overflow (use bf16), or a learning rate that is too high."
+            )
+
+
+def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
+    """The leading ids in front of a prompt for the scorer: its BOS where the task model has one."""
+    bos = scorer.config.bos_token_id
+    return [bos] if bos is not None and bos in (leading_ids or []) else []
+
+
+def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> None:
+    here, made_for = table_fingerprint(table), config.table_fingerprint
+    if made_for is not None and not same_table(made_for, here):
+        warnings.warn(
+            f"this prompt was trained on base model {config.base_model_name_or_path!r} (embedding table "
+            f"{made_for[0]:.0f} x {made_for[1]:.0f}), but {getattr(base_model, 'name_or_path', '')!r} has another "
+            f"({here[0]:.0f} x {here[1]:.0f}): its ids and vectors mean something else here. Load the base model it "
+            "was trained on, or paste the prompt as text.",
+            stacklevel=2,
+        )
+    config.table_fingerprint = here if made_for is None or not config.inference_mode else made_for

@@ -1,0 +1,138 @@
+"""What a method gets to work with: model, rows, seed, and a budget of model evaluations that it must not exceed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from prompt_answers import Answers, PromptAnswers
+from study_config import Study, TaskSettings
+from study_data import TaskData, load_task
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from peft_interp import InterpPromptConfig, text_nll
+from peft_interp.metrics.likelihood import leading_ids
+from peft_interp.scoring.archive import Archive, ScoredPrompt, front
+
+STEP_COST = 3  # evaluations that a training row counts for: a pass forward, and one back that costs as much as two
+
+
+class OverBudgetError(RuntimeError):
+    """A method used more model evaluations than it was given."""
+
+
+@dataclass
+class Budget:
+    """Model evaluations: prompt-example pairs run forward."""
+
+    total: int
+    spent: int = 0
+
+    @property
+    def left(self) -> int:
+        """Evaluations that may still be used."""
+        return self.total - self.spent
+
+    def spend(self, count: int) -> None:
+        """Note evaluations.
+
+        Raises:
+            OverBudgetError: more than there were.
+        """
+        self.spent += count
+        if self.spent > self.total:
+            raise OverBudgetError(f"{self.spent} model evaluations of {self.total} used.")
+
+    def training_steps(self, batch_size: int, every: int, dev_rows: int) -> int:
+        """Steps that fit, with an evaluation before the first, one every so many steps, and one after the last."""
+        cost_of_one = STEP_COST * batch_size
+        room = self.left - 2 * dev_rows
+        whole, rest = divmod(max(0, room), every * cost_of_one + dev_rows)
+        return whole * every + min(every - 1, rest // cost_of_one)
+
+
+@dataclass
+class Bench:
+    """A task on a model, for one point.
+
+    Attributes:
+        model: the frozen causal LM.
+        tokenizer: its tokenizer.
+        data: the task's rows.
+        budget: to be spent on the search.
+        seed: of whatever is drawn.
+        length: tokens of a prompt.
+        board: every prompt of tokens that was scored on the dev rows.
+    """
+
+    model: Any
+    tokenizer: Any
+    data: TaskData
+    budget: Budget
+    seed: int
+    length: int
+    board: Archive = field(default_factory=Archive)
+
+    def __post_init__(self) -> None:
+        self.leading = leading_ids(self.tokenizer)
+        self._dev = PromptAnswers(self.model, self.data, "dev", self.leading)
+
+    def prompt_config(self, **settings: Any) -> InterpPromptConfig:
+        """A prompt of real words in which no label word may stand."""
+        common: dict[str, Any] = {
+            "task_type": "CAUSAL_LM",
+            "num_virtual_tokens": self.length,
+            "tokenizer_name_or_path": self.tokenizer.name_or_path,
+            "allowed_tokens": "words",
+            "banned_words": list(self.data.settings.label_words),
+        }
+        return InterpPromptConfig(**{**common, **settings})
+
+    def score_on_dev(self, prompts: Sequence[Sequence[int]], step: int = 0) -> list[ScoredPrompt]:
+        """Accuracy, loss and NLL of prompts; those known are looked up, the others are paid for."""
+        fresh = list(dict.fromkeys(tuple(ids) for ids in prompts if self.board.find(ids, "dev") is None))
+        self.budget.spend(len(fresh) * len(self.data.rows["dev"]))
+        for ids, answers in zip(fresh, self._dev.of_prompts(fresh), strict=True):
+            self.board.add(self._record(ids, answers, step))
+        found = [self.board.find(ids, "dev") for ids in prompts]
+        return [record for record in found if record is not None]
+
+    def score_adapter_on_dev(self, adapter: Any) -> Answers:
+        """The dev rows after an adapter, paid for."""
+        self.budget.spend(len(self.data.rows["dev"]))
+        return self._dev.of_adapter(adapter)
+
+    def front(self, keep: Callable[[ScoredPrompt], bool] | None = None) -> list[ScoredPrompt]:
+        """Of the prompts on the board (that `keep` lets stay) those no other beats in dev accuracy and NLL both."""
+        return front(list(filter(keep, self.board.records)), higher=("accuracy",), lower=("nll",))
+
+    def _record(self, ids: tuple[int, ...], answers: Answers, step: int) -> ScoredPrompt:
+        nll = text_nll(self.model, ids, self.leading) if len(ids) > 1 else None
+        scores = {"accuracy": answers.accuracy, "loss": answers.loss, "nll": nll}
+        return ScoredPrompt(ids, self.text_of(ids), step, scores, split="dev")
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The prompt as text."""
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+def load_model(path: str) -> Any:
+    """A causal LM in fp32, frozen and in evaluation mode."""
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval().requires_grad_(False)
+
+
+def load_tokenizer(path: str) -> Any:
+    """Its tokenizer, with a padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def make_bench(study: Study, task: TaskSettings, split: int, seed: int) -> Bench:
+    """A fresh model and the task's rows."""
+    tokenizer = load_tokenizer(study.tokenizer_path)
+    data = load_task(study, task, split, tokenizer)
+    return Bench(load_model(study.model_path), tokenizer, data, Budget(study.budget), seed, study.prompt_length)

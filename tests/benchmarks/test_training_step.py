@@ -1,0 +1,71 @@
+"""The benchmark runs, reports every part, and what it compares is the same computation. No time is asserted."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "training_step"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a quick run has left its results."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    shutil.copy(BENCHMARK / "README.md", folder)
+    command = [sys.executable, str(BENCHMARK / "run.py"), "--quick", "--output", str(folder / "results.json")]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_every_part_is_there(results: dict[str, Any]) -> None:
+    about = {"command", "seconds", "machine", "setting", "goals"}
+    assert set(results) == about | {"agreement", "memory", "projection", "training_step", "growth"}
+    assert {"date", "commit", "versions", "device", "threads", "load_average"} <= set(results["machine"])
+    assert {case["varied"] for case in results["growth"]} == {"prompt", "batch"}
+    assert len(results["goals"]) == 6
+
+
+@pytest.mark.parametrize("part", ["agreement", "memory", "training_step"])
+def test_both_kinds_of_labels_are_measured(results: dict[str, Any], part: str) -> None:
+    assert [case["labels"] for case in results[part]] == ["one", "all"]
+
+
+@pytest.mark.parametrize("reference", ["plain_pass", "stock"])
+def test_fast_step_has_the_same_loss_and_gradient(results: dict[str, Any], reference: str) -> None:
+    for case in results["agreement"]:
+        assert case[reference]["loss_error"] <= 1e-5
+        assert case[reference]["gradient_error"] <= 1e-5
+
+
+def test_both_projections_find_the_same_tokens(results: dict[str, Any]) -> None:
+    assert results["projection"]["same_ids"]
+
+
+def test_time_and_memory_are_positive(results: dict[str, Any]) -> None:
+    compared = [case[name] for case in results["training_step"] for name in ("step", "step_with_optimizer")]
+    compared += [case["step"] for case in results["growth"]] + [results["projection"]]
+    assert all(case["ours_seconds"] > 0 and case["other_seconds"] > 0 for case in compared)
+    assert all(case["ours_bytes"] > 0 and case["other_bytes"] > 0 for case in results["memory"])
+
+
+def test_readme_beside_the_results_gets_the_tables(folder: Path, results: dict[str, Any]) -> None:
+    before, text = (BENCHMARK / "README.md").read_text(), (folder / "README.md").read_text()
+    assert text.startswith(before.split("<!-- results: start -->")[0])
+    for title in ("Goals", "Training step", "Projection", "Growth of the step with the batch"):
+        assert f"### {title}" in text
+    assert results["machine"]["date"][:10] in text
+
+
+def test_quick_run_leaves_the_published_results_alone(folder: Path) -> None:
+    published = BENCHMARK / "results.json"
+    assert not published.exists() or json.loads(published.read_text())["setting"]["width"] == 768

@@ -1,0 +1,246 @@
+"""The study runs on the data in the package, goes on where it was stopped, and says what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from peft_interp import measure_scrutability
+
+TRADEOFF = Path(__file__).parents[2] / "studies" / "tradeoff"
+CONFIG = """
+splits = [13]
+budget = 700
+test_rows = 12
+faithfulness_rows = 4
+front_size = 1
+prompt_length = 4
+
+[tasks.sentiment]
+dataset_name = "embedded:sentiment"
+template = "{prompt} {text} It was"
+label_words = ["terrible", "great"]
+written = ["Movie review:"]
+
+[tasks.verdict]
+dataset_name = "embedded:sentiment"
+template = "{prompt} {text}"
+label_words = ["terrible", "great"]
+answers = ["It was terrible", "It was great"]
+written = ["Movie review:"]
+
+[[settings]]
+method = "empty"
+[[settings]]
+method = "written"
+number = [0, 7]
+[[settings]]
+method = "random_search"
+tasks = ["sentiment"]
+[[settings]]
+method = "prompt_tuning"
+tasks = ["sentiment"]
+[[settings]]
+method = "prefix_tuning"
+tasks = ["sentiment"]
+[[settings]]
+method = "pez"
+weight = 0.3
+[[settings]]
+method = "pez"
+family = "dear"
+tasks = ["sentiment"]
+times_budget = 2
+[[settings]]
+method = "rlprompt"
+tasks = ["sentiment"]
+loss = "path"
+examples_per_step = 8
+prompts_per_step = 4
+"""
+FAILING = 2  # "number 7" on both tasks: there is one written prompt
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(TRADEOFF / "run_tradeoff.py"), "--output_dir", str(folder / "out"), *arguments],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tradeoff")
+    (folder / "study.toml").write_text(CONFIG)
+    finished = run(folder, "--config", "study.toml", "--processes", "2")
+    assert finished.returncode == 1, finished.stderr[-3000:]  # the two that fail
+    assert f"{FAILING} failed" in finished.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
+
+
+def test_every_point_has_a_record_with_what_is_needed_to_redo_it(records: list[dict[str, Any]]) -> None:
+    assert len(records) == 8 + 3
+    for record in records:
+        assert {"task", "split", "seed", "method", "values", "budget", "model", "rows"} <= set(record)
+        assert record["evaluations"] <= record["budget"]
+        assert record["peak_bytes"] > 0
+        assert 0 <= record["prompts"][0]["accuracy"] <= 1
+        assert record["budget"] == (1400 if record["family"] == "dear" else 700)
+    searches = [record for record in records if record["method"] in ("random_search", "prompt_tuning", "pez")]
+    assert all(record["evaluations"] > 0.9 * record["budget"] for record in searches)
+
+
+def test_soft_prompts_are_measured_with_their_reading(records: list[dict[str, Any]]) -> None:
+    soft = next(record for record in records if record["method"] == "prompt_tuning")
+    assert [prompt["role"] for prompt in soft["prompts"]] == ["chosen", "reading"]
+    assert soft["prompts"][0]["faithfulness"]["cosine_distance"] > 0
+    assert soft["prompts"][1]["nll"] > 0
+    prefix = next(record for record in records if record["method"] == "prefix_tuning")
+    assert [prompt["role"] for prompt in prefix["prompts"]] == ["chosen"]
+    assert prefix["prompts"][0]["faithfulness"] is None
+
+
+def test_unflagged_runs_choose_among_prompts_without_a_flag(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    study = import_module("study_config").read_study(folder / "study.toml", budget=2000, prompt_length=8)
+    make_bench, pez = import_module("study_bench").make_bench, import_module("method_pez").pez
+    passes = {}
+    for unflagged in (False, True):
+        bench = make_bench(study, study.tasks[0], 13, 0)
+        prompts = pez(bench, weight=1.0, unflagged=unflagged).prompts
+        judged = [measure_scrutability(bench.text_of(p.ids), bench.model, bench.tokenizer, ids=p.ids) for p in prompts]
+        passes[unflagged] = all(not any(flag.unreadable for flag in one.flags) for one in judged)
+    assert passes == {False: False, True: True}
+
+
+def test_tokens_are_faithful(records: list[dict[str, Any]]) -> None:
+    for record in records:
+        if record["method"] in ("pez", "rlprompt", "random_search"):
+            found = record["prompts"][0]["faithfulness"]
+            assert found["logit_mse"] == found["loss_difference"] == found["token_error_rate"] == 0
+
+
+def test_what_is_done_stays_and_what_is_missing_is_done_again(folder: Path) -> None:
+    points = folder / "out" / "points"
+    done = {path.name: path.stat().st_mtime_ns for path in points.glob("*.json")}
+    lost = next(path for path in points.glob("sentiment-*-empty-*.json"))
+    before = json.loads(lost.read_text())
+    lost.unlink()
+    (points / f"{lost.stem}.999.part").write_text('{"cut off')  # what a killed run leaves behind
+    finished = run(folder, "--config", "study.toml", "--processes", "0", "--methods", "empty", "pez")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    now = {path.name: path.stat().st_mtime_ns for path in points.glob("*.json")}
+    assert set(now) == set(done)
+    assert {name for name in now if now[name] != done[name]} == {lost.name}
+    assert json.loads(lost.read_text())["prompts"] == before["prompts"]
+
+
+def report(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run nothing; in this process, which is quicker."""
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    paths = ["--config", str(folder / "study.toml"), "--output_dir", str(folder / "out")]
+    failed: int = import_module("run_tradeoff").main([*paths, "--report_only", *arguments])
+    return failed
+
+
+ORPHANS = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from worker_pool import _prepare
+pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
+print(pool.submit(os.getpid).result(), flush=True)
+pool.submit(time.sleep, 600)
+time.sleep(600)
+"""
+
+
+def test_a_killed_study_leaves_no_worker_after() -> None:
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=TRADEOFF, stdout=subprocess.PIPE, text=True) as study:
+        assert study.stdout is not None
+        worker = int(study.stdout.readline())
+        study.kill()
+    with suppress(psutil.NoSuchProcess):
+        left = psutil.Process(worker)
+        assert left.wait(timeout=30) is None or left.status() == psutil.STATUS_ZOMBIE
+
+
+def test_another_budget_is_another_point(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(folder, monkeypatch, "--budget", "800")
+    assert "no point is done" in capsys.readouterr().err
+
+
+def test_results_say_what_failed_and_judge_every_claim(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report(folder, monkeypatch) == FAILING
+    text = (folder / "out" / "RESULTS.md").read_text()
+    assert "2 runs failed" in text
+    assert "`number=7` asks for more" in text
+    assert text.count("Rule: ") == 9
+    assert "could not be obtained" in text
+    page = (folder / "out" / "report.html").read_text()
+    assert page.count("<figure>") == 2
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+
+
+def test_mistakes_in_a_configuration_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    read_study = import_module("study_config").read_study
+    grid = import_module("study_points").grid
+    for old, new, message in (
+        ("budget =", "bugdet =", "which do not exist"),
+        ('dataset_name = "embedded:sentiment"', "", "one of the two"),
+        ('tasks = ["sentiment"]', 'tasks = ["films"]', "there are sentiment, verdict"),
+        ("number = [0, 7]", "number = [0, 0]", "the same point twice"),
+        ("times_budget = 2", "seeds = {films = 2}", "names .'films'., which are none of its tasks"),
+    ):
+        path = tmp_path / "wrong.toml"
+        path.write_text(CONFIG.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            grid(read_study(path))
+
+
+def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    (tmp_path / "study.toml").write_text(CONFIG.replace("weight = 0.3", "weight = 0.3\nseeds = {sentiment = 3}"))
+    study = import_module("study_config").read_study(tmp_path / "study.toml", splits=(13, 21))
+    points = import_module("study_points").grid(study)
+    seeds = {(p.task, p.split): [] for p in points}
+    for point in points:
+        if point.family == "pez":
+            seeds[point.task, point.split].append(point.seed)
+    assert seeds[("sentiment", 13)] == [0, 2, 4]
+    assert seeds[("sentiment", 21)] == [1, 3, 5]
+    assert seeds[("verdict", 13)] == [0]
+    assert len({p.key for p in points}) == len(points) == 2 * 13 + 4
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.jsonl.gz"])
+def test_records_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.syspath_prepend(str(TRADEOFF))
+    store = import_module("result_store")
+    records = [{"text": "a\u2028b\n", "n": 1}, {"text": "", "n": None}]
+    store.write_lines(tmp_path / name, records)
+    assert store.read_lines(tmp_path / name) == records
+    assert [path.name for path in tmp_path.iterdir()] == [name]
