@@ -309,10 +309,22 @@ def leading_ids(tokenizer: Any, base: Any) -> list[int]:
     return sorted({*leading_token_ids(tokenizer), *named_token_ids(base.config, ("bos",))})
 
 
-def count_task(totals: TaskTotals, logits: Tensor, rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> None:
-    """Add a batch's labelled positions to a side's task totals."""
+def count_task(
+    totals: TaskTotals,
+    logits: Tensor,
+    rows: Sequence[Row],
+    targets: Sequence[Sequence[int]],
+    numbers: Sequence[int] | None = None,
+) -> None:
+    """Add a batch's labelled positions to a side's task totals; `numbers` are the rows', for what is told by row."""
     labels = [row.labels[j] for row, chosen in zip(rows, targets, strict=True) for j in chosen]
-    totals.add(logits, labels, list(_first_labelled(rows, targets)))
+    owners = None if numbers is None else owners_of(numbers, targets)
+    totals.add(logits, labels, list(_first_labelled(rows, targets)), owners)
+
+
+def owners_of(numbers: Sequence[int], targets: Sequence[Sequence[int]]) -> list[int]:
+    """(positions,) the number of the row that each position belongs to."""
+    return [number for number, chosen in zip(numbers, targets, strict=True) for _ in chosen]
 
 
 def _first_labelled(rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> Iterator[bool]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.metrics.results import Performance
+from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.text.tokenization import as_ids
 
 
@@ -142,9 +143,11 @@ class OutputTotals:
     def __init__(self) -> None:
         self.positions = 0
         self.sums = torch.zeros(4, dtype=torch.float64)  # mse, kl, js, agreement
+        self.kl, self.agreement = RowValues(), RowValues()
 
-    def add(self, logits: Tensor, others: Tensor) -> None:
-        """Count two sides' logits at the same positions, (positions, vocabulary) each."""
+    def add(self, logits: Tensor, others: Tensor, owners: Sequence[int]) -> None:
+        """Count two sides' logits at the same positions, (positions, vocabulary) each, of the rows `owners`."""
+        done = 0
         for first, second in zip(logits.split(_SLICE), others.split(_SLICE), strict=True):
             p, q = first.float().log_softmax(-1), second.float().log_softmax(-1)
             each = (
@@ -154,6 +157,9 @@ class OutputTotals:
                 top1_agreement(first, second),
             )
             self.sums += torch.stack([x.double().sum() for x in each]).cpu()
+            here, done = owners[done : done + len(first)], done + len(first)
+            self.kl.add(here, each[1].tolist())
+            self.agreement.add(here, each[3].tolist())
         self.positions += len(logits)
 
     def means(self) -> list[float]:
@@ -177,14 +183,18 @@ class TaskTotals:
         self.loss = 0.0
         self.labels = self.rows = self.right = 0
         self.answered: Tensor | None = None  # (2, label words): sums of probabilities, and of right answers
+        self.losses, self.hits = RowValues(), RowValues()
 
-    def add(self, logits: Tensor, targets: Sequence[int], first: Sequence[bool]) -> None:
+    def add(
+        self, logits: Tensor, targets: Sequence[int], first: Sequence[bool], owners: Sequence[int] | None = None
+    ) -> None:
         """Count labelled positions.
 
         Args:
             logits: (positions, vocabulary).
             targets: (positions,) label of each, -100 for none.
             first: (positions,) whether it is its row's answer, by which accuracy is judged.
+            owners: (positions,) number of its row, for what is told row by row; None for nothing of that.
 
         Raises:
             ValueError: an answer that is no label word.
@@ -193,6 +203,9 @@ class TaskTotals:
         losses = nn.functional.cross_entropy(logits.float(), gold, reduction="none", ignore_index=-100)
         self.loss += losses.double().sum().item()
         self.labels += sum(target != -100 for target in targets)
+        if owners is not None:
+            labelled = [n for n, target in enumerate(targets) if target != -100]
+            self.losses.add([owners[n] for n in labelled], losses[labelled].tolist())
         if self.choices is None:
             return
         answers = torch.tensor([i for i, yes in enumerate(first) if yes], device=logits.device, dtype=torch.long)
@@ -208,8 +221,11 @@ class TaskTotals:
                     f"{list(self.choices)}`; pass the ids of all label words, or None for no accuracy."
                 )
             scores, wanted = scores[:, known], match.int().argmax(dim=1)
-        self.right += _right(scores, wanted)
+        right = _right(scores, wanted)
+        self.right += int(right.sum())
         self.rows += len(answers)
+        if owners is not None:
+            self.hits.add([owners[i] for i in answers.tolist()], right.tolist())
         gold_shares = nn.functional.one_hot(wanted, scores.shape[1])
         sums = torch.stack([scores.double().softmax(dim=1).sum(dim=0), gold_shares.double().sum(dim=0)]).cpu()
         self.answered = sums if self.answered is None else self.answered + sums
@@ -230,8 +246,8 @@ class TaskTotals:
         return tuple(answered), tuple(gold)
 
 
-def _right(scores: Tensor, gold: Tensor) -> int:
-    """Rows whose gold choice scores strictly highest; a tie counts as wrong."""
+def _right(scores: Tensor, gold: Tensor) -> Tensor:
+    """(rows,) bool, whether the gold choice scores strictly highest; a tie counts as wrong."""
     best = scores.amax(dim=1, keepdim=True)
     unique = (scores == best).sum(dim=1) == 1
-    return int(((scores.argmax(dim=1) == gold) & unique).sum())
+    return (scores.argmax(dim=1) == gold) & unique
