@@ -19,6 +19,8 @@ AUTO_CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
     "FEATURE_EXTRACTION": "AutoModel",
 }
+PLACE_OF_THE_BASE, PLACE_OF_THE_ADAPTER = "FOLDER_OF_THE_BASE_MODEL", "FOLDER_OR_HUB_NAME"  # for the reader to fill in
+INSTALL = "pip install ."  # in a checkout of the repository; the package is on no index
 _EMBEDDED_PARTS = ("peft_interp", "embedded", "model")
 _EMBEDDED_SHOWN = "embedded model of peft_interp"
 _LOCAL_NOTE = " (a local folder of the training machine)"
@@ -91,5 +93,5 @@ def loading_code(base: BaseName, task_type: str) -> tuple[str, str]:
     auto = AUTO_CLASSES.get(task_type, "AutoModel")
     if base.kind == "embedded":
         return "from peft_interp import embedded", "base = embedded.load_model()"
-    name = base.name if base.kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"
+    name = base.name if base.kind == "hub" else PLACE_OF_THE_BASE
     return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}")'

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from peft_interp.inference.eval_mode import own_precision
@@ -181,7 +182,7 @@ class ComparisonSetup:
     Attributes:
         task: "CAUSAL_LM", "SEQ_2_SEQ_LM" or "SEQ_CLS".
         rows: the examples.
-        prompt: the adapter as PEFT runs it, trained heads included.
+        prompt: the adapter as PEFT runs it, trained heads included; None where the prompt is a text and no adapter.
         text: the base model, with the same heads.
         tokenizer: the base model's.
         length: tokens of the prompt.
@@ -192,7 +193,7 @@ class ComparisonSetup:
 
     task: str
     rows: list[Row]
-    prompt: ModelRunner
+    prompt: ModelRunner | None
     text: ModelRunner
     tokenizer: Any
     length: int
@@ -289,6 +290,63 @@ def make_comparison(
         position=position,
         label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
         batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
+    )
+
+
+def make_text_comparison(
+    model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int, position: str
+) -> ComparisonSetup:
+    """Rows for a text that no adapter stands for.
+
+    Args:
+        model: the base model, or an adapter on it, which is left out.
+        tokenizer: its tokenizer.
+        rows: as for `make_comparison`.
+        label_token_ids: see `TaskTotals`.
+        batch_size: most rows at a time.
+        position: where the text stands, "start" or "end".
+
+    Raises:
+        ValueError: a model without a head whose answers can be compared, or unusable rows.
+    """
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    task = _task_of_head(base)
+    if task == "SEQ_CLS":
+        _check_classes(base.config)
+    return ComparisonSetup(
+        task=task,
+        rows=read_rows(rows, task, base, leading_ids(tokenizer, base), position),
+        prompt=None,
+        text=_base_runner(base, tokenizer, task),
+        tokenizer=tokenizer,
+        length=0,
+        position=position,
+        label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
+        batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
+    )
+
+
+def _task_of_head(base: Any) -> str:
+    name = type(base).__name__
+    if name.endswith("ForSequenceClassification"):
+        return "SEQ_CLS"
+    if not hasattr(base, "get_output_embeddings") or base.get_output_embeddings() is None or "MaskedLM" in name:
+        raise ValueError(
+            f"`model` is a {name}, which answers no rows that could be compared; pass a causal language model, an "
+            "encoder-decoder with its language-model head, or a sequence classifier."
+        )
+    return "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM"
+
+
+def _base_runner(base: Any, tokenizer: Any, task: str) -> ModelRunner:
+    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
+    counts = "position_ids" in inspect.signature(base.forward).parameters
+    return ModelRunner(
+        call=base,
+        base=base,
+        pad_id=pad or 0,
+        states_positions=counts and (task == "CAUSAL_LM" or hasattr(base, "score")),
+        classifies=task == "SEQ_CLS",
     )
 
 

@@ -23,10 +23,11 @@ from peft_interp.metrics.comparison import (
     adapter_in_eval_mode,
     count_task,
     make_comparison,
+    make_text_comparison,
     owners_of,
 )
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
-from peft_interp.metrics.reading import prompt_config, read_prompt
+from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
 from peft_interp.metrics.results import AnswerShares, Faithfulness, PairedEstimates, PromptReading, TokenEffect
 from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
 from peft_interp.metrics.uncertainty import RowValues
@@ -174,6 +175,51 @@ def measure_faithfulness(
         return _measure(reading, setup, text, positions, effects, without, progress)
 
 
+def measure_text(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    text: str,
+    label_token_ids: Sequence[int] | None = None,
+    position: str = "start",
+    positions: str = "answers",
+    batch_size: int = 32,
+    token_effects: bool = True,
+    without: bool = True,
+    progress: bool = True,
+    effect_rows: int | None = None,
+) -> Faithfulness:
+    """How the task goes with a text that was written by hand, and without: as `measure_faithfulness`, no adapter.
+
+    Args:
+        model: the base model; of an adapter, its base model is asked.
+        tokenizer: its tokenizer.
+        rows: tokenised examples without a prompt.
+        text: what to write into them.
+        label_token_ids: the label words' ids, for accuracies; None for none.
+        position: where the text stands, "start" or "end" (right before the answer).
+        positions: as for `measure_faithfulness`, and so are all that follow.
+        batch_size: rows at a time.
+        token_effects: leave out each token of the text in turn.
+        without: measure the task with no prompt as well.
+        progress: show a bar.
+        effect_rows: rows that the token effects are measured on.
+
+    Returns:
+        The task as text and without; `as_prompt` equals `as_text`, all differences between them are 0.
+
+    Raises:
+        ValueError: an empty text, a model without a head that answers rows, or unusable rows.
+    """
+    check_text("text", text)
+    _check_choice("positions", positions, ("answers", "all"))
+    with torch.no_grad(), adapter_in_eval_mode(model):
+        reading = read_text(tokenizer, text, position)
+        setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, position)
+        effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
+        return _measure(reading, setup, None, positions, effects, without, progress)
+
+
 def _measure(
     reading: PromptReading,
     setup: ComparisonSetup,
@@ -184,7 +230,8 @@ def _measure(
     progress: bool,
 ) -> Faithfulness:
     text, ids = _judged(reading, setup, text)
-    as_prompt, as_text = setup.as_prompt(setup.rows), setup.as_text(setup.rows, text, ids)
+    as_text = setup.as_text(setup.rows, text, ids)
+    as_prompt = setup.as_prompt(setup.rows) if setup.prompt else as_text
     setup.check_room(as_prompt, setup.length)
     setup.check_room(as_text)
     targets = [_comparable(setup, *row, positions) for row in zip(setup.rows, as_prompt, as_text, strict=True)]
@@ -302,8 +349,11 @@ def _compare(
     sides = _Comparison(OutputTotals(), *(TaskTotals(setup.label_token_ids) for _ in range(3)))
     for batch in setup.batches(as_text, targets):
         here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
-        first = setup.prompt.logits([setup.request(rows[i], as_prompt[i], targets[i], as_prompt=True) for i in batch])
         second = setup.text.logits([setup.request(rows[i], as_text[i], targets[i]) for i in batch])
+        first = second
+        if setup.prompt is not None:
+            asked = [setup.request(rows[i], as_prompt[i], targets[i], as_prompt=True) for i in batch]
+            first = setup.prompt.logits(asked)
         sides.output.add(first, second, owners_of(batch, wanted))
         count_task(sides.prompt, first, here, wanted, batch)
         count_task(sides.text, second, here, wanted, batch)

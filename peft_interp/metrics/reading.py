@@ -15,10 +15,11 @@ from peft.utils.integrations import gather_params_ctx
 from torch import Tensor
 
 from peft_interp.metrics.differentials import vector_distances
-from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
+from peft_interp.metrics.results import TEXT, Neighbour, PromptReading, TokenReading
 from peft_interp.metrics.text_rows import text_after, token_texts
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import check_tokenizer, named_token_ids
+from peft_interp.text.verbalizer import encode_after
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.projection import row_terms, similarity
@@ -99,6 +100,27 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         typical_cosine_distance=typical_cosine,
         typical_euclidean_distance=typical_euclidean,
     )
+
+
+def read_text(tokenizer: Any, text: str, position: str = "start") -> PromptReading:
+    """A text that was written by hand, token by token, as `read_prompt` reads an adapter.
+
+    Args:
+        tokenizer: the base model's.
+        text: the prompt; one that stands at the end gets the blank that parts it from the input, if it has none.
+        position: where it stands, "start" or "end" of the input.
+
+    Raises:
+        ValueError: no tokenizer, or a text without tokens.
+    """
+    check_tokenizer(tokenizer)
+    ends = position == "end"
+    text = f" {text}" if ends and text.strip() and not text[0].isspace() else text
+    ids = encode_after(tokenizer, text) if ends else tokenizer.encode(text, add_special_tokens=False)
+    if not ids:
+        raise ValueError(f"`text={text!r}` has no tokens; give the prompt's words.")
+    tokens = (TokenReading(i, piece, 0.0, 0.0) for i, piece in zip(ids, token_texts(tokenizer, ids), strict=True))
+    return PromptReading(TEXT, text, tuple(tokens), True, position, 0.0, 0.0)
 
 
 def _tokens(

@@ -8,6 +8,8 @@ from typing import Any
 
 from peft_interp.metrics.uncertainty import Estimate
 
+TEXT = "TEXT"  # the method of a prompt that was written by hand and is no adapter
+
 
 @dataclass(frozen=True)
 class Neighbour:
@@ -48,7 +50,7 @@ class PromptReading:
     """Any prompt adapter, read as text.
 
     Attributes:
-        method: PEFT's name of the method: "INTERP_PROMPT", "PROMPT_TUNING", "P_TUNING", ...
+        method: PEFT's name of the method: "INTERP_PROMPT", "PROMPT_TUNING", "P_TUNING", ...; "TEXT" for no adapter.
         text: the tokens' text.
         tokens: one entry for each place.
         discrete: every vector is exactly the row of its token, so the text is all there is.
@@ -69,6 +71,11 @@ class PromptReading:
     def ids(self) -> list[int]:
         """Token ids, in order."""
         return [token.id for token in self.tokens]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it was written by hand: no adapter acts, so there is nothing for the text to be faithful to."""
+        return self.method == TEXT
 
 
 @dataclass(frozen=True)

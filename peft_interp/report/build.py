@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from peft_interp.metrics.faithfulness import measure_faithfulness
-from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
+from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.rows import examples, plain_ids
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
-from peft_interp.report.origin import describe
-from peft_interp.report.record import PromptReport, Rival
-from peft_interp.report.verdicts import decide, why_no_text
+from peft_interp.report.prompt_report import PromptReport
+from peft_interp.report.provenance import describe, describe_measurement
+from peft_interp.report.record import Rival
+from peft_interp.report.task_verdicts import why_no_text
+from peft_interp.report.verdicts import decide
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 UNRELATED_TEXT = "Please count the apples on the table"
 
 
 def report_prompt(
-    model: Any,
-    tokenizer: Any,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
-    judge: Any | None = None,
-    judge_tokenizer: Any | None = None,
+    judge: PreTrainedModel | None = None,
+    judge_tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Iterable[Rival | tuple[str, float, float]] = (),
     waywardness: bool | str | Mapping[str, Any] = False,
     adapter_name: str | None = None,
     context: Mapping[str, Any] | None = None,
     scrutability: Mapping[str, Any] | None = None,
     progress: bool = True,
-    **comparison: Any,
+    positions: str = "answers",
+    batch_size: int = 32,
+    padding_side: str = "right",
+    token_effects: bool = True,
+    effect_rows: int | None = None,
+    without: bool = True,
 ) -> PromptReport:
     """Read a prompt, compare it with its text, judge the text, and answer the questions a reader has.
 
@@ -53,50 +63,152 @@ def report_prompt(
         context: what else the reader should know, in what JSON can hold: `data` (its name), `training`, ...
         scrutability: further arguments for `measure_scrutability`: `training_texts`, `task_description`, ...
         progress: show progress bars.
-        **comparison: further arguments for `measure_faithfulness`, `text` excepted: `padding_side`, `positions`, ...
+        positions: "answers" compares where a label is to be predicted, "all" at every token of the row.
+        batch_size: rows at a time; it changes no result.
+        padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
+        token_effects: leave out each token of the text in turn.
+        effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
+        without: measure the task with no prompt as well.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
 
     Raises:
-        ValueError: no prompt adapter, rows or a verbalizer that do not fit, another `text`, or what the measures raise.
+        ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
     reading = _read(model, tokenizer, adapter_name)
-    _check_given(reading, rows, verbalizer, comparison)
+    _check_given(reading, rows, verbalizer)
     if verbalizer is not None and label_token_ids is None:
         label_token_ids = verbalizer.label_token_ids(tokenizer)
-    template = _template(reading, model, tokenizer, rows, adapter_name)
-    words = tuple(verbalizer.label_words) if verbalizer is not None else ()
-    options = {"label_words": words, "template_text": template, **(scrutability or {})}
+    task = prompt_config(model, adapter_name).task_type
+    options = _judging(reading, tokenizer, rows, verbalizer, getattr(task, "value", task), scrutability)
     judged = _judge(reading, model, tokenizer, judge, judge_tokenizer, options)
     shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
     measured = bound = None
     untested = _untested(reading, model, rows) if waywardness else ""
     if rows is not None and reading.tokens:
-        measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **shared, **comparison)
+        measured = measure_faithfulness(
+            model,
+            tokenizer,
+            rows,
+            adapter_name=adapter_name,
+            positions=positions,
+            batch_size=batch_size,
+            padding_side=padding_side,
+            token_effects=token_effects,
+            effect_rows=effect_rows,
+            without=without,
+            **shared,
+        )
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
     known = {**describe(model, adapter_name, rows, verbalizer, judge), **(context or {})}
-    chance = 1 / len(label_token_ids) if label_token_ids else None
-    verdicts = decide(reading, judged, measured, bound, chance, untested)
+    verdicts = decide(reading, judged, measured, bound, _chance(label_token_ids), untested)
     return PromptReport(reading, verdicts, judged, measured, bound, _rivals(rivals), known)
+
+
+def report_text(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    rows: Any | None = None,
+    verbalizer: Verbalizer | None = None,
+    label_token_ids: Sequence[int] | None = None,
+    position: str | None = None,
+    judge: PreTrainedModel | None = None,
+    judge_tokenizer: PreTrainedTokenizerBase | None = None,
+    rivals: Iterable[Rival | tuple[str, float, float]] = (),
+    context: Mapping[str, Any] | None = None,
+    scrutability: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    positions: str = "answers",
+    batch_size: int = 32,
+    token_effects: bool = True,
+    effect_rows: int | None = None,
+    without: bool = True,
+) -> PromptReport:
+    """Judge a prompt that was written by hand, without an adapter: can a person read it, does it help, which tokens do.
+
+    Args:
+        model: the base model; of an adapter, its base model is asked.
+        tokenizer: its tokenizer.
+        text: the prompt. One that stands at the end gets the blank that parts it from the input, if it has none.
+        rows: tokenised examples without a prompt; None: behaviour stays unknown.
+        verbalizer: names the label words, and says where the prompt stands.
+        label_token_ids: the label words' ids, where there is no verbalizer.
+        position: "start" or "end" of the input; None: as the verbalizer has it, else "start".
+        judge: as for `report_prompt`, and so is everything that follows.
+        judge_tokenizer: its tokenizer.
+        rivals: other prompts of the task.
+        context: what else the reader should know.
+        scrutability: further arguments for `measure_scrutability`.
+        progress: show progress bars.
+        positions: where answers are compared.
+        batch_size: rows at a time.
+        token_effects: leave out each token of the text in turn.
+        effect_rows: rows that the token effects are measured on.
+        without: measure the task with no prompt as well.
+
+    Returns:
+        The report; its `reading.method` is "TEXT", and nothing is said about faithfulness.
+
+    Raises:
+        ValueError: no text, rows or a verbalizer that do not fit, or what the measures raise.
+    """
+    place = position or (verbalizer.prompt_position if verbalizer is not None else "start")
+    reading = read_text(tokenizer, text, place)
+    _check_given(reading, rows, verbalizer)
+    if verbalizer is not None and label_token_ids is None:
+        label_token_ids = verbalizer.label_token_ids(tokenizer)
+    base = base_of(model)
+    options = _judging(reading, tokenizer, rows, verbalizer, "CAUSAL_LM" if is_causal(base) else None, scrutability)
+    judged = _judge(reading, base, tokenizer, judge, judge_tokenizer, options)
+    measured = None
+    if rows is not None:
+        measured = measure_text(
+            model,
+            tokenizer,
+            rows,
+            text,
+            label_token_ids,
+            place,
+            positions=positions,
+            batch_size=batch_size,
+            token_effects=token_effects,
+            effect_rows=effect_rows,
+            without=without,
+            progress=progress,
+        )
+    task = "CAUSAL_LM" if is_causal(base) else None
+    known = {**describe_measurement(base.name_or_path, task, rows, verbalizer, judge), **(context or {})}
+    verdicts = decide(reading, judged, measured, None, _chance(label_token_ids))
+    return PromptReport(reading, verdicts, judged, measured, None, _rivals(rivals), known)
+
+
+def base_of(model: Any) -> Any:
+    """The model without adapters."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def is_causal(base: Any) -> bool:
+    """Whether the model predicts next tokens, so that it can judge a text."""
+    return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
+
+
+def _chance(label_token_ids: Sequence[int] | None) -> float | None:
+    return 1 / len(label_token_ids) if label_token_ids else None
 
 
 def _rivals(rivals: Iterable[Rival | tuple[str, float, float]]) -> tuple[Rival, ...]:
     return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in rivals)
 
 
-def _check_given(reading: PromptReading, rows: Any, verbalizer: Any, comparison: Mapping[str, Any]) -> None:
+def _check_given(reading: PromptReading, rows: Any, verbalizer: Any) -> None:
     """Complain before anything is measured."""
     if rows is not None:
         next(examples(rows), None)
     if verbalizer is not None:
         check_verbalizer(verbalizer, reading.position)
-    if "text" in comparison:  # a report that compared another text than it shows and judges would mix two
-        raise ValueError(
-            f"`text={comparison['text']!r}` is not taken here: a report reads, judges and compares one text, the "
-            "prompt's own; compare another one with `measure_faithfulness(..., text=...)`."
-        )
 
 
 def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading:
@@ -107,6 +219,19 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     except ValueError:
         return PromptReading(config.peft_type.value, "", (), False, "start", math.nan, math.nan)
     return read_prompt(model, tokenizer, adapter_name)
+
+
+def _judging(
+    reading: PromptReading,
+    tokenizer: Any,
+    rows: Any | None,
+    verbalizer: Verbalizer | None,
+    task: str | None,
+    own: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Arguments for `measure_scrutability`."""
+    words = tuple(verbalizer.label_words) if verbalizer is not None else ()
+    return {"label_words": words, "template_text": _template(reading, tokenizer, rows, task), **(own or {})}
 
 
 def _judge(
@@ -120,21 +245,18 @@ def _judge(
     """Readability under the base model, or under the judge alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
-    if not _is_causal(model.get_base_model()):
-        return (
-            None
-            if judge is None
-            else measure_scrutability(reading.text, judge, judge_tokenizer or tokenizer, **options)
-        )
-    return measure_scrutability(
-        reading.text, model, tokenizer, ids=reading.ids, judge=judge, judge_tokenizer=judge_tokenizer, **options
-    )
+    measure: Callable[..., Scrutability] = measure_scrutability
+    if is_causal(base_of(model)):
+        both = {"judge": judge, "judge_tokenizer": judge_tokenizer}
+        return measure(text=reading.text, model=model, tokenizer=tokenizer, ids=reading.ids, **both, **options)
+    if judge is None:
+        return None
+    return measure(text=reading.text, model=judge, tokenizer=judge_tokenizer or tokenizer, **options)
 
 
-def _template(reading: PromptReading, model: Any, tokenizer: Any, rows: Any | None, adapter: str | None) -> str | None:
+def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: str | None) -> str | None:
     """The first example without its answer, with "{prompt}" where the prompt stands; None for other models."""
-    task = prompt_config(model, adapter).task_type
-    if rows is None or not len(rows) or getattr(task, "value", task) != "CAUSAL_LM":
+    if rows is None or not len(rows) or task != "CAUSAL_LM":
         return None
     ids = plain_ids(rows[0]["input_ids"])
     labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [-100] * len(ids)
@@ -147,13 +269,9 @@ def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:
     """Why there can be no waywardness; "" where there can."""
     if not reading.tokens:
         return f"this method {why_no_text(reading)}"
-    if not _is_causal(model.get_base_model()):
+    if not is_causal(model.get_base_model()):
         return "the base model is no causal language model"
     return "no data given" if rows is None else ""
-
-
-def _is_causal(base: Any) -> bool:
-    return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
 
 
 def _wayward(
