@@ -9,7 +9,7 @@ from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.registration import continue_training, register
-from peft_interp.report import PromptReport, report_prompt
+from peft_interp.report import PromptComparison, PromptReport, compare_prompts, report_prompt, report_text
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.trainer import RLPromptTrainer
 from peft_interp.search.config import PromptSearchConfig
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "InterpPromptConfig",
     "PromptCallback",
+    "PromptComparison",
     "PromptReport",
     "PromptSearchConfig",
     "PromptSearchTrainer",
@@ -29,12 +30,14 @@ __all__ = [
     "RLPromptTrainer",
     "Verbalizer",
     "classify",
+    "compare_prompts",
     "continue_training",
     "measure_faithfulness",
     "measure_scrutability",
     "read_prompt",
     "register",
     "report_prompt",
+    "report_text",
     "text_nll",
 ]
 

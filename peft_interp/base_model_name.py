@@ -83,15 +83,33 @@ def loadable_name(recorded: str | None) -> str | None:
     return str(EMBEDDED_FOLDER) if public_name(recorded).kind == EMBEDDED else recorded
 
 
-def loading_code(base: BaseName, task_type: str) -> tuple[str, str]:
+def auto_class(task_type: str, masked: bool = False) -> str:
+    """The Auto class of transformers for a task of PEFT's.
+
+    Args:
+        task_type: PEFT's.
+        masked: the answer is a mask token's, which takes a masked language model (FEATURE_EXTRACTION).
+    """
+    return "AutoModelForMaskedLM" if masked else AUTO_CLASSES.get(task_type, "AutoModel")
+
+
+def loading_code(
+    base: BaseName, task_type: str, masked: bool = False, num_labels: int | None = None
+) -> tuple[str, str]:
     """Python for a reader: the import line, and the line that makes `base`.
 
     Args:
         base: of the model; a folder's place is left for the reader to fill in.
         task_type: PEFT's.
+        masked: as for `auto_class`.
+        num_labels: classes of a trained head; None for the default.
     """
-    auto = AUTO_CLASSES.get(task_type, "AutoModel")
-    if base.kind == "embedded":
+    auto = auto_class(task_type, masked)
+    labels = "" if num_labels is None else f", num_labels={num_labels}"
+    if base.kind == "embedded" and auto == AUTO_CLASSES["CAUSAL_LM"]:
         return "from peft_interp import embedded", "base = embedded.load_model()"
+    if base.kind == "embedded":
+        load = f"from peft_interp import embedded\nfrom transformers import {auto}"
+        return load, f"base = {auto}.from_pretrained(embedded.MODEL_PATH{labels})"
     name = base.name if base.kind == "hub" else PLACE_OF_THE_BASE
-    return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}")'
+    return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}"{labels})'

@@ -29,6 +29,7 @@ LAYERS = (
 PUBLIC = {
     "InterpPromptConfig",
     "PromptCallback",
+    "PromptComparison",
     "PromptReport",
     "PromptSearchConfig",
     "PromptSearchTrainer",
@@ -36,12 +37,14 @@ PUBLIC = {
     "RLPromptTrainer",
     "Verbalizer",
     "classify",
+    "compare_prompts",
     "continue_training",
     "measure_faithfulness",
     "measure_scrutability",
     "read_prompt",
     "register",
     "report_prompt",
+    "report_text",
     "text_nll",
 }
 
@@ -59,21 +62,9 @@ def piece(module: str) -> str:
     return module.split(".")[0]
 
 
-def is_for_types_only(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def running_code(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but what only a type checker reads."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not is_for_types_only(child):
-            yield from running_code(child)
-
-
 def imports(tree: ast.Module) -> Iterator[str]:
-    """Names of our own modules that a file imports; "" is the package itself."""
-    for node in running_code(tree):
+    """Names of our own modules that a file imports, within functions and for type checkers too; "" is the root."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"relative import in line {node.lineno}"
             names = [node.module or ""]

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HTTPError
 
 from peft_interp.cli.arguments import parse
 from peft_interp.cli.commands import evaluate, export, push, read
+from peft_interp.report.texts import plain
 
 _COMMANDS: dict[str, Callable[[Any], None]] = {"read": read, "evaluate": evaluate, "export": export, "push": push}
 
@@ -45,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_error(error: Exception | str) -> None:
     """In one line, whatever the library that raised it wrote."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f"peft-interp: error: {words}\n")
+    sys.stderr.write(f"peft-interp: error: {plain(error) or type(error).__name__}\n")
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _notes() -> Iterator[None]:
             yield
         finally:
             for note in caught:
-                sys.stderr.write(f"peft-interp: note: {' '.join(str(note.message).split())}\n")
+                sys.stderr.write(f"peft-interp: note: {plain(note.message)}\n")
 
 
 @contextmanager

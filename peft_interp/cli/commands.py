@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from peft_interp.hub.saving import folder_report, may_hold_portable, write_besid
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt
+from peft_interp.report.texts import json_text, plain, printable
 
 
 def read(arguments: Any) -> None:
@@ -83,9 +83,9 @@ def export(arguments: Any) -> None:
     if arguments.output:
         Path(arguments.output).write_bytes(text.encode("utf-8"))
         return
+    if sys.stdout.isatty():  # a pipe gets exactly the text, a terminal nothing that could steer it
+        text = printable(text, keep="\n").rstrip("\n") + "\n"
     sys.stdout.write(text)
-    if arguments.to == "text" and sys.stdout.isatty():
-        sys.stdout.write("\n")
 
 
 def _export_portable(folder: Path, output: str | None) -> None:
@@ -132,11 +132,6 @@ def push(arguments: Any) -> None:
     sys.stdout.write(f"{commit.repo_url}\n")
     if note := local_base_note(folder):
         _note(note)
-
-
-def json_text(content: Any) -> str:
-    """For files and pipes."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _report(folder: Path, arguments: Any) -> Any:
@@ -239,4 +234,4 @@ def _base_or_none(folder: Path, wanted: str | None = None) -> str | None:
 
 
 def _note(words: str) -> None:
-    sys.stderr.write(f"peft-interp: note: {words}\n")
+    sys.stderr.write(f"peft-interp: note: {plain(words)}\n")

@@ -23,6 +23,7 @@ from peft_interp.hub.adapter_files import (
 from peft_interp.text.tokenization import decode_after
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
+_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")  # as transformers names classifiers
 _PATHS = ("perplexity_model_name_or_path",)
 _SETTINGS = (
     *("projection_metric", "perplexity_weight", "perplexity_gradient", "perplexity_combination"),
@@ -54,6 +55,8 @@ class PromptFacts:
         table_fingerprint: recognises the embedding table the ids belong to.
         digest: recognises the prompt.
         versions: of the libraries.
+        masked: the answer is a mask token's, so the base is a masked language model.
+        num_labels: classes of a head that was trained with the prompt; None without one.
     """
 
     text: str | None
@@ -73,6 +76,8 @@ class PromptFacts:
     table_fingerprint: list[float] | None
     digest: str
     versions: dict[str, str]
+    masked: bool = False
+    num_labels: int | None = None
 
 
 def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
@@ -111,6 +116,8 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
         table_fingerprint=config.get("table_fingerprint"),
         digest=digest_of(ids, None if is_text else tensors["prompt_embeddings"]),
         versions=_versions(),
+        masked=config.get("mask_token_id") is not None,
+        num_labels=next((len(t) for name, t in tensors.items() if name.endswith(_HEADS) and t.ndim == 2), None),
     )
 
 

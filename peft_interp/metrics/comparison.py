@@ -182,7 +182,7 @@ class ComparisonSetup:
     Attributes:
         task: "CAUSAL_LM", "SEQ_2_SEQ_LM" or "SEQ_CLS".
         rows: the examples.
-        prompt: the adapter as PEFT runs it, trained heads included; None where the prompt is a text and no adapter.
+        prompt: the adapter as PEFT runs it, trained heads included; `text` itself where no adapter stands for the text.
         text: the base model, with the same heads.
         tokenizer: the base model's.
         length: tokens of the prompt.
@@ -193,13 +193,18 @@ class ComparisonSetup:
 
     task: str
     rows: list[Row]
-    prompt: ModelRunner | None
+    prompt: ModelRunner
     text: ModelRunner
     tokenizer: Any
     length: int
     position: str
     label_token_ids: Sequence[int] | None
     batch_size: int
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the prompt is the text and no adapter acts."""
+        return self.prompt is self.text
 
     def as_prompt(self, rows: Sequence[Row]) -> list[PlacedRow]:
         """Rows as the adapter gets them; columns are those of its output, the prompt's included."""
@@ -313,11 +318,12 @@ def make_text_comparison(
     task = _task_of_head(base)
     if task == "SEQ_CLS":
         _check_classes(base.config)
+    runner = _base_runner(base, tokenizer, task)
     return ComparisonSetup(
         task=task,
         rows=read_rows(rows, task, base, leading_ids(tokenizer, base), position),
-        prompt=None,
-        text=_base_runner(base, tokenizer, task),
+        prompt=runner,
+        text=runner,
         tokenizer=tokenizer,
         length=0,
         position=position,

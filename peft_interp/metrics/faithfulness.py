@@ -231,7 +231,7 @@ def _measure(
 ) -> Faithfulness:
     text, ids = _judged(reading, setup, text)
     as_text = setup.as_text(setup.rows, text, ids)
-    as_prompt = setup.as_prompt(setup.rows) if setup.prompt else as_text
+    as_prompt = setup.as_prompt(setup.rows) if not setup.is_text else as_text
     setup.check_room(as_prompt, setup.length)
     setup.check_room(as_text)
     targets = [_comparable(setup, *row, positions) for row in zip(setup.rows, as_prompt, as_text, strict=True)]
@@ -351,7 +351,7 @@ def _compare(
         here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
         second = setup.text.logits([setup.request(rows[i], as_text[i], targets[i]) for i in batch])
         first = second
-        if setup.prompt is not None:
+        if not setup.is_text:
             asked = [setup.request(rows[i], as_prompt[i], targets[i], as_prompt=True) for i in batch]
             first = setup.prompt.logits(asked)
         sides.output.add(first, second, owners_of(batch, wanted))

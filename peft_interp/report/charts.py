@@ -178,15 +178,17 @@ def position(
         parts.append(_line(x(human_nll), top - 6, x(human_nll), bottom, "var(--soft)", 1.5, "4 4"))
         anchor = "start" if x(human_nll) < _WIDTH / 2 else "end"
         parts.append(_text(x(human_nll), top - 11, "prompts people wrote", "quiet", anchor))
+    blocked: list[tuple[float, ...]] = []
     if without is not None:
         parts.append(_line(left, y(without), right, y(without), "var(--soft)", 1.5, "1 4"))
         parts.append(_text(right, y(without) - 5, "no prompt", "quiet", "end"))
+        blocked.append((right - 9 * _LETTER, y(without) - 16, right, y(without) - 2))
     points = [(x(nll), y(accuracy), name, False) for name, nll, accuracy in rivals]
     if as_text is not None:
         parts.append(_line(x(here[0]), y(here[1]), x(here[0]), y(as_text), "var(--accent)", 1.5, "2 3"))
         points.append((x(here[0]), y(as_text), "its text", False))
     points.append((x(here[0]), y(here[1]), "this prompt", True))
-    parts += _points(points, right)
+    parts += _points(points, right, blocked)
     parts.append(
         _text((left + right) / 2, bottom + 38, "log-perplexity, nats per token; left reads better", "quiet", "middle")
     )
@@ -194,10 +196,12 @@ def position(
     return _picture(bottom + 46, f"this prompt: accuracy {here[1]:.2f}, log-perplexity {here[0]:.1f}; {said}", parts)
 
 
-def _points(points: Sequence[tuple[float, float, str, bool]], right: float) -> list[str]:
-    """Dots, this prompt's last and on top, with labels that lie on no dot and no other label."""
+def _points(
+    points: Sequence[tuple[float, float, str, bool]], right: float, blocked: Sequence[tuple[float, ...]]
+) -> list[str]:
+    """Dots, this prompt's last and on top, with labels that lie on no dot, no other label and nothing `blocked`."""
     parts: list[str] = []
-    taken = [(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy, *_ in points]
+    taken = [*blocked, *((cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy, *_ in points)]
     for cx, cy, name, own in sorted(points, key=lambda point: not point[3]):
         label = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
         width = _LETTER * len(label) * (1.15 if own else 1)

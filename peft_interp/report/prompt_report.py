@@ -45,9 +45,9 @@ class PromptReport(ReportData):
         as_json: Callable[[], str] = lambda: json_text(self.to_dict())  # noqa: E731
         return {"json": as_json, "md": self.to_markdown, "html": self.to_html, "txt": self.to_text}
 
-    def to_markdown(self, heading_level: int = 2) -> str:
-        """For a model card: prompt, verdicts, scores, tokens; see `report.render_markdown`."""
-        return to_markdown(self, heading_level)
+    def to_markdown(self, heading_level: int = 2, with_prompt: bool = True) -> str:
+        """For a model card: prompt (or not), verdicts, scores, tokens; see `report.render_markdown`."""
+        return to_markdown(self, heading_level, with_prompt)
 
     def to_html(self) -> str:
         """One page that needs nothing else: no script, no network; see `report.render_html`."""

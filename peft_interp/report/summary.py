@@ -12,41 +12,47 @@ _FAITHFUL = {
     ("tokens", "yes"): "the text is the prompt",
     ("tokens", "partly"): "the text does almost, but not exactly, what the prompt does",
     ("tokens", "no"): "the text does not do what the prompt does",
-    ("tokens", "unknown"): "whether the text does what the prompt does was not shown",
+    ("tokens", "unknown"): "whether the text does what the prompt does",
     ("vectors", "yes"): "its nearest tokens do what this soft prompt does",
     ("vectors", "partly"): "its nearest tokens explain this soft prompt only in part",
     ("vectors", "no"): "its nearest tokens do not explain this soft prompt",
-    ("vectors", "unknown"): "whether its nearest tokens explain this soft prompt was not shown",
+    ("vectors", "unknown"): "whether its nearest tokens explain this soft prompt",
     ("none", "no"): "this prompt has no text",
 }
 _READABLE = {
-    "yes": "a person can read it",
-    "partly": "a person can read it, but it is less fluent than what people write",
-    "no": "a person cannot read it",
-    "unknown": "whether a person can read it was not judged",
+    "yes": "a person can read {it}",
+    "partly": "a person can read {it}, though it is less fluent than what people write",
+    "no": "a person cannot read {it}",
+    "unknown": "whether a person can read {it}",
 }
 _HELPS = {
     "yes": "it helps the task",
     "partly": "it makes the right answers likelier, but not surely more frequent",
     "no": "it does not help the task",
-    "unknown": "whether it helps the task was not shown",
+    "unknown": "whether it helps the task",
 }
 
 
 def conclusion(report: ReportData) -> str:
-    """The three answers that matter most as one sentence, without a full stop; starts with a capital."""
+    """The three answers that matter most as one sentence, known ones first, without a full stop."""
     reading = report.reading
     kind = "none" if not reading.tokens else "tokens" if reading.discrete else "vectors"
     answers = {name: verdict.answer for name in ("faithful", "readable", "acts") if (verdict := report.verdict(name))}
     parts = [_FAITHFUL.get((kind, answers.get("faithful", "")), "")]
     if kind != "none":
-        parts.append(_READABLE.get(answers.get("readable", ""), ""))
-        parts.append(_HELPS.get(answers.get("acts", ""), ""))
-    parts = [part for part in parts if part] or ["nothing was measured"]
-    if kind == "vectors":
-        parts = [part.replace("read it", "read them") for part in parts]
-    said = f"{', '.join(parts[:-1])}, and {parts[-1]}" if len(parts) > 2 else ", and ".join(parts)
+        it = "it" if kind == "tokens" else "its nearest tokens" if answers.get("faithful") == "unknown" else "them"
+        parts += [_READABLE.get(answers.get("readable", ""), "").format(it=it), _HELPS.get(answers.get("acts", ""), "")]
+    known = [part for part in parts if part and not part.startswith("whether")]
+    open_ = [part for part in parts if part.startswith("whether")]
+    known += [f"it is open {_listed(open_)}"] if open_ else []
+    said = _listed(known) or "nothing was measured"
     return said[:1].upper() + said[1:]
+
+
+def _listed(parts: list[str]) -> str:
+    if len(parts) < 3:
+        return (" and " if parts and parts[0].startswith("whether") else ", and ").join(parts)
+    return f"{', '.join(parts[:-1])}, and {parts[-1]}"
 
 
 def headline(report: ReportData) -> str:

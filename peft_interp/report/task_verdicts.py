@@ -256,7 +256,8 @@ def tokens(reading: PromptReading, measured: Faithfulness | None) -> Answer | No
     if measured is None or not effects or len(effects) != len(reading.tokens):
         return None
     texts = [token.text for token in reading.tokens]
-    least, confidence = NEEDED_SHARE * max(0.0, _saved(measured)), 1 - (1 - CONFIDENCE) / len(effects)
+    least = NEEDED_SHARE * max(0.0, _saved(measured)) / len(effects)
+    confidence = 1 - (1 - CONFIDENCE) / len(effects)
     needed = [_is_needed(effect, least, confidence) for effect in effects]
     able, idle, open_ = ([t for t, n in zip(texts, needed, strict=True) if n is kind] for kind in (True, False, None))
     if not idle and not open_:
@@ -268,11 +269,9 @@ def tokens(reading: PromptReading, measured: Faithfulness | None) -> Answer | No
     if able and idle:
         rest = f"; {len(open_)} cannot be told from {_rows(effects)} rows" if open_ else ""
         return "partly", f"{known}; each of {_named(idle)} is not{rest}"
-    also = f"; each of {_named(idle)} is not" if idle else ""
-    return (
-        "unknown",
-        f"{too_few(_rows(effects))}: {f'{known}{also}; ' if able or idle else ''}of {_named(open_)} it is open",
-    )
+    sure = known if able else f"each of {_named(idle)} is not needed" if idle else ""
+    known_part = f"{sure}; " if sure else ""
+    return "unknown", f"{too_few(_rows(effects))}: {known_part}of {_named(open_)} it is open"
 
 
 def _is_needed(effect: TokenEffect, least: float, confidence: float) -> bool | None:

@@ -24,7 +24,7 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\u2800\U000e0100-\U000e01ef]"
 )
 _ADDRESS = re.compile(r"[^\s`|]*(?:://|www\.|\w@\w)[^\s`|]*", re.IGNORECASE)
-_LINE_START = re.compile(r"^(?:[-+=]|\d+[.)]| )")
+_LINE_START = re.compile(r"^(?:[-+](?=\s|$|-)|=|\d{1,9}[.)](?=\s|$)| )")
 
 
 def printable(text: str, keep: str = "") -> str:

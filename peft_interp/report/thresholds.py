@@ -33,9 +33,9 @@ UNLIKE_TOP1 = 0.75
 # should explain.
 IDLE_KL = 0.01
 
-# A token is needed if the loss rises without it, by more than this share of all that the text saves: of ten tokens that
-# share its work evenly each has five times as much.
-NEEDED_SHARE = 0.02
+# A token is needed if the loss rises without it by more than half of an even share of all that the text saves: of ten
+# tokens that share its work evenly each has a tenth, and one that has less than a twentieth is a passenger.
+NEEDED_SHARE = 0.5
 
 # Losses closer than this, nats, are called the same: the gold answer's probability differs by 5%.
 LOSS_TOLERANCE = 0.05

@@ -15,7 +15,7 @@ from peft_interp import InterpPromptConfig
 from peft_interp.hub.card import BEGIN, END, CardEntry, update_card, without_our_part
 from peft_interp.hub.facts import PromptFacts
 from peft_interp.metrics.results import Faithfulness, Measure, Performance, PromptReading, Scrutability, TokenReading
-from peft_interp.report.record import PromptReport
+from peft_interp.report import PromptReport
 from peft_interp.report.verdicts import decide
 
 Build = Callable[..., Any]
