@@ -100,5 +100,6 @@ def mean_of(sums: Sequence[float], counts: Sequence[int] | None = None, ends: Se
 
 def share_of(share: float, rows: int) -> Estimate:
     """A share of rows (an accuracy), 0 to 1, with the error of a binomial to which one row of each kind is added."""
-    adjusted = (share * rows + 1) / (rows + 2)
-    return Estimate(share, math.sqrt(adjusted * (1 - adjusted) / (rows + 2)), rows)
+    count = max(rows, 0)
+    adjusted = min(max((share * count + 1) / (count + 2), 0.0), 1.0)
+    return Estimate(share, math.sqrt(adjusted * (1 - adjusted) / (count + 2)), count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from peft import PeftModel
@@ -76,35 +77,64 @@ def report_prompt(
     Raises:
         ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
+    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
+    asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
+    judging = _Judging(judge, judge_tokenizer, scrutability or {})
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, {**asked, **effects})
+    return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """By whom the text is judged besides the base model, and further arguments for `measure_scrutability`."""
+
+    judge: Any
+    judge_tokenizer: Any
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the user gave for a report of any kind; `measuring` goes to the measure."""
+
+    rows: Any
+    verbalizer: Verbalizer | None
+    label_token_ids: Sequence[int] | None
+    judging: _Judging
+    rivals: Iterable[Rival | tuple[str, float, float]]
+    context: Mapping[str, Any]
+    progress: bool
+    measuring: Mapping[str, Any]
+
+    def label_ids(self, tokenizer: Any) -> Sequence[int] | None:
+        """The label words' ids, if they are known."""
+        if self.verbalizer is not None and self.label_token_ids is None:
+            return self.verbalizer.label_token_ids(tokenizer)
+        return self.label_token_ids
+
+    def known_rivals(self) -> tuple[Rival, ...]:
+        """The rivals as records."""
+        return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in self.rivals)
+
+
+def _report_adapter(
+    model: Any, tokenizer: Any, given: _Given, waywardness: bool | str | Mapping[str, Any], adapter_name: str | None
+) -> PromptReport:
     reading = _read(model, tokenizer, adapter_name)
-    _check_given(reading, rows, verbalizer)
-    if verbalizer is not None and label_token_ids is None:
-        label_token_ids = verbalizer.label_token_ids(tokenizer)
+    rows, ids = _checked(reading, given, tokenizer)
     task = prompt_config(model, adapter_name).task_type
-    options = _judging(reading, tokenizer, rows, verbalizer, getattr(task, "value", task), scrutability)
-    judged = _judge(reading, model, tokenizer, judge, judge_tokenizer, options)
-    shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
+    judged = _judge(reading, model, tokenizer, given, getattr(task, "value", task))
+    shared: dict[str, Any] = {"label_token_ids": ids, "progress": given.progress}
     measured = bound = None
     untested = _untested(reading, model, rows) if waywardness else ""
     if rows is not None and reading.tokens:
-        measured = measure_faithfulness(
-            model,
-            tokenizer,
-            rows,
-            adapter_name=adapter_name,
-            positions=positions,
-            batch_size=batch_size,
-            padding_side=padding_side,
-            token_effects=token_effects,
-            effect_rows=effect_rows,
-            without=without,
-            **shared,
-        )
+        options = {**shared, **given.measuring}
+        measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **options)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
-    known = {**describe(model, adapter_name, rows, verbalizer, judge), **(context or {})}
-    verdicts = decide(reading, judged, measured, bound, _chance(label_token_ids), untested)
-    return PromptReport(reading, verdicts, judged, measured, bound, _rivals(rivals), known)
+    known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.judge), **given.context}
+    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested)
+    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known)
 
 
 def report_text(
@@ -137,13 +167,13 @@ def report_text(
         verbalizer: names the label words, and says where the prompt stands.
         label_token_ids: the label words' ids, where there is no verbalizer.
         position: "start" or "end" of the input; None: as the verbalizer has it, else "start".
-        judge: as for `report_prompt`, and so is everything that follows.
-        judge_tokenizer: its tokenizer.
+        judge: another causal LM that judges the text as well; all that follows is as for `report_prompt`.
+        judge_tokenizer: its tokenizer; None for `tokenizer`.
         rivals: other prompts of the task.
         context: what else the reader should know.
         scrutability: further arguments for `measure_scrutability`.
         progress: show progress bars.
-        positions: where answers are compared.
+        positions: "answers" or "all".
         batch_size: rows at a time.
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on.
@@ -155,34 +185,26 @@ def report_text(
     Raises:
         ValueError: no text, rows or a verbalizer that do not fit, or what the measures raise.
     """
-    place = position or (verbalizer.prompt_position if verbalizer is not None else "start")
-    reading = read_text(tokenizer, text, place)
-    _check_given(reading, rows, verbalizer)
-    if verbalizer is not None and label_token_ids is None:
-        label_token_ids = verbalizer.label_token_ids(tokenizer)
-    base = base_of(model)
-    options = _judging(reading, tokenizer, rows, verbalizer, "CAUSAL_LM" if is_causal(base) else None, scrutability)
-    judged = _judge(reading, base, tokenizer, judge, judge_tokenizer, options)
+    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
+    asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
+    judging = _Judging(judge, judge_tokenizer, scrutability or {})
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked)
+    return _report_text(model, tokenizer, text, position, given)
+
+
+def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, given: _Given) -> PromptReport:
+    place = position or (given.verbalizer.prompt_position if given.verbalizer is not None else "start")
+    reading, base = read_text(tokenizer, text, place), base_of(model)
+    rows, ids = _checked(reading, given, tokenizer)
+    task = "CAUSAL_LM" if is_causal(base) else None
+    judged = _judge(reading, base, tokenizer, given, task)
     measured = None
     if rows is not None:
-        measured = measure_text(
-            model,
-            tokenizer,
-            rows,
-            text,
-            label_token_ids,
-            place,
-            positions=positions,
-            batch_size=batch_size,
-            token_effects=token_effects,
-            effect_rows=effect_rows,
-            without=without,
-            progress=progress,
-        )
-    task = "CAUSAL_LM" if is_causal(base) else None
-    known = {**describe_measurement(base.name_or_path, task, rows, verbalizer, judge), **(context or {})}
-    verdicts = decide(reading, judged, measured, None, _chance(label_token_ids))
-    return PromptReport(reading, verdicts, judged, measured, None, _rivals(rivals), known)
+        options = {"progress": given.progress, **given.measuring}
+        measured = measure_text(model, tokenizer, rows, text, ids, place, **options)
+    known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.judge)
+    verdicts = decide(reading, judged, measured, None, _chance(ids))
+    return PromptReport(reading, verdicts, judged, measured, None, given.known_rivals(), {**known, **given.context})
 
 
 def base_of(model: Any) -> Any:
@@ -199,16 +221,13 @@ def _chance(label_token_ids: Sequence[int] | None) -> float | None:
     return 1 / len(label_token_ids) if label_token_ids else None
 
 
-def _rivals(rivals: Iterable[Rival | tuple[str, float, float]]) -> tuple[Rival, ...]:
-    return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in rivals)
-
-
-def _check_given(reading: PromptReading, rows: Any, verbalizer: Any) -> None:
-    """Complain before anything is measured."""
-    if rows is not None:
-        next(examples(rows), None)
-    if verbalizer is not None:
-        check_verbalizer(verbalizer, reading.position)
+def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any, Sequence[int] | None]:
+    """Rows and label words' ids; complains before anything is measured."""
+    if given.rows is not None:
+        next(examples(given.rows), None)
+    if given.verbalizer is not None:
+        check_verbalizer(given.verbalizer, reading.position)
+    return given.rows, given.label_ids(tokenizer)
 
 
 def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading:
@@ -221,30 +240,14 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     return read_prompt(model, tokenizer, adapter_name)
 
 
-def _judging(
-    reading: PromptReading,
-    tokenizer: Any,
-    rows: Any | None,
-    verbalizer: Verbalizer | None,
-    task: str | None,
-    own: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Arguments for `measure_scrutability`."""
-    words = tuple(verbalizer.label_words) if verbalizer is not None else ()
-    return {"label_words": words, "template_text": _template(reading, tokenizer, rows, task), **(own or {})}
-
-
-def _judge(
-    reading: PromptReading,
-    model: Any,
-    tokenizer: Any,
-    judge: Any | None,
-    judge_tokenizer: Any | None,
-    options: Mapping[str, Any],
-) -> Scrutability | None:
+def _judge(reading: PromptReading, model: Any, tokenizer: Any, given: _Given, task: str | None) -> Scrutability | None:
     """Readability under the base model, or under the judge alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
+    judge, judge_tokenizer = given.judging.judge, given.judging.judge_tokenizer
+    words = tuple(given.verbalizer.label_words) if given.verbalizer is not None else ()
+    template = _template(reading, tokenizer, given.rows, task)
+    options = {"label_words": words, "template_text": template, **given.judging.options}
     measure: Callable[..., Scrutability] = measure_scrutability
     if is_causal(base_of(model)):
         both = {"judge": judge, "judge_tokenizer": judge_tokenizer}

@@ -23,8 +23,9 @@ from peft_interp.report.build import base_of, is_causal
 from peft_interp.report.compared import NOTHING, ComparedPrompt, ComparisonData, PromptDifference
 from peft_interp.report.prompt_report import framed, save_as, without_colours
 from peft_interp.report.provenance import describe_measurement
+from peft_interp.report.record import shortened
 from peft_interp.report.render_comparison import comparison_html, comparison_markdown, comparison_rich
-from peft_interp.report.texts import json_text, printable
+from peft_interp.report.texts import json_text
 from peft_interp.text.verbalizer import Verbalizer
 
 Candidate = str | PeftModel | tuple[PeftModel, str]
@@ -163,8 +164,7 @@ def _named(prompts: Sequence[Candidate] | Mapping[str, Candidate], base: Any) ->
 
 def _name(one: Candidate) -> str:
     if isinstance(one, str):
-        text = " ".join(printable(one).split())
-        return text if len(text) <= _NAME_LETTERS else f"{text[: _NAME_LETTERS - 3]}..."
+        return shortened(one, _NAME_LETTERS)
     return one[1] if isinstance(one, tuple) else str(one.active_adapter)
 
 

@@ -8,8 +8,7 @@ from typing import Any, Self
 
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.uncertainty import CONFIDENCE, Estimate
-from peft_interp.report.record import rebuild
-from peft_interp.report.texts import plain
+from peft_interp.report.record import rebuild, shortened
 
 SCHEMA = 1
 NOTHING = "no prompt"
@@ -87,7 +86,7 @@ class ComparisonData:
     context: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        names = ", ".join(plain(prompt.name)[:30] for prompt in self.prompts[:6])
+        names = ", ".join(shortened(prompt.name, 30) for prompt in self.prompts[:6])
         return f"{type(self).__name__}({len(self.prompts)} prompts on {self.rows} rows: {names})"
 
     def difference(self, first: str, second: str) -> PromptDifference:

@@ -17,6 +17,12 @@ _SHOWN_LETTERS = 40  # of the prompt's text, in the representation
 _NUMBERS = {int: int, float: (int, float)}
 
 
+def shortened(words: str, letters: int) -> str:
+    """At most so many letters, on one line."""
+    shown = plain(words)
+    return shown if len(shown) <= letters else shown[: letters - 3] + "..."
+
+
 def rebuild(kind: Any, stored: Any, where: str = "report") -> Any:
     """A value of type `kind` from what `as_plain` made of it.
 
@@ -73,6 +79,25 @@ def _check_type(kind: Any, stored: Any, where: str) -> None:
         )
 
 
+def _check_lengths(report: ReportData) -> None:
+    """What belongs to each token or label word must be as many.
+
+    Raises:
+        ValueError: it is not.
+    """
+    measured = report.faithfulness
+    if measured is None:
+        return
+    if len(measured.token_effects) not in (0, len(report.reading.tokens)):
+        raise ValueError("`report.faithfulness.token_effects` are not one for each token; make the report again.")
+    shares = measured.answers
+    if shares is None:
+        return
+    columns = (shares.label_token_ids, shares.rows, shares.as_prompt, shares.as_text, shares.without)
+    if {len(column) for column in columns if column is not None} != {len(shares.label_words)}:
+        raise ValueError("`report.faithfulness.answers` are not one for each label word; make the report again.")
+
+
 @dataclass(frozen=True)
 class Rival:
     """Another prompt of the same task, for comparison.
@@ -116,10 +141,9 @@ class ReportData:
         return next((verdict for verdict in self.verdicts if verdict.question == question), None)
 
     def __repr__(self) -> str:
-        text = plain(self.reading.text)
-        shown = text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 3] + "..."
-        answers = ", ".join(plain(f"{verdict.question}={verdict.answer}") for verdict in self.verdicts)
-        return f"{type(self).__name__}({shown!r}, {len(self.reading.tokens)} tokens: {answers})"
+        text, count = shortened(self.reading.text, _SHOWN_LETTERS), len(self.reading.tokens)
+        answers = (f"{shortened(verdict.question, 12)}={shortened(verdict.answer, 12)}" for verdict in self.verdicts)
+        return f"{type(self).__name__}({text!r}, {count} tokens: {', '.join(answers)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as dictionaries, lists, strings and numbers that JSON can hold, with a `schema` number."""
@@ -138,6 +162,7 @@ class ReportData:
         if schema > SCHEMA:
             raise ValueError(f"`schema={schema}` is later than {SCHEMA}, the last one known here; upgrade peft_interp.")
         report: Self = rebuild(cls, stored)
+        _check_lengths(report)
         strange = [verdict.answer for verdict in report.verdicts if verdict.answer not in ANSWERS]
         if strange:
             raise ValueError(f"a verdict's answer is {plain(strange[0])!r} and must be one of {', '.join(ANSWERS)}.")
