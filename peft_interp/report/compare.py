@@ -165,7 +165,7 @@ def _named(prompts: Sequence[Candidate] | Mapping[str, Candidate], base: Any) ->
 def _name(one: Candidate) -> str:
     if isinstance(one, str):
         return shortened(one, _NAME_LETTERS)
-    return one[1] if isinstance(one, tuple) else str(one.active_adapter)
+    return one[1] if isinstance(one, tuple) else str(getattr(one, "active_adapter", one))
 
 
 def _read(one: Candidate, tokenizer: Any, place: str) -> PromptReading:
