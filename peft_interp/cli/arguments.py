@@ -7,9 +7,11 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import NoReturn
 
 from peft_interp.embedded import TASKS
 from peft_interp.hub.export import ROLES
+from peft_interp.report.texts import plain
 
 _FRONT, _BEHIND = "{prompt} {text} It was", "{text} {prompt}"
 DEFAULT_TEMPLATES = {"start": _FRONT, "end": _BEHIND}  # by the prompt's position
@@ -45,11 +47,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains without passing control codes of its arguments on to the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
+
+
 def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of everything, and that of each command."""
-    parser = argparse.ArgumentParser(
-        prog="peft-interp", description="Read, measure, export and share prompts trained with PEFT."
-    )
+    parser = _Parser(prog="peft-interp", description="Read, measure, export and share prompts trained with PEFT.")
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text, text in (
