@@ -67,7 +67,7 @@ class Task:
         """An embedded data set, with the template filled in."""
         tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[name]
         data = {
-            split: verbalizer.encode_dataset(rows, tokenizer, max_length=96)
+            split: verbalizer.encode_dataset(tokenizer, rows, max_length=96)
             for split, rows in embedded.load_data(name).items()
         }
         return cls(name, tokenizer, data["train"], data["test"])

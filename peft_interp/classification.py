@@ -10,9 +10,9 @@ import torch
 
 from peft_interp.inference.batching import progress_bar
 from peft_interp.inference.max_length import model_max_length
-from peft_interp.metrics.comparison import adapter_in_eval_mode, make_comparison
+from peft_interp.metrics.comparison import adapter_in_eval_mode, make_comparison, task_of
 from peft_interp.metrics.reading import prompt_config, prompt_vectors
-from peft_interp.metrics.rows import task_of
+from peft_interp.text.placement import placement_of
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 
@@ -46,7 +46,7 @@ def classify(
     config = prompt_config(model)
     if (task := task_of(config)) != "CAUSAL_LM":
         raise ValueError(f"`task_type={task}` has no label words here, only CAUSAL_LM has; call the model as it is.")
-    check_verbalizer(verbalizer, getattr(config, "prompt_position", "start"))
+    check_verbalizer(verbalizer, placement_of(config))
     ids, length = verbalizer.label_token_ids(tokenizer), len(prompt_vectors(model))
     if not texts:
         return []

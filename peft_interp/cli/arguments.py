@@ -10,10 +10,13 @@ from difflib import get_close_matches
 
 from peft_interp.embedded import TASKS
 from peft_interp.hub.export import ROLES
+from peft_interp.text.placement import END, START
 
-_FRONT, _BEHIND = "{prompt} {text} It was", "{text} {prompt}"
-DEFAULT_TEMPLATES = {"start": _FRONT, "end": _BEHIND}  # by the prompt's position
-_TEMPLATE_HELP = f"as in training (default: '{_FRONT}', for a prompt after the text '{_BEHIND}')"
+DEFAULT_TEMPLATES = {START.name: "{prompt} {text} It was", END.name: END.template}  # by the prompt's position
+_TEMPLATE_HELP = (
+    f"as in training (default: '{DEFAULT_TEMPLATES[START.name]}', for a prompt after the text "
+    f"'{DEFAULT_TEMPLATES[END.name]}')"
+)
 _ADAPTER = "folder or hub name of a saved PEFT prompt adapter"
 _READ = """\
 What does this prompt say, and may I believe it?

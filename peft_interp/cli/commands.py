@@ -17,13 +17,14 @@ from peft_interp.cli.adapters import (
 )
 from peft_interp.cli.data import fitting_rows, load_data
 from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
-from peft_interp.hub.export import chat_json, template_fits
+from peft_interp.hub.export import chat_json
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.pushing import push_adapter_folder
 from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside, write_card
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt
+from peft_interp.text.placement import Placement, placement_of
 
 
 def read(arguments: Any) -> None:
@@ -79,7 +80,7 @@ def export(arguments: Any) -> None:
         return
     text = _text(folder, arguments)
     if arguments.to == "chat":
-        text = chat_json(text, arguments.role, _chat_template(folder, arguments), _position(folder)) + "\n"
+        text = chat_json(text, arguments.role, _chat_template(folder, arguments), _placement(folder).name) + "\n"
     if arguments.output:
         Path(arguments.output).write_bytes(text.encode("utf-8"))
         return
@@ -104,10 +105,10 @@ def _chat_template(folder: Path, arguments: Any) -> str | None:
     if arguments.template:
         return str(arguments.template)
     attached = ((folder_report(folder) or {}).get("context") or {}).get("template")
-    if attached and not template_fits(attached, _position(folder)):
+    if attached and not _placement(folder).fits(attached):
         raise ValueError(
             f"the attached report was measured with {attached!r}, which has the prompt elsewhere than this adapter "
-            f"(`prompt_position={_position(folder)!r}`); attach a new one, or name the template with --template."
+            f"(`prompt_position={_placement(folder).name!r}`); attach a new one, or name the template with --template."
         )
     return attached
 
@@ -148,7 +149,7 @@ def _report(folder: Path, arguments: Any) -> Any:
         )
     base = base_of(folder, arguments.base_model)
     tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
-    data = load_data(arguments, tokenizer, _position(folder))
+    data = load_data(arguments, tokenizer, _placement(folder))
     model = load_adapter(folder, base)
     context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
     rows, cut = fitting_rows(data, model, tokenizer) if data else (None, None)
@@ -173,9 +174,9 @@ def _folder(arguments: Any) -> Path:
     return adapter_folder(arguments.adapter, arguments.revision, arguments.subfolder)
 
 
-def _position(folder: Path) -> str:
-    """Where the adapter has its prompt; one of another method, at the start."""
-    return str(read_config(folder).get("prompt_position") or "start")
+def _placement(folder: Path) -> Placement:
+    """Where the adapter has its prompt; one of another method, before the text."""
+    return placement_of(read_config(folder))
 
 
 def _shown(arguments: Any) -> str:

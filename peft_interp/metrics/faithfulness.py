@@ -22,7 +22,8 @@ from peft_interp.metrics.comparison import ComparisonSetup, adapter_in_eval_mode
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt
 from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading, TokenEffect
-from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
+from peft_interp.metrics.text_rows import PlacedRow
+from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_text
 
 
@@ -98,11 +99,7 @@ def _add_variant(
 
 
 def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
-    if not ids:
-        return ""
-    if setup.position == "end":
-        return text_after(setup.tokenizer, ids)
-    return str(setup.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    return setup.placement.decode_prompt(setup.tokenizer, ids) if ids else ""
 
 
 FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token

@@ -32,15 +32,6 @@ def language_model(model: Any) -> Any:
     return base
 
 
-def leading_ids(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts in front of every text (BOS, say); empty for most."""
-    plain, full = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
-    for start in range(len(full)):
-        if full[start : start + len(plain)] == plain:
-            return list(full[:start])
-    return []
-
-
 def window(model: Any) -> int:
     """How many tokens are scored at most; longer texts are cut."""
     size = getattr(model.config, "max_position_embeddings", None)

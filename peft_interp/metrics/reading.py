@@ -16,9 +16,9 @@ from torch import Tensor
 
 from peft_interp.metrics.differentials import vector_distances
 from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
-from peft_interp.metrics.text_rows import text_after, token_texts
+from peft_interp.text.placement import placement_of
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.tokenization import check_tokenizer, named_token_ids
+from peft_interp.text.tokenization import check_tokenizer, named_token_ids, token_texts
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.projection import row_terms, similarity
@@ -86,16 +86,15 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         ids = torch.where(exact, ids, nearest[:, 0])
         typical_cosine, typical_euclidean = _typical_distances(table)
         cosine, euclidean = vector_distances(vectors.to(table.weight.dtype), table.made_of(ids))
-    ends = getattr(config, "prompt_position", "start") == "end"
-    text = text_after(tokenizer, ids.tolist()) if ends else tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    placement = placement_of(config)
     near = [dict(zip(x.tolist(), y.tolist(), strict=True)) for x, y in zip(nearest, distances, strict=True)]
     away = [cosine.tolist(), (euclidean / table.scale).tolist()]
     return PromptReading(
         method=PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else PeftType(config.peft_type).value,
-        text=str(text),
+        text=placement.decode_prompt(tokenizer, ids.tolist()),
         tokens=_tokens(tokenizer, ids.tolist(), away, near, neighbours),
         discrete=bool(exact.all()),
-        position="end" if ends else "start",
+        position=placement.name,
         typical_cosine_distance=typical_cosine,
         typical_euclidean_distance=typical_euclidean,
     )

@@ -19,11 +19,11 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
+from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.results import Measure
 from peft_interp.metrics.token_metrics import BETTER, measure_tokens
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.verbalizer import encode_after
+from peft_interp.text.tokenization import encode_after, leading_ids
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
 REFERENCE_KINDS = ("human", "shuffled", "random")

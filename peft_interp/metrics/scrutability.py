@@ -43,11 +43,11 @@ import torch
 
 import peft_interp.metrics.text_metrics as text_metrics
 from peft_interp.metrics.flags import find_flags, language
-from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
+from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.references import Levels, levels_after, reference_levels
 from peft_interp.metrics.results import Flag, Measure, Scrutability
 from peft_interp.metrics.token_metrics import BETTER, measure_tokens, special_ids
-from peft_interp.text.tokenization import as_ids, check_text, check_texts, check_tokenizer
+from peft_interp.text.tokenization import as_ids, check_text, check_texts, check_tokenizer, leading_ids, token_texts
 
 COEFFICIENTS = Path(__file__).parent / "data" / "readability.json"
 FAULTS = ("nll_position", "unknown_words", "repetition")
@@ -159,7 +159,7 @@ def measure_scrutability(
     measures |= _of_text(text, label_words, training_texts)
     measures |= _by_others(text, task_description, encoder, grammar_judge, raters)
     special = sum(i in special_ids(tokenizer) for i in ids)
-    flags = find_flags(text, text_metrics.piece_texts(tokenizer, ids), special, label_words, training_texts)
+    flags = find_flags(text, token_texts(tokenizer, ids), special, label_words, training_texts)
     return _verdict(text, measures, flags)
 
 

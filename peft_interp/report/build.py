@@ -9,12 +9,13 @@ from typing import Any
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
-from peft_interp.metrics.rows import examples, plain_ids
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.origin import describe
 from peft_interp.report.record import PromptReport, Rival
 from peft_interp.report.verdicts import decide, why_no_text
+from peft_interp.text.placement import IGNORED, PROMPT, START
+from peft_interp.text.rows import examples, plain_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 UNRELATED_TEXT = "Please count the apples on the table"
@@ -91,7 +92,7 @@ def _check_given(reading: PromptReading, rows: Any, verbalizer: Any, comparison:
     if rows is not None:
         next(examples(rows), None)
     if verbalizer is not None:
-        check_verbalizer(verbalizer, reading.position)
+        check_verbalizer(verbalizer, reading.placement)
     if "text" in comparison:  # a report that compared another text than it shows and judges would mix two
         raise ValueError(
             f"`text={comparison['text']!r}` is not taken here: a report reads, judges and compares one text, the "
@@ -105,7 +106,7 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     try:
         prompt_vectors(model, adapter_name)
     except ValueError:
-        return PromptReading(config.peft_type.value, "", (), False, "start", math.nan, math.nan)
+        return PromptReading(config.peft_type.value, "", (), False, START.name, math.nan, math.nan)
     return read_prompt(model, tokenizer, adapter_name)
 
 
@@ -137,10 +138,10 @@ def _template(reading: PromptReading, model: Any, tokenizer: Any, rows: Any | No
     if rows is None or not len(rows) or getattr(task, "value", task) != "CAUSAL_LM":
         return None
     ids = plain_ids(rows[0]["input_ids"])
-    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [-100] * len(ids)
-    kept = [token for token, label in zip(ids, labels, strict=False) if label == -100]
+    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [IGNORED] * len(ids)
+    kept = [token for token, label in zip(ids, labels, strict=False) if label == IGNORED]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return f"{text}{{prompt}}" if reading.position == "end" else f"{{prompt}}{text}"
+    return reading.placement.put(PROMPT, text)
 
 
 def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:

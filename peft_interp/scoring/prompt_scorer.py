@@ -27,6 +27,7 @@ from peft_interp.scoring.rewards import (
     special_token_share,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
+from peft_interp.text.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Task:
     Attributes:
         model: plain base model.
         tokenizer: its tokenizer.
-        position: "start" or "end".
+        placement: where they stand.
         leading_ids: ids that stay in front of a prompt at the start (BOS).
         label_token_ids: the label words' tokens; None without label words.
     """
 
     model: Any
     tokenizer: Any
-    position: str
+    placement: Placement
     leading_ids: tuple[int, ...]
     label_token_ids: list[int] | None
 
@@ -157,7 +158,7 @@ class PromptScorer:
                 self.task.model,
                 examples.rows,
                 label_token_ids=self.task.label_token_ids,
-                position=self.task.position,
+                position=self.task.placement.name,
                 leading_ids=self.task.leading_ids,
             )
             self._task_scorers[id(examples)] = (examples, scorer)

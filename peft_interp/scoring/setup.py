@@ -10,13 +10,13 @@ from typing import Any
 from accelerate.utils import broadcast, gather_object
 from transformers import TrainingArguments
 
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
 from peft_interp.scoring.rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.scored_search import Processes
-from peft_interp.text.tokenization import named_token_ids
+from peft_interp.text.placement import placement_of
+from peft_interp.text.tokenization import leading_ids, named_token_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import check_scorer
@@ -84,7 +84,7 @@ def check_model(
             "`trainer.evaluate(other, metric_key_prefix='other')`."
         )
     if verbalizer is not None:
-        check_verbalizer(verbalizer, config.prompt_position)
+        check_verbalizer(verbalizer, placement_of(config))
 
 
 def make_scorer(
@@ -128,7 +128,7 @@ def make_scorer(
             "there are no labels and no reward: `train_dataset` has no columns `input_ids` and `labels`. Encode it, "
             "pass a `verbalizer` (template and label words) to fill in text and label, or pass `reward_funcs`."
         )
-    task = Task(base, tokenizer, config.prompt_position, tuple(config.leading_token_ids or ()), label_ids)
+    task = Task(base, tokenizer, placement_of(config), tuple(config.leading_token_ids or ()), label_ids)
     judge = own_judge(task, train) if judge is None else _given_judge(judge, task, args)
     return PromptScorer(task, args, functions, judge, scrutability, readability)
 

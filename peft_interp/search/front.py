@@ -14,13 +14,14 @@ from torch import Tensor
 from peft_interp.metrics.dictionary import dictionary_share
 from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.references import human_perplexity, reference_levels
-from peft_interp.metrics.text_metrics import piece_texts, words_of
+from peft_interp.metrics.text_metrics import words_of
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.pareto import hypervolume, knee, pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.scored_search import Best, Processes, ScoredSearch
+from peft_interp.text.tokenization import token_texts
 
 
 def readable(text: str, ids: Sequence[int], tokenizer: Any, known_words: bool = False) -> bool:
@@ -32,7 +33,7 @@ def readable(text: str, ids: Sequence[int], tokenizer: Any, known_words: bool = 
         tokenizer: theirs.
         known_words: also ask that a dictionary has every word, where the text is in English.
     """
-    flags = find_flags(text, piece_texts(tokenizer, ids))
+    flags = find_flags(text, token_texts(tokenizer, ids))
     if any(flag.unreadable for flag in flags):
         return False
     english = all(flag.name != "language" for flag in flags)
@@ -100,7 +101,7 @@ class FrontSearch(ScoredSearch):
     Args:
         scale: what a prompt's NLL means.
         known_words: as `readable`.
-        scorer, train, position, processes, archive_path: as `ScoredSearch`.
+        scorer, train, processes, archive_path: as `ScoredSearch`.
     """
 
     def __init__(
@@ -109,11 +110,10 @@ class FrontSearch(ScoredSearch):
         known_words: bool,
         scorer: PromptScorer,
         train: Examples,
-        position: str,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scorer, train, position, processes, archive_path)
+        super().__init__(scorer, train, processes, archive_path)
         self.scale, self.known_words = scale, known_words
         self.worst: dict[str, float] = {}  # by split, of what was scored there first; see `hypervolume`
         self._verdicts: dict[tuple[int, ...], bool] = {}

@@ -71,7 +71,6 @@ class FluentSearch(FrontSearch):
         allowed: (vocabulary,) bool, the adapter's filter.
         scorer: what prompts are worth.
         train: the examples of the training reward.
-        position: "start" or "end".
         config: the run's settings.
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
@@ -89,12 +88,11 @@ class FluentSearch(FrontSearch):
         allowed: Tensor,
         scorer: PromptScorer,
         train: Examples,
-        position: str,
         config: PromptSearchConfig,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scale, config.known_words, scorer, train, position, processes, archive_path)
+        super().__init__(scale, config.known_words, scorer, train, processes, archive_path)
         self.proposer, self.config = proposer, config
         self.allowed = allowed.cpu()
         self.members: list[tuple[int, ...]] = []  # the population, best first
@@ -160,9 +158,7 @@ class FluentSearch(FrontSearch):
         def fits(again: Sequence[int]) -> bool:
             return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
 
-        return place_candidate(
-            self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts
-        )
+        return place_candidate(self.scorer.task.tokenizer, ids, self.beside, fits)
 
     def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
         """The given prompts, and the language model's own words where there are too few."""

@@ -15,7 +15,6 @@ from peft_interp.metrics.references import human_prompts
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer
-from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.scoring.setup import own_judge, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
@@ -23,8 +22,8 @@ from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
 from peft_interp.search.proposals import Moves, Proposer
 from peft_interp.search.search import FluentSearch
+from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import named_token_ids
-from peft_interp.text.verbalizer import encode_after
 
 GRADIENT_EXAMPLES = 16
 
@@ -78,9 +77,7 @@ def make_search(
         own_judge=judge is not proposing,
     )
     path = Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None
-    search = FluentSearch(
-        proposer, scale, allowed, scorer, train, config.prompt_position, args, processes_of(accelerator), path
-    )
+    search = FluentSearch(proposer, scale, allowed, scorer, train, args, processes_of(accelerator), path)
     if train.rows and args.gradient_share and scorer.task_reward != "none":  # else the loss is not what is sought
         proposer.gains = _Gains(search, args.seed)
     return search
@@ -93,9 +90,9 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
         ValueError: a text of the user that the adapter cannot hold.
     """
     starts: list[list[int]] = []
-    longest = search.proposer.moves.longest
+    longest, placement = search.proposer.moves.longest, search.scorer.task.placement
     for text in args.start_texts or []:
-        ids = _encoded(tokenizer, text, search.position)
+        ids = placement.encode_prompt(tokenizer, text)
         if not search.candidate(ids).fits:
             raise ValueError(
                 f"`start_texts` holds {text!r} ({len(ids)} tokens), which the adapter cannot hold: prompts have "
@@ -103,17 +100,10 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
                 "or raise `longest_prompt`."
             )
         starts.append(ids)
-    known = [_encoded(tokenizer, text, search.position) for text in human_prompts()]
+    known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
     usable = [ids for ids in known if search.proposer.moves.fits(len(ids)) and search.candidate(ids).fits]
     drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
     return [model.prompt_token_ids(), *starts, *drawn]
-
-
-def _encoded(tokenizer: Any, text: str, position: str) -> list[int]:
-    if position == "end":
-        return encode_after(tokenizer, text if text[:1].isspace() else f" {text}")
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    return ids
 
 
 def _proposing(scorer: PromptScorer, train: Examples) -> Judge:
@@ -141,12 +131,11 @@ class _Gains:
     def __init__(self, search: FluentSearch, seed: int) -> None:
         task, train = search.scorer.task, search.train
         places = sorted(Random(seed).sample(range(len(train)), min(GRADIENT_EXAMPLES, len(train))))
-        self.rows = read_rows([train.rows[i] for i in places], task.leading_ids)
+        self.rows = read_rows([train.rows[i] for i in places], task.leading_ids, task.placement)
         self.search, self.causal, self.batches = search, is_causal(task.model), gradient_batches(task.model)
 
     def __call__(self, ids: Sequence[int]) -> Tensor:
         task = self.search.scorer.task
         self.search.evaluations += 3 * len(self.rows)
         with eval_mode(task.model):
-            position: Any = self.search.position
-            return swap_gains(task.model, ids, self.rows, position, self.causal, self.batches)
+            return swap_gains(task.model, ids, self.rows, self.causal, self.batches)

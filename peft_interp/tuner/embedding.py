@@ -125,7 +125,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return torch.zeros(config.num_virtual_tokens or 0, config.token_dim)
         if config.leading_token_ids is None and tokens.tokenizer is not None:
             config.leading_token_ids = leading_token_ids(tokens.tokenizer)
-        if config.prompt_position == "end" and config.mask_token_id is None and tokens.tokenizer is not None:
+        if config.placement.before_answer and config.mask_token_id is None and tokens.tokenizer is not None:
             config.mask_token_id = tokens.tokenizer.mask_token_id
         ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
         if ids is None:
@@ -309,11 +309,11 @@ class _EffectivePrompt(nn.Module):
     def weight(self) -> Tensor:
         """(prompt, dim)."""
         encoder = self._encoder[0]
-        if not encoder.placed_by_ours and encoder.config.prompt_position == "end":
+        if not encoder.placed_by_ours and not encoder.config.placement.before_text:
             raise ValueError(
-                "this InterpPrompt adapter has `prompt_position='end'`, but was added to a model made for another "
-                "config, which puts every prompt first. Make the model with the InterpPrompt adapter first and add "
-                "the others to it."
+                f"this InterpPrompt adapter has `prompt_position={encoder.config.prompt_position!r}`, but was added "
+                "to a model made for another config, which puts every prompt first. Make the model with the "
+                "InterpPrompt adapter first and add the others to it."
             )
         if not encoder.placed_by_ours:
             encoder.placed_by_ours = True

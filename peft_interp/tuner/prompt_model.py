@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
+from peft_interp.text.placement import START, Placement
 from peft_interp.text.token_filter import same_table, table_fingerprint
-from peft_interp.text.tokenization import as_ids, decode_after, named_token_ids, survives
+from peft_interp.text.tokenization import as_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
@@ -43,7 +44,7 @@ class PromptModelMixin(Base):
         prompt_encoder: Any
         prompt_tokens: dict[str, Tensor]
 
-    _positions: tuple[str, ...] = ("start",)  # where the task lets a prompt stand
+    _placements: tuple[Placement, ...] = (START,)  # where the task lets a prompt stand
 
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
@@ -57,10 +58,8 @@ class PromptModelMixin(Base):
         For `prompt_position="end"`: what to put right after the input's text; it brings its own leading blank.
         Of a soft prompt (`projection_metric="none"`) these are the nearest tokens, which need not act like it.
         """
-        ids = self.prompt_token_ids(adapter_name)
-        if self._encoder(adapter_name).config.prompt_position == "end":
-            return decode_after(tokenizer, ids)
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        placement = self._encoder(adapter_name).config.placement
+        return placement.decode_prompt(tokenizer, self.prompt_token_ids(adapter_name))
 
     def prompt_survives(
         self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
@@ -169,10 +168,11 @@ class PromptModelMixin(Base):
         if not isinstance(config, InterpPromptConfig):
             super()._setup_prompt_encoder(adapter_name)
             return
-        if config.prompt_position not in self._positions:
+        if config.placement not in self._placements:
+            allowed = " or ".join(repr(placement.name) for placement in self._placements)
             raise ValueError(
                 f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
-                f"ones (`FEATURE_EXTRACTION`); here it must be {' or '.join(map(repr, self._positions))}."
+                f"ones (`FEATURE_EXTRACTION`); here it must be {allowed}."
             )
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
@@ -216,7 +216,7 @@ class PromptModelMixin(Base):
             self.active_peft_config.leading_token_ids or (),
             as_ids=self.active_peft_config.projects and not prompt.vectors.requires_grad,
             last_column_is_read=last_column_is_read,
-            position=self.active_peft_config.prompt_position,
+            placement=self.active_peft_config.placement,
             **text,
         )
 

@@ -14,9 +14,8 @@ from study_data import encoded
 from study_found import Prompt
 
 from peft_interp import InterpPromptConfig, measure_faithfulness, measure_scrutability
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.metrics.references import reference_levels
-from peft_interp.text.tokenization import survives
+from peft_interp.text.tokenization import leading_ids, survives
 
 Record = dict[str, Any]
 

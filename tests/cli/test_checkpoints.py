@@ -20,7 +20,7 @@ Build = Callable[..., Any]
 def trainer(folder: Path) -> Trainer:
     """Of a fresh model, the same at every call; saves each of two steps."""
     tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
-    rows = task.encode_dataset(embedded.load_data("sentiment")["train"].select(range(4)), tokenizer)
+    rows = task.encode_dataset(tokenizer, embedded.load_data("sentiment")["train"].select(range(4)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)

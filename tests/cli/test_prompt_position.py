@@ -77,7 +77,7 @@ def test_a_report_measured_elsewhere_is_not_taken_for_a_template(run: Build, aft
     rows = embedded.load_data("sentiment")["test"].select(range(4))
     elsewhere = Verbalizer("{prompt} {text} It was", ("terrible", "great"))
     report = report_prompt(model, tokenizer, context={"template": elsewhere.template}, progress=False)
-    assert len(elsewhere.encode_dataset(rows, tokenizer)) == 4
+    assert len(elsewhere.encode_dataset(tokenizer, rows)) == 4
     model.attach_report(report)
     model.save_pretrained(after)
     card = (after / "README.md").read_text()

@@ -13,8 +13,8 @@ from tokenizers import processors
 from transformers import PreTrainedModel, RobertaConfig, RobertaForMaskedLM
 
 from peft_interp import Verbalizer, text_nll
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.rewards import gap_reward
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 MASK = 3

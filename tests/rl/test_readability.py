@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from peft_interp import text_nll
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 

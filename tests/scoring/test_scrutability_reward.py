@@ -16,6 +16,7 @@ from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
 from peft_interp.scoring.rewards import mixed_rewards
+from peft_interp.text.placement import START
 
 READABLE = ("Say what you think of this film.", "Is this story about the news?", "The review was about a book.")
 SALAD = ("flo recomm tail Portug pitch clever", "ating Sh jud jud jud jud jud", "of this film. think you what Say")
@@ -34,7 +35,7 @@ def model() -> Any:
 
 def scored(model: Any, tokenizer: Any, texts: tuple[str, ...], **options: Any) -> tuple[PromptScorer, list[Any]]:
     """A scorer that rewards nothing but readability, and what it gives to some texts."""
-    task = Task(model, tokenizer, "start", (), None)
+    task = Task(model, tokenizer, START, (), None)
     config = RewardArguments(output_dir="unused", report_to=[], use_cpu=True, task_reward="none")
     given = {"judge": Judge(model), "readability": {"scrutability": 1.0}, **options}
     scorer = PromptScorer(task, config, **given)

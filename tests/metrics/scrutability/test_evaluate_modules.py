@@ -42,7 +42,7 @@ def loaded_scripts() -> list[str]:
 def task() -> dict[str, Any]:
     """A model with a prompt, and what the measures want to know of its task."""
     verbalizer, tokenizer = embedded.TASKS["sentiment"], embedded.load_tokenizer()
-    rows = verbalizer.encode_dataset(embedded.load_data("sentiment")["validation"].select(range(8)), tokenizer)
+    rows = verbalizer.encode_dataset(tokenizer, embedded.load_data("sentiment")["validation"].select(range(8)))
     config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, perplexity_weight=0.1)
     return {
         "model": get_peft_model(embedded.load_model(), config),

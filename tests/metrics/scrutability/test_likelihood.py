@@ -11,8 +11,9 @@ import torch
 
 from peft_interp import text_nll
 from peft_interp.inference.batching import Batches
-from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, perplexities, token_nlls
+from peft_interp.metrics.likelihood import language_model, mean_nll, perplexities, token_nlls
 from peft_interp.metrics.references import human_prompts
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 TEXTS = human_prompts()[:9]
