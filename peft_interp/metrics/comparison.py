@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.eval_mode import own_precision
+from peft_interp.inference.head import tapped_head
 from peft_interp.inference.max_length import check_room
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.reading import prompt_config
@@ -19,7 +20,6 @@ from peft_interp.metrics.rows import read_rows, task_of
 from peft_interp.metrics.text_rows import PlacedRow, Row, token_texts, with_text
 from peft_interp.text.tokenization import leading_token_ids, named_token_ids
 from peft_interp.tuner.layout import positions
-from peft_interp.tuner.shared_prefix import tapped_head
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.head import tapped_head
 from peft_interp.rl.soft_q import polyak_update
 from peft_interp.text.tokenization import named_token_ids
-from peft_interp.tuner.shared_prefix import tapped_head
 
 
 def prompt_noise(seed: int, step: int, count: int, length: int) -> Tensor:
