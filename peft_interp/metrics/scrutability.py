@@ -42,6 +42,7 @@ from typing import Any
 import torch
 
 import peft_interp.metrics.text_metrics as text_metrics
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
 from peft_interp.metrics.references import Levels, levels_after, reference_levels
@@ -101,6 +102,7 @@ def faults_of(measures: Mapping[str, float], english: bool = True) -> dict[str, 
     }
 
 
+@locked
 def measure_scrutability(
     text: str | None,
     model: Any,
@@ -163,6 +165,7 @@ def measure_scrutability(
     return _verdict(text, measures, flags)
 
 
+@locked
 def scrutability_scores(prompts: Sequence[Sequence[int]], model: Any, tokenizer: Any) -> list[float]:
     """The scores that `measure_scrutability` gives to many prompts, from one pass of the model over all of them.
 

@@ -18,7 +18,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from peft_interp.inference.batching import progress_bar
-from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, adapter_in_eval_mode, count_task, leading_ids
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
+from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, count_task, leading_ids
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.rows import read_rows
@@ -33,6 +35,7 @@ from peft_interp.tuner.projection import row_terms, similarity
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
 
 
+@locked
 def measure_waywardness(
     model: Any,
     tokenizer: Any,
@@ -80,7 +83,7 @@ def measure_waywardness(
     place = _position(model) if position is None else position
     if place not in POSITIONS:
         raise ValueError(f"`position={position!r}` is unknown; use one of {', '.join(POSITIONS)}.")
-    with adapter_in_eval_mode(model):
+    with eval_mode(model):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         ids = _target_ids(base, tokenizer, target_text, place)
         train, test = (
@@ -90,8 +93,7 @@ def measure_waywardness(
         order = _order(len(train.rows), batch_size, steps, seed)
         with progress_bar(steps, "Training towards another text", progress) as bar:
             vectors = _train(train, ids, order, learning_rate, weight, bar)
-        with torch.no_grad():
-            return _judge(test, target_text, ids, vectors)
+        return _judge(test, target_text, ids, vectors)
 
 
 def _position(model: Any) -> str:

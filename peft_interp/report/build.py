@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
@@ -20,6 +21,7 @@ from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 UNRELATED_TEXT = "Please count the apples on the table"
 
 
+@locked
 def report_prompt(
     model: Any,
     tokenizer: Any,

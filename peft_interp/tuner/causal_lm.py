@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peft_interp.inference.head import tapped_head
+from peft_interp.inference.model_lock import locked
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
@@ -44,6 +45,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
     _positions = ("start", "end")
 
+    @locked
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
@@ -80,6 +82,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output = self._plain_pass(text, labels, kwargs)
         return output
 
+    @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers`' generate after the prompt; returns the input's ids and the new ones, not the prompt."""
         if not self._readable_prompt_active or self._adapters_disabled:
