@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from peft_interp.inference.batching import progress_bar
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import make_comparison
 from peft_interp.metrics.reading import prompt_config, prompt_vectors
 from peft_interp.metrics.rows import task_of

@@ -16,9 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from peft_interp.inference.batching import progress_bar
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import ComparisonSetup, count_task, make_comparison
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt

@@ -17,9 +17,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from peft_interp.inference.batching import progress_bar
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, count_task, leading_ids
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
