@@ -6,6 +6,7 @@ Importing this package makes PEFT know `InterpPromptConfig`; everything else is 
 from peft_interp.callbacks import PromptCallback
 from peft_interp.classification import classify
 from peft_interp.metrics.faithfulness import measure_faithfulness
+from peft_interp.metrics.likelihood import text_nll
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.registration import continue_training, register
@@ -16,7 +17,6 @@ from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.trainer import PromptSearchTrainer
 from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
-from peft_interp.tuner.perplexity import text_nll
 
 __version__ = "0.1.0"
 __all__ = [

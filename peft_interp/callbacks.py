@@ -26,13 +26,13 @@ HISTORY_FILE = "prompt_history.jsonl"
 SHOWN_LETTERS = 60  # of the text in the progress line; Trainer shows nothing of texts above 100
 
 
-def score_prompt(reading: PromptReading, model: Any, tokenizer: Any) -> dict[str, float]:
+def score_prompt(model: Any, tokenizer: Any, reading: PromptReading) -> dict[str, float]:
     """The scores of a prompt that are cheap enough for every log.
 
     Args:
-        reading: the prompt as text.
         model: the adapter; its base model judges the text.
         tokenizer: the base model's.
+        reading: the prompt as text.
 
     Returns:
         For tokens `nll` (nats per token), `perplexity`, `readability` (0 to 1) and `readable` (1 or 0), empty where
@@ -43,7 +43,7 @@ def score_prompt(reading: PromptReading, model: Any, tokenizer: Any) -> dict[str
     base = model.get_base_model()
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         return {}
-    judged: Scrutability = measure_scrutability(reading.text, model, tokenizer, ids=reading.ids)
+    judged: Scrutability = measure_scrutability(model, tokenizer, reading.text, ids=reading.ids)
     known = {"readability": judged.score, "readable": float(judged.readable)}
     for name in ("nll", "perplexity"):
         known[name] = judged.measures[name].value
@@ -57,7 +57,7 @@ def reading_scores(model: Any, tokenizer: Any) -> tuple[PromptReading, dict[str,
         ValueError: an adapter that is no prompt, or one without such vectors.
     """
     reading = read_prompt(model, tokenizer, neighbours=1)
-    return reading, score_prompt(reading, model, tokenizer)
+    return reading, score_prompt(model, tokenizer, reading)
 
 
 def history(log: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

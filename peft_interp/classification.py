@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
-from peft_interp.inference.batching import progress_bar
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.max_length import model_max_length
-from peft_interp.metrics.comparison import adapter_in_eval_mode, make_comparison, task_of
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.comparison import make_comparison, task_of
 from peft_interp.metrics.reading import prompt_config, prompt_vectors
 from peft_interp.text.placement import placement_of
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 
+@locked
 def classify(
     model: Any,
     tokenizer: Any,
@@ -52,7 +55,7 @@ def classify(
         return []
     rows = _rows(texts, tokenizer, verbalizer, model_max_length(model.get_base_model()), length)
     shares = torch.zeros(len(rows), len(ids))
-    with adapter_in_eval_mode(model), torch.no_grad(), progress_bar(len(rows), "Labelling texts", progress) as bar:
+    with eval_mode(model), progress_bar(len(rows), "Labelling texts", progress) as bar:
         setup = make_comparison(model, tokenizer, rows, ids, batch_size, padding_side="right")
         placed, targets = (
             setup.as_prompt(setup.rows),

@@ -99,7 +99,7 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     data.add_argument("--label-words", nargs="+", metavar="WORD", help="the word for label 0, 1, ...")
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
     more = command.add_argument_group("more measures")
-    more.add_argument("--judge", metavar="MODEL", help="another causal LM that judges the text as well")
+    more.add_argument("--perplexity-model", metavar="MODEL", help="another causal LM that reads the text as well")
     more.add_argument(
         "--wayward",
         nargs="?",

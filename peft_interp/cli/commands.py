@@ -156,14 +156,14 @@ def _report(folder: Path, arguments: Any) -> Any:
     if cut:
         context["cut"] = cut
         _note(f"cut: {cut}.")
-    judge, judge_tokenizer = _judge(arguments.judge)
+    other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
     return report_prompt(
         model,
         tokenizer,
         rows,
         data.verbalizer if data else None,
-        judge=judge,
-        judge_tokenizer=judge_tokenizer,
+        perplexity_model=other,
+        perplexity_tokenizer=other_tokenizer,
         waywardness=arguments.wayward,
         context=context,
         progress=sys.stderr.isatty(),
@@ -186,7 +186,7 @@ def _shown(arguments: Any) -> str:
     return shown_name(name, arguments.revision, arguments.subfolder)
 
 
-def _judge(name: str | None) -> tuple[Any, Any]:
+def _perplexity_model(name: str | None) -> tuple[Any, Any]:
     if name is None:
         return None, None
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.inference.eval_mode import own_precision
+from peft_interp.inference.head import tapped_head
 from peft_interp.inference.max_length import check_room
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.reading import prompt_config
@@ -20,7 +21,6 @@ from peft_interp.text.placement import IGNORED, Placement, placement_of
 from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.tokenization import leading_token_ids, token_texts
 from peft_interp.tuner.layout import positions
-from peft_interp.tuner.shared_prefix import tapped_head
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
 COMPARED_TASKS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
@@ -109,11 +109,16 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
     Labels do not reach the base model, which would compare them with logits that are not there.
     """
     seen: list[Tensor] = []
+    thread = threading.get_ident()  # the base model may run in another one
 
-    def without_labels(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return args, {**kwargs, "labels": None} if "labels" in kwargs else kwargs
+    def without_labels(module: Any, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
+        if kwargs is None or "labels" not in kwargs or threading.get_ident() != thread:
+            return None
+        return args, {**kwargs, "labels": None}
 
     def collect(module: Any, args: Any, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
         logits = output.logits
         if keep is None or base.get_output_embeddings() is None:
             seen.append(logits if keep is None else logits[keep])
@@ -131,28 +136,6 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
         ):
             stack.callback(handle.remove)
         yield seen
-
-
-@contextmanager
-def adapter_in_eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
-    """Evaluation mode and own precision, with the named adapter active; everything is as before afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    active = getattr(model, "active_adapter", None)
-    switch = adapter_name is not None and adapter_name != active
-    try:
-        if switch:
-            model.set_adapter(adapter_name)
-        model.eval()
-        with own_precision(model):
-            yield
-    finally:
-        if switch:
-            model.set_adapter(active)
-        for module, training in modes.items():
-            module.training = training
-        for parameter, required in gradients.items():
-            parameter.requires_grad_(required)
 
 
 def batches(weights: Sequence[int], wanted: Sequence[int], batch_size: int, vocabulary: int) -> list[list[int]]:

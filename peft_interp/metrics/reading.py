@@ -14,6 +14,8 @@ from peft import PeftModel, PeftType
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor
 
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.differentials import vector_distances
 from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
 from peft_interp.text.placement import placement_of
@@ -49,6 +51,7 @@ class _Table:
         return self.module.forward(ids.to(self.weight.device)).detach()  # without hooks: NEFTune's adds noise
 
 
+@locked
 @torch.no_grad()
 def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, neighbours: int = 5) -> PromptReading:
     """What a prompt adapter says, token by token.
@@ -136,6 +139,7 @@ def prompt_config(model: Any, adapter_name: str | None = None) -> Any:
     return config
 
 
+@locked
 @torch.no_grad()
 def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
     """(prompt, dim) the vectors that PEFT puts among the input embeddings.
@@ -161,11 +165,8 @@ def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
         vectors = encoder.embedding.weight
     else:
         device = next(encoder.parameters()).device
-        training = {module: module.training for module in encoder.modules()}
-        encoder.eval()  # P-tuning's encoder has dropout
-        vectors = encoder(model.prompt_tokens[name].unsqueeze(0).to(device))[0]
-        for module, mode in training.items():
-            module.training = mode
+        with eval_mode(encoder):  # P-tuning's has dropout
+            vectors = encoder(model.prompt_tokens[name].unsqueeze(0).to(device))[0]
     vectors = vectors.detach()[: config.num_virtual_tokens]  # the rest is a second prompt that no forward reads
     if not torch.isfinite(vectors).all():
         raise FloatingPointError(f"the vectors of adapter {name!r} contain NaN or infinity; load another checkpoint.")

@@ -17,8 +17,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from peft_interp.inference.batching import progress_bar
-from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, adapter_in_eval_mode, count_task
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, count_task
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.text_rows import PlacedRow
@@ -33,6 +35,7 @@ from peft_interp.tuner.projection import row_terms, similarity
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
 
 
+@locked
 def measure_waywardness(
     model: Any,
     tokenizer: Any,
@@ -78,7 +81,7 @@ def measure_waywardness(
             rows.
     """
     place = _placement(model) if position is None else placement_named(position)
-    with adapter_in_eval_mode(model):
+    with eval_mode(model):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         ids = _target_ids(base, tokenizer, target_text, place)
         train, test = (
@@ -88,8 +91,7 @@ def measure_waywardness(
         order = _order(len(train.rows), batch_size, steps, seed)
         with progress_bar(steps, "Training towards another text", progress) as bar:
             vectors = _train(train, ids, order, learning_rate, weight, bar)
-        with torch.no_grad():
-            return _judge(test, target_text, ids, vectors)
+        return _judge(test, target_text, ids, vectors)
 
 
 def _placement(model: Any) -> Placement:

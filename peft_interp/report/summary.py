@@ -21,7 +21,7 @@ _NAMES = {
     "rows": "rows",
     "label_words": "label words",
     "template": "template",
-    "judge": "judge model",
+    "judge": "perplexity model",
     "training": "training",
     "versions": "versions",
     "date": "date",

@@ -1,7 +1,7 @@
 """`TaskScorer`: what prompts are worth on labelled examples, exactly, at a fraction of a forward pass per pair.
 
 Whatever prompts or examples have in common is run once (`shared_scoring`); the head is run only where an answer is
-asked, and for label words only on their rows (`answer_head`).
+asked, and for label words only on their rows (`inference.head`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from peft_interp.inference.batching import Batches, available_bytes, default_tokens
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.head import head_is_linear
 from peft_interp.inference.max_length import model_max_length
-from peft_interp.scoring.answer_head import head_is_linear
 from peft_interp.scoring.passes import PlainScoring, SharedScoring
 from peft_interp.text.placement import IGNORED, START, placement_named
 from peft_interp.text.rows import Row, read_rows

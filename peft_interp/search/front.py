@@ -45,7 +45,7 @@ FLOOR_PERCENT = 10
 
 @dataclass(frozen=True)
 class FluencyScale:
-    """Levels of NLL under the judge, nats per token.
+    """Levels of NLL under the perplexity model, nats per token.
 
     Attributes:
         floor: below this more fluent is not better: only a tenth of human-written prompts are below, and what is far
@@ -53,14 +53,14 @@ class FluencyScale:
         usual: the median of human-written prompts.
         random: the median of random tokens.
         target: the most a chosen prompt may have; None for no target.
-        own_judge: the judge is not the model that proposes.
+        separate_model: the perplexity model is not the model that proposes.
     """
 
     floor: float
     usual: float
     random: float
     target: float | None
-    own_judge: bool = False
+    separate_model: bool = False
 
     def value(self, nlls: Sequence[float | None]) -> Tensor:
         """(n,) float64 fluency, higher is better: the negative NLL, cut at the floor; unknown counts as random."""
@@ -73,26 +73,26 @@ class FluencyScale:
 
 
 def fluency_scale(
-    judge: Any, tokenizer: Any, perplexity: float | None, percentile: float | None, own_judge: bool
+    perplexity_model: Any, tokenizer: Any, perplexity: float | None, percentile: float | None, separate_model: bool
 ) -> FluencyScale:
     """Measure the scale.
 
     Args:
-        judge: the causal LM that says how likely a prompt is.
+        perplexity_model: the causal LM that says how likely a prompt is.
         tokenizer: its tokenizer.
         perplexity: the target, > 1, or None.
         percentile: the same as a share of human-written prompts, 0 to 100: at most so many are as likely or likelier.
-        own_judge: as `FluencyScale`.
+        separate_model: as `FluencyScale`.
 
     Raises:
-        ValueError: a judge without a next-token head.
+        ValueError: a perplexity model without a next-token head.
     """
-    floor, usual = (math.log(human_perplexity(judge, tokenizer, percent)) for percent in (FLOOR_PERCENT, 50))
-    random = reference_levels(judge, tokenizer).medians("nll")["random"] or math.inf
+    floor, usual = (math.log(human_perplexity(perplexity_model, tokenizer, percent)) for percent in (FLOOR_PERCENT, 50))
+    random = reference_levels(perplexity_model, tokenizer).medians("nll")["random"] or math.inf
     if percentile is not None:
-        perplexity = human_perplexity(judge, tokenizer, percentile)
+        perplexity = human_perplexity(perplexity_model, tokenizer, percentile)
     target = None if perplexity is None else math.log(perplexity)
-    return FluencyScale(floor if target is None else min(floor, target), usual, random, target, own_judge)
+    return FluencyScale(floor if target is None else min(floor, target), usual, random, target, separate_model)
 
 
 class FrontSearch(ScoredSearch):

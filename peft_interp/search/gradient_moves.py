@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.batching import Batches, gradient_batches, logits_tokens
-from peft_interp.scoring.answer_head import answer_logits_at
+from peft_interp.inference.head import answer_logits_at
 from peft_interp.text.rows import Answers, Row
 
 _TABLE_ROWS = 8192  # of the embedding table that are in fp32 at a time

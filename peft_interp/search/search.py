@@ -97,7 +97,7 @@ class FluentSearch(FrontSearch):
         self.allowed = allowed.cpu()
         self.members: list[tuple[int, ...]] = []  # the population, best first
         self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
-        self._judged = 0  # rows that the judge ran
+        self._judged = 0  # rows that the perplexity model ran
         places = screening_rounds(train, config.screening_examples, config.seed)
         self._rounds = [(rows, train if rows is None else train.subset(rows)) for rows in places]
 
@@ -146,7 +146,7 @@ class FluentSearch(FrontSearch):
         split: str = "train",
         rows: tuple[int, ...] | None = None,
     ) -> list[ScoredPrompt]:
-        """As `ScoredSearch.score`; the judge's passes over what is not looked up are counted."""
+        """As `ScoredSearch.score`; the perplexity model's passes over what is not looked up are counted."""
         before = len(self.archive)
         found = super().score(candidates, examples, step, split, rows)
         self._judged += len(self.archive) - before
@@ -211,7 +211,7 @@ class FluentSearch(FrontSearch):
         """(candidates, 2) guessed reward, with noise that keeps the search open, and fluency; more is better."""
         ids = [c.ids for c in candidates]
         reading = self._read(ids)
-        if self.scale.own_judge:
+        if self.scale.separate_model:
             reading = self.scorer.nlls(candidates)
             self._judged += len(candidates)
         fluent = self.scale.value(reading)

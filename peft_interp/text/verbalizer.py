@@ -250,6 +250,21 @@ def answer_logits(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor
     return logits[torch.arange(len(logits), device=logits.device), column.to(logits.device)]
 
 
+def right_answers(scores: Tensor, gold: Tensor) -> Tensor:
+    """Whether each row's gold label scores strictly highest; a tie counts as wrong.
+
+    Args:
+        scores: (..., rows, labels).
+        gold: (rows,) index of the right label.
+
+    Returns:
+        (..., rows) bool; False where a score is NaN.
+    """
+    gold = gold.to(scores.device).expand(scores.shape[:-1]).unsqueeze(-1)
+    others = scores.scatter(-1, gold, -torch.inf).amax(-1)
+    return scores.gather(-1, gold).squeeze(-1) > others
+
+
 def label_accuracy(scores: Tensor, gold: Tensor) -> float:
     """Share of rows, 0 to 1, whose gold label scores strictly highest.
 
@@ -257,7 +272,4 @@ def label_accuracy(scores: Tensor, gold: Tensor) -> float:
         scores: (rows, labels).
         gold: (rows,).
     """
-    best = scores.max(dim=1).values
-    unique = (scores == best.unsqueeze(1)).sum(dim=1) == 1
-    right = scores.gather(1, gold.unsqueeze(1)).squeeze(1) == best
-    return (right & unique).float().mean().item()
+    return right_answers(scores, gold).float().mean().item()

@@ -16,6 +16,8 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peft_interp.inference.head import tapped_head
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.placement import END, IGNORED, START
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
@@ -24,7 +26,7 @@ from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
-from peft_interp.tuner.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
+from peft_interp.tuner.shared_prefix import can_share_prefix, shared_prefix_step
 
 # What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
 _UNDERSTOOD = ("use_cache", "return_dict", "num_items_in_batch")
@@ -44,6 +46,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
     _placements = (START, END)
 
+    @locked
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
@@ -80,6 +83,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output = self._plain_pass(text, labels, kwargs)
         return output
 
+    @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers`' generate after the prompt; returns the input's ids and the new ones, not the prompt."""
         if not self._readable_prompt_active or self._adapters_disabled:

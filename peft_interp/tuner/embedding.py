@@ -11,6 +11,8 @@ import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
 from torch import Tensor, nn
 
+from peft_interp.inference.eval_mode import lasting_tensors
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
@@ -155,7 +157,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             ids=ids,
         )
 
-    @torch.no_grad()
+    @locked
+    @lasting_tensors()
     def _project(self) -> Tensor:
         latent = self.latent.detach()
         if self._projected is not None and torch.equal(self._projected.to(latent.device), latent):
@@ -192,6 +195,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.best_score.fill_(score)
         return better
 
+    @lasting_tensors()
     def resize(self, length: int) -> None:
         """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
         self.config.num_virtual_tokens = length
@@ -216,7 +220,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 f"`allowed_tokens={self.config.allowed_tokens!r}` and the banned words and ids; use others."
             )
 
-    @torch.no_grad()
+    @lasting_tensors()
     def set_ids(self, ids: Tensor) -> None:
         """Move the latent onto these tokens' rows.
 

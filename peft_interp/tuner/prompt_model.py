@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.placement import START, Placement
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, named_token_ids, survives
@@ -48,10 +49,12 @@ class PromptModelMixin(Base):
 
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
+    @locked
     def prompt_token_ids(self, adapter_name: str | None = None) -> list[int]:
         """The prompt's token ids; for an unprojected (soft) prompt, the nearest tokens."""
         return self._encoder(adapter_name).prompt().ids.tolist()
 
+    @locked
     def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
         """The prompt as text; put it before the input's text, after the BOS token if there is one.
 
@@ -61,6 +64,7 @@ class PromptModelMixin(Base):
         placement = self._encoder(adapter_name).config.placement
         return placement.decode_prompt(tokenizer, self.prompt_token_ids(adapter_name))
 
+    @locked
     def prompt_survives(
         self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
     ) -> bool:
@@ -78,6 +82,7 @@ class PromptModelMixin(Base):
             )
         return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text, preceding_text)
 
+    @locked
     def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:
         """State of the search after the last training step.
 
@@ -106,6 +111,7 @@ class PromptModelMixin(Base):
 
     # -- the best prompt so far -----------------------------------------------------------------------------------
 
+    @locked
     def keep_best_prompt(self, score: float, greater_is_better: bool = True, adapter_name: str | None = None) -> bool:
         """Remember the current prompt if its held-out `score` is at least as good as the best so far.
 
@@ -114,12 +120,14 @@ class PromptModelMixin(Base):
         """
         return self._encoder(adapter_name).keep_best(score, greater_is_better)
 
+    @locked
     def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
         """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
         encoder = self._encoder(adapter_name)
         score = encoder.best_score.item()
         return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
 
+    @locked
     def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:
         """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best.
 
@@ -160,6 +168,18 @@ class PromptModelMixin(Base):
                 return None
             self.set_perplexity_model(AutoModelForCausalLM.from_pretrained(name))
         return self.__dict__["_perplexity_model"][0]
+
+    # -- one thread at a time -------------------------------------------------------------------------------------
+
+    @locked
+    def train(self, mode: bool = True) -> Any:
+        """As `nn.Module.train`; waits while another thread measures the model."""
+        return super().train(mode)
+
+    @locked
+    def set_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """As PEFT's; waits while another thread runs the model."""
+        super().set_adapter(adapter_name, *args, **kwargs)
 
     # -- for the forward passes -----------------------------------------------------------------------------------
 

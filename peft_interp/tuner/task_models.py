@@ -22,6 +22,7 @@ from peft import (
 )
 from torch import Tensor
 
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.placement import END, START
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import batch_share
@@ -48,6 +49,7 @@ class TaskModelMixin(PromptModelMixin):
                 "causal language model: use `task_type='CAUSAL_LM'`, or load the model with the Auto class of the task."
             )
 
+    @locked
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
@@ -207,6 +209,7 @@ class InterpPromptModelForFeatureExtraction(TaskModelMixin, PeftModelForFeatureE
 class InterpPromptModelForSeq2SeqLM(TaskModelMixin, PeftModelForSeq2SeqLM):  # type: ignore[misc]
     """Encoder-decoder with a readable prompt in the encoder's input."""
 
+    @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers`' generate, with the prompt in the encoder's input.
 

@@ -59,7 +59,7 @@ class Measurement:
         if len(ids) < 2:
             return record
         words = bench.data.settings.label_words
-        judged = measure_scrutability(text, self.model, bench.tokenizer, ids=ids, label_words=words)
+        judged = measure_scrutability(self.model, bench.tokenizer, text, ids=ids, label_words=words)
         levels = reference_levels(self.model, bench.tokenizer, len(ids)).medians("nll")
         record |= {"nll": judged.measures["nll"].value, "score": judged.score, "readable": judged.readable}
         record |= {f"nll_{kind}": value for kind, value in levels.items()}

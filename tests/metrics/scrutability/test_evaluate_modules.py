@@ -56,7 +56,7 @@ def test_scrutability_loads_by_name_and_by_path_without_a_connection(model: Any,
     for module in (metrics.load("scrutability"), evaluate.load(metrics.path("scrutability"))):
         found = module.compute(data=TEXTS, model=model, tokenizer=tokenizer)
         assert (module.name, module.module_type) == ("scrutability", "measurement")
-        single = [measure_scrutability(text, model, tokenizer) for text in TEXTS]
+        single = [measure_scrutability(model, tokenizer, text) for text in TEXTS]
         assert found["readable"] == 0.5
         assert found["score"] == pytest.approx(sum(result.score for result in single) / 2)
         assert found["nll"] == pytest.approx(sum(result.measures["nll"].value for result in single) / 2, rel=1e-4)
