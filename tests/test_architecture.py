@@ -131,6 +131,35 @@ def test_only_the_registration_touches_pefts_registries() -> None:
     assert users == ["registration"]
 
 
+def literals(tree: ast.Module) -> set[object]:
+    """Every constant of a file, docstrings and messages as a whole."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def test_where_the_prompt_stands_is_decided_in_one_module() -> None:
+    """The names of the placements; in the report's charts they are SVG's `text-anchor`."""
+    users = {name for name, tree in modules().items() if {"start", "end"} & literals(tree)}
+    assert users - {"report.charts"} == {"text.placement"}
+
+
+def test_a_context_for_tokenization_is_made_up_in_one_module() -> None:
+    """A letter in front of a text or a token, so that sentencepiece tokenizers keep their blanks."""
+    encoders = ("encode", "tokenizer", "encode_all")
+    users = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == "a")
+        or (isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and node.left.value == "a")
+        or (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", "")) in encoders
+            and any(isinstance(given, ast.Constant) and given.value == "a" for given in node.args)
+        )
+    }
+    assert users == {"text.tokenization"}
+
+
 def test_no_function_of_another_package_is_replaced() -> None:
     replaced = []
     for name, tree in modules().items():
