@@ -28,8 +28,8 @@ from peft_interp.hub.saving import folder_report, may_hold_portable, write_besid
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt
-from peft_interp.text.placement import Placement, placement_of
 from peft_interp.report.record import PromptReport
+from peft_interp.text.placement import Placement, placement_of
 
 
 def read(arguments: Namespace) -> None:
