@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
+
+from peft_interp.cli.arguments import COMMANDS, parse
 
 Build = Callable[..., Any]
 
@@ -143,3 +147,9 @@ def test_a_hub_that_cannot_be_reached_is_named(run: Build, adapters: Path, monke
     ran = run("push", adapters / "ours", "me/x")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("peft-interp: error: the Hub cannot be reached: ")
+
+
+def test_the_documented_commands_are_understood() -> None:
+    page = Path(__file__).parents[2] / "docs" / "command_line.md"
+    lines = re.findall(r"^peft-interp (.*?)(?: *#.*)?$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {parse(shlex.split(line)).command for line in lines} == {command.name for command in COMMANDS}
