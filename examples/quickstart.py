@@ -115,7 +115,7 @@ def run(method: str, config: Any, task: Task, progress: Progress, steps: int = 0
     begun = time.perf_counter()
     set_seed(seed)
     base = embedded.load_model()
-    model = base if config is None else get_peft_model(base, config)
+    model: Any = base if config is None else get_peft_model(base, config)
     readable = isinstance(config, InterpPromptConfig)
     bar = Bar(progress, method)
     trainer = make_trainer(model, task, steps, [bar])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.max_length import model_max_length
@@ -20,8 +22,8 @@ from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 @locked
 def classify(
-    model: Any,
-    tokenizer: Any,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     texts: str | Sequence[str],
     verbalizer: Verbalizer,
     batch_size: int = 16,
@@ -73,7 +75,11 @@ def classify(
 
 
 def _rows(
-    texts: Sequence[str], tokenizer: Any, verbalizer: Verbalizer, limit: int | None, prompt_length: int
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    verbalizer: Verbalizer,
+    limit: int | None,
+    prompt_length: int,
 ) -> list[dict[str, list[int]]]:
     """Texts in the template; which label stands in the answer's place does not matter, nothing is after it."""
     for number, text in enumerate(texts):

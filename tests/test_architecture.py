@@ -8,6 +8,8 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import peft_interp
 
 PACKAGE = Path(peft_interp.__file__).parent
@@ -15,15 +17,15 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 # A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
 LAYERS = (
-    ("inference", "base_model_name", "text"),
+    ("_version", "inference", "base_model_name", "text"),
     ("embedded", "tuner"),
     ("metrics",),
     ("classification", "report", "scoring"),
     ("rl", "search"),
     ("callbacks", "hub"),
+    ("registration",),
     ("cli",),
     ("__main__",),
-    ("registration",),
     ("__init__",),
 )
 PUBLIC = {
@@ -183,6 +185,22 @@ def test_no_function_of_another_package_is_replaced() -> None:
 def test_the_public_surface_is_pinned() -> None:
     assert set(peft_interp.__all__) == PUBLIC
     assert all(hasattr(peft_interp, name) for name in PUBLIC)
+    assert set(dir(peft_interp)) >= PUBLIC | {"embedded", "metrics", "__version__"}
+    with pytest.raises(AttributeError, match=r"module 'peft_interp' has no attribute 'nothing'"):
+        peft_interp.nothing  # noqa: B018
+
+
+def test_type_checkers_see_what_is_loaded_on_use() -> None:
+    """The imports for type checkers name the modules that the names are really loaded from."""
+    typed = {
+        alias.asname: (node.module or "").removeprefix("peft_interp").removeprefix(".")
+        for block in filter(is_for_types_only, modules()["__init__"].body)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == {**peft_interp._HOMES, **dict.fromkeys(peft_interp._MODULES, "")}
+    assert None not in typed  # `import x as x`: a name that type checkers take for exported
 
 
 def test_everything_public_has_a_docstring() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+
+import datasets
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
 import peft_interp.embedded as embedded
 from peft_interp.cli.arguments import DEFAULT_TEMPLATES
@@ -32,17 +37,17 @@ class Data:
     """
 
     name: str
-    rows: Any
+    rows: Dataset
     verbalizer: Verbalizer
     text_column: str
     label_column: str
 
-    def encode(self, tokenizer: Any, max_length: int | None = None) -> Any:
+    def encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
         """The rows tokenised, as `Verbalizer.encode_dataset` makes them."""
         return self.verbalizer.encode_dataset(tokenizer, self.rows, self.text_column, self.label_column, max_length)
 
 
-def load_data(arguments: Any, tokenizer: Any, placement: Placement = START) -> Data | None:
+def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placement: Placement = START) -> Data | None:
     """The data the user named, shuffled always in the same way and cut to `--rows`; None without data.
 
     Args:
@@ -81,7 +86,7 @@ def load_data(arguments: Any, tokenizer: Any, placement: Placement = START) -> D
     return Data(name, rows, verbalizer, text, arguments.label_column)
 
 
-def fitting_rows(data: Data, model: Any, tokenizer: Any) -> tuple[Any, str | None]:
+def fitting_rows(data: Data, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, str | None]:
     """The rows tokenised, long texts cut at their end so that prompt and text fit the model's positions.
 
     Args:
@@ -107,7 +112,7 @@ def fitting_rows(data: Data, model: Any, tokenizer: Any) -> tuple[Any, str | Non
     return data.encode(tokenizer, max(0, room - _SPARE)), words
 
 
-def _prompt_tokens(model: Any, tokenizer: Any) -> int:
+def _prompt_tokens(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Positions that the prompt takes, as vectors or as its text tokenised again, whichever is more."""
     length = int(model.active_peft_config.num_virtual_tokens)
     try:
@@ -117,7 +122,7 @@ def _prompt_tokens(model: Any, tokenizer: Any) -> int:
     return max(length, len(tokenizer.encode(text, add_special_tokens=False)))
 
 
-def _template(arguments: Any, placement: Placement) -> str:
+def _template(arguments: Namespace, placement: Placement) -> str:
     """The user's template, with the prompt at the adapter's place where it names none; else that of the task."""
     given = arguments.template
     if given is None:
@@ -126,7 +131,7 @@ def _template(arguments: Any, placement: Placement) -> str:
     return placement.complete(str(given))
 
 
-def _check_rows(rows: Any, text: str, label: str, verbalizer: Verbalizer) -> None:
+def _check_rows(rows: Dataset, text: str, label: str, verbalizer: Verbalizer) -> None:
     """Name the first row that cannot be used; rows are counted from 1, without a header.
 
     Raises:
@@ -151,9 +156,7 @@ def _check_rows(rows: Any, text: str, label: str, verbalizer: Verbalizer) -> Non
             raise ValueError(f"column {label!r}, row {number}: {error}") from None
 
 
-def _own_data(arguments: Any) -> tuple[Any, str]:
-    import datasets
-
+def _own_data(arguments: Namespace) -> tuple[Dataset, str]:
     path = Path(arguments.data)
     if path.suffix not in _KINDS:
         if path.is_file():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +18,9 @@ TEXTS = ["Is this film review positive or negative?", " magazine magazine magazi
 
 
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Module and data caches of this test alone; online as far as `evaluate` knows, and no connection is to be had."""
+def online(evaluate_caches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as `evaluate` knows; no connection is to be had."""
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", False)
-    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
-    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "metrics")
-    monkeypatch.setattr(evaluate.config, "DOWNLOADED_EVALUATE_PATH", tmp_path / "downloads")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = {name: sys.modules.pop(name) for name in loaded_scripts()}
-    yield
-    for name in loaded_scripts():
-        del sys.modules[name]
-    sys.modules.update(before)
-
-
-def loaded_scripts() -> list[str]:
-    return [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]
 
 
 @pytest.fixture
