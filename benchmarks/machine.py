@@ -4,13 +4,16 @@ import datetime
 import os
 import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
+import transformers
 
-PACKAGES = ("torch", "transformers", "peft", "peft-interp")
+import peft_interp
+
+PACKAGES = {"torch": torch, "transformers": transformers, "peft": peft, "peft-interp": peft_interp}
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), **{name: m.__version__ for name, m in PACKAGES.items()}},
         "system": platform.platform(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
         "cores": os.cpu_count(),

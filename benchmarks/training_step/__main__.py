@@ -1,13 +1,11 @@
 """Measure everything that the project says about speed and memory, in one run.
 
-    python benchmarks/training_step/run.py
+    python -m benchmarks.training_step
 
 Times are compared as ratios of interleaved repetitions within this run. Writes `results.json` and, where a README.md
 with markers stands beside it, its tables. `--quick` only checks that everything runs: tiny sizes, meaningless ratios.
 """
 
-import argparse
-import json
 import shlex
 import sys
 import time
@@ -15,28 +13,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from agreement import agreement
-from benchmark_report import judged, provenance, show, write_readme
-from machine import describe_machine
-from results_table import tables, usual
-from setting import Setting, quiet
-from step_memory import step_memory
-from table_projection import projection
-from training_step import growth, training_steps
+from benchmarks.machine import describe_machine
+from benchmarks.report import judged, make_parser, publish
+from benchmarks.training_step.agreement import agreement
+from benchmarks.training_step.results_table import tables, usual
+from benchmarks.training_step.setting import Setting, quiet
+from benchmarks.training_step.step_memory import step_memory
+from benchmarks.training_step.table_projection import projection
+from benchmarks.training_step.training_step import growth, training_steps
 
 HERE = Path(__file__).resolve().parent
 QUICK = Setting(width=64, heads=2, layers=2, vocabulary=1000, batch=4, prompt=5, text=8)
 PROMPTS, BATCHES = (5, 10, 20, 50, 100), (1, 4, 16, 64)
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and few repetitions")
-    parser.add_argument("--full", action="store_true", help="GPT-2's 12 layers instead of 4")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--output", type=Path, default=HERE / "results.json")
-    return parser.parse_args()
 
 
 def measure(setting: Setting, quick: bool) -> dict[str, Any]:
@@ -76,7 +64,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure, write, show."""
-    arguments = parse_arguments()
+    arguments = make_parser(__doc__, HERE).parse_args()
     quiet()
     setting = replace(QUICK if arguments.quick else Setting(), device=arguments.device)
     if arguments.full:
@@ -84,17 +72,14 @@ def main() -> None:
     machine, begin = describe_machine(arguments.device), time.perf_counter()
     parts = measure(setting, arguments.quick)
     results = {
-        "command": shlex.join(["python", "benchmarks/training_step/run.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.training_step", *sys.argv[1:]]),
         "seconds": round(time.perf_counter() - begin, 1),
         "machine": machine,
         "setting": asdict(setting),
         "goals": goals(parts),
         **parts,
     }
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    about = provenance(results, usual(results["setting"]))
-    write_readme(arguments.output.parent / "README.md", about, tables(results))
-    show(about, tables(results))
+    publish(results, arguments.output, tables, usual)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import benchmark_folder  # noqa: F401
 import torch
-from random_gpt2 import ModelSize, random_gpt2
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from benchmarks.random_gpt2 import ModelSize, random_gpt2
 from peft_interp.scoring.task_scorer import TaskScorer
 
 POSITIONS = ("end", "start")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import benchmark_folder  # noqa: F401
 import transformers
-from peak_memory import each_alone, rise
-from scoring_setting import Setting, language_model, random_prompts
-from search_step import scorers
+
+from benchmarks.peak_memory import each_alone, rise
+from benchmarks.scoring.search_step import scorers
+from benchmarks.scoring.setting import Setting, language_model, random_prompts
 
 CASES = {("ours", "end"): None, ("ours", "start"): 2, ("other", "end"): 1}  # how many of the sizes; None: all
 

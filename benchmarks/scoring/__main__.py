@@ -1,13 +1,12 @@
 """Measure what scoring prompts costs, against the loop that RLPrompt's published procedure describes.
 
-    python benchmarks/scoring/measure_scoring.py
+    python -m benchmarks.scoring
 
 Times are compared as ratios of interleaved repetitions within this run. Writes `results.json` and, where a README.md
 with markers stands beside it, its tables. `--quick` only checks that everything runs: tiny sizes, meaningless ratios.
 """
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -16,15 +15,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import benchmark_folder  # noqa: F401
 import transformers
-from benchmark_report import judged, provenance, show, write_readme
-from candidate_rate import candidates
-from machine import describe_machine
-from scoring_memory import scoring_memory
-from scoring_setting import Setting
-from scoring_tables import tables, usual
-from search_step import agreement, growth, steps
+
+from benchmarks.machine import describe_machine
+from benchmarks.report import judged, make_parser, publish, write_results
+from benchmarks.scoring.candidate_rate import candidates
+from benchmarks.scoring.memory import scoring_memory
+from benchmarks.scoring.results_table import tables, usual
+from benchmarks.scoring.search_step import agreement, growth, steps
+from benchmarks.scoring.setting import Setting
 
 HERE = Path(__file__).resolve().parent
 QUICK = Setting(width=64, heads=2, layers=2, vocabulary=1000, prompts=4, prompt=3, examples=4, text=8, policy_hidden=32)
@@ -34,12 +33,8 @@ MEMORY = ((16, 32), (64, 32), (16, 128), (64, 128))
 
 def parse_arguments() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and few repetitions")
-    parser.add_argument("--full", action="store_true", help="GPT-2's 12 layers instead of 4")
+    parser = make_parser(__doc__, HERE)
     parser.add_argument("--repetitions", type=int, default=7, help="of the step; growth takes a third, at least two")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--output", type=Path, default=HERE / "results.json")
     return parser.parse_args()
 
 
@@ -83,7 +78,7 @@ def main() -> None:
         setting = replace(setting, layers=12)
     machine, begin = describe_machine(arguments.device), time.perf_counter()
     results: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/scoring/measure_scoring.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.scoring", *sys.argv[1:]]),
         "seconds": 0.0,
         "machine": machine,
         "setting": asdict(setting),
@@ -92,12 +87,9 @@ def main() -> None:
         results[name] = part()
         results["seconds"] = round(time.perf_counter() - begin, 1)
         print(f"{results['seconds']:.0f} s: {name}", file=sys.stderr, flush=True)
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")  # a run that is cut short loses one part
+        write_results(results, arguments.output)  # a run that is cut short loses one part
     results["goals"] = goals(results)
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    about = provenance(results, usual(results["setting"]))
-    write_readme(arguments.output.parent / "README.md", about, tables(results))
-    show(about, tables(results))
+    publish(results, arguments.output, tables, usual)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import benchmark_folder  # noqa: F401
-from benchmark_report import Table, goals_table, in_mib, in_seconds
+from benchmarks.report import Table, goals_table, in_mib, in_seconds
 
 _NAMES = {"ours": "ours", "other": "published loop"}
 

@@ -1,6 +1,8 @@
 """What every benchmark reports alike: goals, where and when, tables in Markdown, in a README, in a terminal."""
 
-from collections.abc import Sequence
+import argparse
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,41 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[str]]
+
+
+def make_parser(about: str, folder: Path) -> argparse.ArgumentParser:
+    """The command line that every benchmark has.
+
+    Args:
+        about: what it measures.
+        folder: where `results.json` lies if nothing else is asked for.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and few repetitions")
+    parser.add_argument("--full", action="store_true", help="GPT-2's 12 layers instead of 4")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--output", type=Path, default=folder / "results.json")
+    return parser
+
+
+def publish(
+    results: dict[str, Any],
+    output: Path,
+    tables: Callable[[dict[str, Any]], list[Table]],
+    usual: Callable[[dict[str, Any]], str],
+) -> None:
+    """Write `results.json` and the tables of the README beside it, and show them in the terminal."""
+    write_results(results, output)
+    about, shown = provenance(results, usual(results["setting"])), tables(results)
+    write_readme(output.parent / "README.md", about, shown)
+    show(about, shown)
+
+
+def write_results(results: dict[str, Any], output: Path) -> None:
+    """All figures, to be read by programs."""
+    output.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def judged(asked: Sequence[tuple[str, float, str, float]]) -> list[dict[str, Any]]:
