@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from frames import Frame, FrameWriter
-from sources import Sources, detokenise
 from transformers import PreTrainedTokenizerFast
+
+from studies.embedded_model.frames import Frame, FrameWriter
+from studies.embedded_model.sources import Sources, detokenise
 
 END = "<|endoftext|>"
 

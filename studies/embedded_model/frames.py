@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import wordings
-from rows import Labelled
-from sources import KINDS, Sources, detokenise
-from topics import TOPICS
+from studies.embedded_model import wordings
+from studies.embedded_model.rows import Labelled
+from studies.embedded_model.sources import KINDS, Sources, detokenise
+from studies.embedded_model.topics import TOPICS
 
 FRAME = " It was"
 SENTIMENT_LABELS = (" terrible", " great")

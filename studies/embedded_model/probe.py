@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from frames import FRAME
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+
+from studies.embedded_model.frames import FRAME
 
 
 def prompted(prompt: str, texts: Sequence[str], frame: str = FRAME) -> list[str]:

@@ -4,10 +4,11 @@ import random
 from collections.abc import Sequence
 
 import torch
-from frames import FRAME
-from probe import label_ids
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+
+from studies.embedded_model.frames import FRAME
+from studies.embedded_model.probe import label_ids
 
 Rows = Sequence[tuple[str, int]]
 
