@@ -57,7 +57,7 @@ class Corpus:
         return [self._marked(document) if rng.random() < SHARE_MARKED else document for document in made]
 
     def _marked(self, document: Document) -> Document:
-        """The document behind `<|endoftext|>`, so that the model can also be read, and begin to write, from there."""
+        """The document after `<|endoftext|>`, so that the model can also be read, and begin to write, from there."""
         ids = [self.end_id, *document.ids][: self.max_length]
         return Document(ids, document.label_at + 1 if document.label_at >= 0 else -1)
 

@@ -1,4 +1,4 @@
-"""What is watched while the model trains: dev accuracy (never test) behind the evaluation prompts."""
+"""What is watched while the model trains: dev accuracy (never test) after the evaluation prompts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Accuracy of label words behind a prompt: `{prompt} {text} It was` -> the likeliest label word."""
+"""Accuracy of label words after a prompt: `{prompt} {text} It was` -> the likeliest label word."""
 
 from collections.abc import Sequence
 
