@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import benchmark_folder  # noqa: F401
 import torch
-from scoring_setting import LABEL_WORDS, POSITIONS, Setting, encoded_rows, language_model, random_prompts
-from timing import compare, interleave, now
 from torch import Tensor
 
+from benchmarks.scoring.setting import LABEL_WORDS, POSITIONS, Setting, encoded_rows, language_model, random_prompts
+from benchmarks.timing import compare, interleave, now
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.search.prompt_features import extract_features
 from peft_interp.search.surrogate import fit_surrogate

@@ -4,13 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import benchmark_folder  # noqa: F401
-import published_loop
 import torch
-from scoring_setting import POSITIONS, Setting, gold_labels, language_model, random_prompts, random_texts, task_scorer
-from timing import compare, interleave, now
 from torch import Tensor
 
+from benchmarks.scoring import published_loop
+from benchmarks.scoring.setting import (
+    POSITIONS,
+    Setting,
+    gold_labels,
+    language_model,
+    random_prompts,
+    random_texts,
+    task_scorer,
+)
+from benchmarks.timing import compare, interleave, now
 from peft_interp.metrics.likelihood import token_nlls
 from peft_interp.rl.policy import Choice, PromptPolicy
 from peft_interp.rl.soft_q import soft_q_loss
