@@ -86,7 +86,7 @@ class RLPromptConfig(RewardArguments):
         default=0.0,
         metadata={
             "help": "w in [0, 1]: the reward is (1 - w) z_task - w z_nll, the prompt's NLL under the task model or the "
-            "judge. 0 is RLPrompt."
+            "perplexity model. 0 is RLPrompt."
         },
     )
     repetition_penalty_weight: float = field(

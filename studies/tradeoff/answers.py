@@ -17,6 +17,7 @@ from torch import Tensor
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.scoring.task_scorer import TaskScorer
+from peft_interp.text.verbalizer import right_answers
 from studies.tradeoff.data import TaskData
 
 _BATCH = 32
@@ -101,9 +102,7 @@ class PromptAnswers:
 
 def _compared(log_probs: Tensor, gold: Tensor) -> Answers:
     """Label words against each other; (rows, labels)."""
-    own = log_probs.gather(1, gold.unsqueeze(1)).squeeze(1)
-    others = log_probs.scatter(1, gold.unsqueeze(1), -torch.inf).amax(1)
-    return Answers(own > others, -own)
+    return Answers(right_answers(log_probs, gold), -log_probs.gather(1, gold.unsqueeze(1)).squeeze(1))
 
 
 def _run(model: Callable[..., Any], rows: Sequence[Row]) -> Iterator[tuple[Tensor, Tensor]]:
