@@ -7,6 +7,7 @@ our config our classes and every other config exactly what it got before. No fun
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from peft import PeftConfig, PeftModel, PeftType, PromptTuningInit
@@ -14,31 +15,30 @@ from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 from peft_interp.hub.model_files import PromptFilesMixin
-from peft_interp.tuner.causal_lm import InterpPromptModelForCausalLM
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
-from peft_interp.tuner.task_models import (
-    InterpPromptModelForFeatureExtraction,
-    InterpPromptModelForQuestionAnswering,
-    InterpPromptModelForSeq2SeqLM,
-    InterpPromptModelForSequenceClassification,
-    InterpPromptModelForTokenClassification,
-)
+from peft_interp.tuner.task_models import TaskModelMixin
+from peft_interp.tuner.task_types import TASK_TYPES, PromptTask
 
 
-def _with_files(tuner: type) -> type:
+def _model_class(task: PromptTask) -> type:
     """The model class of a task, which also saves, describes and pushes its prompts."""
-    return type(tuner.__name__, (PromptFilesMixin, tuner), {"__module__": __name__, "__doc__": tuner.__doc__})
+    if task.model_class:
+        module, name = task.model_class.split(".")
+        tuner: type = getattr(import_module(f"peft_interp.tuner.{module}"), name)
+        bases: tuple[type, ...] = (PromptFilesMixin, tuner)
+    else:
+        tuner = _before(MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task.name])
+        bases = (PromptFilesMixin, TaskModelMixin, tuner)
+    return type(tuner.__name__, bases, {"__module__": __name__, "__doc__": tuner.__doc__})
 
 
-MODEL_CLASSES: dict[str, type] = {
-    "CAUSAL_LM": _with_files(InterpPromptModelForCausalLM),
-    "SEQ_2_SEQ_LM": _with_files(InterpPromptModelForSeq2SeqLM),
-    "SEQ_CLS": _with_files(InterpPromptModelForSequenceClassification),
-    "TOKEN_CLS": _with_files(InterpPromptModelForTokenClassification),
-    "QUESTION_ANS": _with_files(InterpPromptModelForQuestionAnswering),
-    "FEATURE_EXTRACTION": _with_files(InterpPromptModelForFeatureExtraction),
-}
+def _before(registered: type) -> type:
+    """What was registered before us, so that registering again does not stack dispatchers."""
+    return getattr(registered, "_peft_interp_previous", registered)
+
+
+MODEL_CLASSES: dict[str, type] = {task.name: _model_class(task) for task in TASK_TYPES}
 
 
 def register() -> None:
@@ -54,11 +54,6 @@ def register() -> None:
 def _is_ours(config: Any) -> bool:
     # by name, so that it is true for a reloaded class as well; subclasses count
     return any(base.__name__ == InterpPromptConfig.__name__ for base in type(config).__mro__)
-
-
-def _before(registered: type) -> type:
-    """What was registered before us, so that registering again does not stack dispatchers."""
-    return getattr(registered, "_peft_interp_previous", registered)
 
 
 def _model_dispatcher(registered: type, ours: type) -> type:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
-from peft_interp.text.placement import END, IGNORED, START
+from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
@@ -43,8 +43,6 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
     """
-
-    _placements = (START, END)
 
     @locked
     def forward(  # type: ignore[override]

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
-from peft import PeftType, PromptTuningConfig, PromptTuningInit, TaskType
+from peft import PeftType, PromptTuningConfig, PromptTuningInit
 
 from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_named
 from peft_interp.text.token_filter import TOKEN_FILTERS
 from peft_interp.tuner.projection import SIMILARITIES
+from peft_interp.tuner.task_types import TASK_TYPES, listed, names_where, prompt_task
 
 PEFT_TYPE_NAME = "INTERP_PROMPT"
 DEFAULT_PROMPT_LENGTH = 10
 FIRST_CONTROLLED_WEIGHT = 0.03
-_TASKS_WITH_ANSWERS = (None, TaskType.CAUSAL_LM, TaskType.FEATURE_EXTRACTION)
 
 
 @dataclass
@@ -185,11 +185,12 @@ class InterpPromptConfig(PromptTuningConfig):
                 "projected prompt, but `projection_metric='none'` trains vectors that are no tokens; use 'cosine', "
                 "'dot' or 'euclidean', or weight 0 and no target."
             )
-        if self.placement.before_answer and self.task_type not in _TASKS_WITH_ANSWERS:
+        task = prompt_task(self.task_type)
+        if task is not None and self.placement not in task.placements:
+            able = [task.name for task in TASK_TYPES if self.placement in task.placements]
             raise ValueError(
                 f"`prompt_position={self.prompt_position!r}` needs an answer to stand in front of, which only "
-                "CAUSAL_LM and (at the mask) FEATURE_EXTRACTION have; got "
-                f"`task_type={TaskType(self.task_type).value!r}`. Use {START.name!r}."
+                f"{listed(able, 'and')} (at the mask) have; got `task_type={task.name!r}`. Use {START.name!r}."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
@@ -201,8 +202,8 @@ class InterpPromptConfig(PromptTuningConfig):
         """Always true; asked by PEFT first when the task type names no model class, hence the check."""
         if self.task_type is None:
             raise ValueError(
-                "`task_type=None` is not enough for a prompt, whose forward pass depends on the task; use CAUSAL_LM, "
-                "SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS, QUESTION_ANS or FEATURE_EXTRACTION."
+                "`task_type=None` is not enough for a prompt, whose forward pass depends on the task; use "
+                f"{listed(names_where())}."
             )
         return True
 

@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM
 
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
-from peft_interp.text.placement import START, Placement
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
@@ -23,6 +22,7 @@ from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
 from peft_interp.tuner.model_inputs import Composed, compose_inputs
 from peft_interp.tuner.shared_prefix import recomputes_activations
+from peft_interp.tuner.task_types import listed, prompt_task
 
 if TYPE_CHECKING:
     Base = PeftModel
@@ -44,8 +44,6 @@ class PromptModelMixin(Base):
         word_embeddings: Any
         prompt_encoder: Any
         prompt_tokens: dict[str, Tensor]
-
-    _placements: tuple[Placement, ...] = (START,)  # where the task lets a prompt stand
 
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
@@ -188,11 +186,11 @@ class PromptModelMixin(Base):
         if not isinstance(config, InterpPromptConfig):
             super()._setup_prompt_encoder(adapter_name)
             return
-        if config.placement not in self._placements:
-            allowed = " or ".join(repr(placement.name) for placement in self._placements)
+        task = prompt_task(config.task_type)
+        if task is not None and config.placement not in task.placements:  # set after the config was checked
             raise ValueError(
-                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
-                f"ones (`FEATURE_EXTRACTION`); here it must be {allowed}."
+                f"`prompt_position={config.prompt_position!r}` is nothing for {task.words} (`{task.name}`); here it "
+                f"must be {listed([repr(placement.name) for placement in task.placements])}."
             )
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
