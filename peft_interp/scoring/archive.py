@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from peft_interp.scoring.rewards import new_names
+
 Scores = dict[str, float | None]
 
 
@@ -89,6 +91,7 @@ class Archive:
                 if number == len(lines) - 1:
                     break
                 raise ValueError(f"line {number + 1} of {path} is damaged; remove it.") from error
+            fields["scores"] = new_names(fields["scores"])
             fields["ids"] = tuple(fields["ids"])
             fields["rows"] = None if fields["rows"] is None else tuple(fields["rows"])
             records.append(ScoredPrompt(**fields))
