@@ -246,7 +246,7 @@ class Scrutability:
 
     Attributes:
         text: what was judged.
-        measures: by name; see `peft_interp.metrics.scrutability`.
+        measures: by name; see `peft_interp.metrics.readability_metrics`.
         flags: degenerate patterns found.
         score: composite calibrated on human ratings, 0 (unreadable) to 1; what the numbers mean stands in
             `peft_interp.metrics.scrutability`.

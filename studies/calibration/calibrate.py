@@ -24,8 +24,8 @@ from rated_texts import Rated, rated_sets, unseen_sentences
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp import embedded
+from peft_interp.metrics.readability_metrics import BETTER
 from peft_interp.metrics.scrutability import COEFFICIENTS, Calibration
-from peft_interp.metrics.token_metrics import BETTER
 
 HERE = Path(__file__).parent
 FITTED_MODELS, HELD_OUT_MODEL = ("embedded", "stories260K"), "llama2xs_281K"

@@ -12,10 +12,10 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from peft_interp import embedded, text_nll
+from peft_interp.metrics.readability_metrics import BETTER
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
-from peft_interp.metrics.token_metrics import BETTER
 
 Build = Callable[..., Any]
 TEXT = "Is this film review positive or negative?"
