@@ -6,9 +6,12 @@ A registry is a tuple of small frozen dataclasses beside the functions that they
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import field, make_dataclass
 from typing import Any, Protocol
+
+_LONGEST_TEXT, _MOST_ITEMS = 120, 12
 
 
 class Weighted(Protocol):
@@ -58,3 +61,33 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table as Markdown; bars inside cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def short_repr(name: str, **shown: Any) -> str:
+    """What `repr` shows of a result: its main numbers, within a dozen lines of a hundred columns.
+
+    Args:
+        name: of the class.
+        shown: what is worth a look, by name; floats are rounded, long texts and lists cut, None left out.
+    """
+    parts = [f"{key}={_short(value)}" for key, value in shown.items() if value is not None]
+    inside = textwrap.wrap(", ".join(parts), width=96, break_long_words=True, max_lines=10, placeholder=" ...")
+    if len(inside) <= 1:
+        return f"{name}({''.join(inside)})"
+    return "\n".join([f"{name}(", *(f"    {line}" for line in inside), ")"])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, float | str | dict | list | tuple):
+        return repr(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, str):
+        return repr(value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]}...")
+    if isinstance(value, dict):
+        items = [f"{key}: {_short(item)}" for key, item in list(value.items())[:_MOST_ITEMS]]
+    else:
+        items = [_short(item) for item in value[:_MOST_ITEMS]]
+    more = [f"... {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else []
+    left, right = "{}" if isinstance(value, dict) else "[]" if isinstance(value, list) else "()"
+    return f"{left}{', '.join([*items, *more])}{right}"

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from peft_interp.metrics.results import Measure
+from peft_interp.records import short_repr
 from peft_interp.text.tokenization import decode, token_texts
 
 REFERENCE_KINDS = ("human", "shuffled", "random")
@@ -97,7 +98,7 @@ class Metric:
     main: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Levels:
     """Every metric over the three kinds of reference prompts, for one model and length.
 
@@ -110,6 +111,10 @@ class Levels:
     human: dict[str, tuple[float, ...]]
     shuffled: dict[str, tuple[float, ...]]
     random: dict[str, tuple[float, ...]]
+
+    def __repr__(self) -> str:
+        medians = {kind: self.medians("nll")[kind] for kind in REFERENCE_KINDS}
+        return short_repr("Levels", metrics=len(self.human), nll=medians)
 
     def medians(self, name: str) -> dict[str, float | None]:
         """Median of a metric for each kind; None where it was never a number."""
