@@ -283,7 +283,6 @@ METRICS = (
         main=True,
     ),
 )
-BETTER = {metric.name: metric.better for metric in METRICS}
 
 
 def measure_all(inputs: MetricInputs, metrics: Sequence[Metric] = METRICS) -> dict[str, Measure]:

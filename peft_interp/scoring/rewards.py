@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.records import markdown_table
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
 from peft_interp.text.verbalizer import right_answers
@@ -236,6 +237,12 @@ REWARDS = (
     ),
 )
 RENAMED = {"repetition": "repetition_penalty", "special_tokens": "wordless_share"}  # in older archives, checkpoints
+
+
+def reward_table() -> str:
+    """`REWARDS` as Markdown."""
+    rows = [[f"`{r.name}`", r.words, r.better, r.needs, f"`{r.setting}`" if r.setting else ""] for r in REWARDS]
+    return markdown_table(("name", "what", "better", "needs", "weight in `RLPromptConfig`"), rows)
 
 
 def reward_named(name: str) -> Reward:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from peft_interp.records import markdown_table
 from peft_interp.search.gradient_moves import gradient_swap
 from peft_interp.search.language_moves import rewritten
 
@@ -144,3 +145,9 @@ def shares_of(config: object, moves: Sequence[Move] = MOVES) -> dict[Move, float
     return {
         move: float(getattr(config, move.setting, move.default) if move.setting else move.default) for move in moves
     }
+
+
+def move_table() -> str:
+    """`MOVES` as Markdown."""
+    rows = [[f"`{m.name}`", m.words, f"`{m.setting}`", f"{m.default:g}", m.needs] for m in MOVES]
+    return markdown_table(("name", "what", "weight in `PromptSearchConfig`", "default", "needs"), rows)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from peft_interp.records import markdown_table
+
 
 @dataclass(frozen=True)
 class TermInputs:
@@ -58,3 +60,9 @@ PERPLEXITY = LossTerm(
 """The one term with a schedule, a target instead of a weight, and two ways to be joined."""
 
 LOSS_TERMS: tuple[LossTerm, ...] = (PERPLEXITY,)
+
+
+def term_table() -> str:
+    """`LOSS_TERMS` as Markdown."""
+    rows = [[f"`{term.name}`", f"`{term.setting}`", term.weight_help] for term in LOSS_TERMS]
+    return markdown_table(("in `prompt_statistics`", "weight in `InterpPromptConfig`", "what"), rows)

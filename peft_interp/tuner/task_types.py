@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from peft_interp.records import markdown_table
 from peft_interp.text.placement import END, START, Placement
 
 
@@ -108,3 +109,18 @@ def names_where(**features: Any) -> list[str]:
 def listed(names: list[str], word: str = "or") -> str:
     """Names in a sentence: "A, B or C"."""
     return f" {word} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def task_table() -> str:
+    """`TASK_TYPES` as Markdown."""
+    rows = [
+        [
+            f"`{task.name}`",
+            task.words,
+            f"`{task.auto_class}`",
+            listed([f"`{placement.name}`" for placement in task.placements]),
+            "yes" if task.compared else "",
+        ]
+        for task in TASK_TYPES
+    ]
+    return markdown_table(("task type", "base model", "loaded by", "`prompt_position`", "compared with its text"), rows)
