@@ -17,8 +17,8 @@ import numpy as np
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp import embedded
+from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.metrics.scrutability import COEFFICIENTS, Calibration
-from peft_interp.metrics.token_metrics import BETTER
 from studies.calibration.calibration_tables import write_tables
 from studies.calibration.choose_prompts import read_human_prompts
 from studies.calibration.constructed_texts import cut, makers
@@ -101,7 +101,7 @@ def rank_table(
     measured: Measured, rated: list[Rated], composite: dict[str, np.ndarray], names: tuple[str, ...] | None
 ) -> dict[str, Any]:
     """By measure (all, or those named) and rated set, the agreement with people."""
-    better = {**{name: BETTER[name] for name in measured["cola"][0] if name in BETTER}, **EXTRA}
+    better = {**{m.name: m.better for m in METRICS if m.name in measured["cola"][0]}, **EXTRA}
     table: dict[str, Any] = {"score": {}}
     for texts in rated:
         kind = "auc" if texts.name == "cola" else "rank"

@@ -61,7 +61,7 @@ def test_every_step_logs_rewards_policy_and_best_prompt(searcher: Build, tokeniz
         "fits",
     ):
         assert len(logged(trainer, key)) == 4, key
-    for name in ("gap", "accuracy", "loss", "nll", "repetition", "special_tokens"):
+    for name in ("gap", "accuracy", "loss", "nll", "repetition_penalty", "wordless_share"):
         assert len(logged(trainer, f"rewards/{name}/mean")) == 4, name
     assert logged(trainer, "best_prompt")[-1] == trainer.model.prompt_text(tokenizer)
     assert logged(trainer, "entropy")[0] == pytest.approx(math.log(61), abs=0.01), "a new policy is uniform"
