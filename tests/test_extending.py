@@ -19,7 +19,6 @@ import peft_interp
 from docs.write_tables import PAGE, TABLES, with_tables
 from peft_interp import embedded, measure_scrutability
 from peft_interp.metrics.metric import Metric
-from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.search.moves import MOVES, Move, shares_of
 
 PACKAGE = Path(peft_interp.__file__).parent
@@ -144,7 +143,7 @@ def test_the_docs_tables_are_those_of_the_records() -> None:
 def test_a_user_adds_a_metric_without_touching_the_package() -> None:
     model, tokenizer = embedded.load_model(), embedded.load_tokenizer()
     mine = Metric("short", lambda x: float(len(x.ids) < 5), "higher", "short", "1 below five tokens", referenced=True)
-    found = measure_scrutability(model, tokenizer, "Is it good or bad?", metrics=(*METRICS, mine)).measures
+    found = measure_scrutability(model, tokenizer, "Is it good or bad?", own_metrics=(mine,)).measures
     assert (found["short"].value, found["short"].better, found["short"].human) == (0.0, "higher", 0.0)
     assert "short" not in measure_scrutability(model, tokenizer, "Is it good or bad?").measures
 

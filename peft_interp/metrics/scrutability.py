@@ -1,7 +1,7 @@
 """Whether a person can read a prompt's text (scrutability): metrics beside reference levels, patterns, a score.
 
 The metrics, with what they are and which way is better, are the records in `metrics/readability_metrics.py`;
-`print(metric_table())` shows them, and so does `docs/metrics.md`.
+`print(metric_table())` shows them, and so does `docs/what_there_is.md`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure_scrutability(
     grammar_judge: Callable[[str], float] | None = None,
     raters: Sequence[Callable[[str], float]] = (),
     references: bool = True,
-    metrics: Sequence[Metric] = METRICS,
+    own_metrics: Sequence[Metric] = (),
 ) -> Scrutability:
     """Judge a prompt's text.
 
@@ -115,7 +115,7 @@ def measure_scrutability(
         raters: people's or LLMs' ratings, each from a text to a number, higher is better; their mean is kept.
         references: measure reference levels. Without them there are no percentiles, the score is NaN, and no text is
             called readable.
-        metrics: what is measured; `(*METRICS, mine)` adds metrics of your own.
+        own_metrics: metrics of your own, measured beside `METRICS`.
 
     Returns:
         Measures by name, flags, score and verdict. NLL and score are NaN for a prompt of fewer than two tokens.
@@ -127,6 +127,7 @@ def measure_scrutability(
     _check_given(label_words, training_texts, task_description, encoder)
     text, ids = _text_and_ids(text, ids, tokenizer)
     base = language_model(model)
+    metrics = (*METRICS, *own_metrics)
     inputs = _read(base, tokenizer, text, ids, references, metrics)
     other = perplexity_tokenizer or tokenizer
     judged = _under_another(perplexity_model, other, text, references and len(ids) > 1)

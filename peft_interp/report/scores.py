@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peft_interp.metrics.differentials import DIFFERENTIALS
+from peft_interp.metrics.metric import Metric
 from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.metrics.results import Faithfulness, Measure, PromptReading, Waywardness
 from peft_interp.report.texts import count, number, perplexity, share
@@ -111,14 +112,11 @@ def _wayward(bound: Waywardness) -> Iterator[Score]:
 def _readability(name: str, measure: Measure) -> Score:
     metric = next((metric for metric in METRICS if metric.name == name), None)
     if metric is None:  # of the user
-        title, meaning, main = name.replace("_", " "), "", False
-        written: Callable[..., str] = number
-    else:
-        title, meaning, main = metric.label, metric.words, metric.main
-        written = _WRITTEN[metric.written]
+        metric = Metric(name, lambda _: None, measure.better, name.replace("_", " "), "")
+    title, written, meaning, main = metric.label, _WRITTEN[metric.written], metric.words, metric.main
     return Score("readability", title, written(measure.value), _levels(measure, written), measure.better, meaning, main)
 
 
-def _levels(measure: Measure, written: Callable[..., str]) -> str:
+def _levels(measure: Measure, written: Callable[[float | None], str]) -> str:
     levels = (("people", measure.human), ("shuffled", measure.shuffled), ("random", measure.random))
     return ", ".join(f"{name} {written(level)}" for name, level in levels if level is not None)

@@ -53,10 +53,10 @@ def test_penalties_lower_the_repeats(searcher: Build) -> None:
     assert weights == pytest.approx({"gap": 0.6, "repetition_penalty": -0.3, "wordless_share": -0.1})
 
 
-def test_scrutability_is_any_function_of_text_model_and_tokenizer(searcher: Build, tokenizer: Any) -> None:
+def test_scrutability_is_any_function_of_model_tokenizer_and_text(searcher: Build, tokenizer: Any) -> None:
     seen: list[Any] = []
 
-    def score(text: str, model: Any, known: Any) -> Any:
+    def score(model: Any, known: Any, text: str) -> Any:
         seen.append((model, known))
         return SimpleNamespace(score=float(len(text)))
 
