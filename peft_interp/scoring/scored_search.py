@@ -166,8 +166,8 @@ class ScoredSearch:
         """The prompts that no other beats in both the task's reward and NLL, best reward first; one of each kind.
 
         Args:
-            split: "dev", or "train" for those scored on all training examples. Without a perplexity model nothing is known
-                of fluency, and only the best prompt is left.
+            split: "dev", or "train" for those scored on all training examples. Without a perplexity model nothing is
+                known of fluency, and only the best prompt is left.
         """
         known = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
         if self.scorer.perplexity_model is not None:
