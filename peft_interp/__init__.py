@@ -15,6 +15,7 @@ from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.trainer import RLPromptTrainer
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.trainer import PromptSearchTrainer
+from peft_interp.text.data_files import read_rows
 from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -33,6 +34,7 @@ __all__ = [
     "measure_faithfulness",
     "measure_scrutability",
     "read_prompt",
+    "read_rows",
     "register",
     "report_prompt",
     "text_nll",

@@ -28,6 +28,7 @@ PUBLIC = {
     "measure_faithfulness",
     "measure_scrutability",
     "read_prompt",
+    "read_rows",
     "register",
     "report_prompt",
     "text_nll",
