@@ -28,6 +28,7 @@ PUBLIC = {
     "measure_faithfulness",
     "measure_scrutability",
     "read_prompt",
+    "load_rows",
     "register",
     "report_prompt",
     "text_nll",

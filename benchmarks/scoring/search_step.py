@@ -72,23 +72,11 @@ def growth(setting: Setting, varied: dict[str, Sequence[int]], repetitions: int)
         for size in sizes:
             changed: dict[str, Any] = {name: size}
             one = replace(setting, **changed)
-            candidates = {key: _reward(one, score) for key, score in scorers(one, model, "end").items()}
+            candidates = {key: timed(one, score) for key, score in scorers(one, model, "end").items()}
             kept = interleave(candidates, repetitions, warmups=1)
             compared = compare([s[0] for s in kept["ours"]], [s[0] for s in kept["other"]])
             found.append({"varied": name, "size": size, "reward": compared})
     return found
-
-
-def _reward(setting: Setting, score: Score) -> Callable[[], tuple[float]]:
-    seeds = iter(range(10**9))
-
-    def run() -> tuple[float]:
-        prompts = random_prompts(setting, next(seeds))
-        begin = now(setting.device)
-        score(prompts)
-        return (now(setting.device) - begin,)
-
-    return run
 
 
 def _step(setting: Setting, model: Any, name: str, score: Score) -> Callable[[], tuple[float, float]]:

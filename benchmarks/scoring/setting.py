@@ -1,6 +1,6 @@
 """What is scored: random prompts on random examples under a randomly initialised GPT-2."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from benchmarks.random_gpt2 import ModelSize, random_gpt2
+from benchmarks.timing import now
 from peft_interp.scoring.task_scorer import TaskScorer
 
 POSITIONS = ("end", "start")
@@ -63,3 +64,16 @@ def task_scorer(setting: Setting, model: Any, position: str, share: bool | None 
     """Ours, on the setting's examples."""
     rows: Sequence[dict[str, list[int]]] = encoded_rows(random_texts(setting), gold_labels(setting))
     return TaskScorer(model, rows, LABEL_WORDS, position, share=share)
+
+
+def timed(setting: Setting, score: Callable[[Tensor], Tensor]) -> Callable[[], tuple[float]]:
+    """Seconds of scoring prompts, other ones in every call."""
+    seeds = iter(range(1, 10**9))
+
+    def run() -> tuple[float]:
+        prompts = random_prompts(setting, next(seeds))
+        begin = now(setting.device)
+        score(prompts)
+        return (now(setting.device) - begin,)
+
+    return run

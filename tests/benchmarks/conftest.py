@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,19 @@ class QuickRun:
         assert json.loads((self.published / "results.json").read_text())["setting"]["width"] == 768
 
 
-@pytest.fixture(scope="session")
-def run_quick(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], QuickRun]:
-    """`run_quick(name)`: `python -m benchmarks.<name> --quick` from a checkout in which nothing is installed."""
+@pytest.fixture(scope="module")
+def quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> QuickRun:
+    """`python -m benchmarks.<BENCHMARK of the test file> --quick` from a checkout in which nothing is installed."""
+    name = str(request.module.BENCHMARK)
+    folder, published = tmp_path_factory.mktemp(name), ROOT / "benchmarks" / name
+    shutil.copy(published / "README.md", folder)
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--output", str(folder / "results.json")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return QuickRun(folder, published)
 
-    def run(name: str) -> QuickRun:
-        folder, published = tmp_path_factory.mktemp(name), ROOT / "benchmarks" / name
-        shutil.copy(published / "README.md", folder)
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--output", str(folder / "results.json")]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return QuickRun(folder, published)
 
-    return run
+@pytest.fixture(scope="module")
+def results(quick: QuickRun) -> dict[str, Any]:
+    return quick.results

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-
-@pytest.fixture(scope="module")
-def quick(run_quick: Callable[[str], Any]) -> Any:
-    return run_quick("scoring")
-
-
-@pytest.fixture(scope="module")
-def results(quick: Any) -> dict[str, Any]:
-    found: dict[str, Any] = quick.results
-    return found
+BENCHMARK = "scoring"
 
 
 def test_every_part_is_there(results: dict[str, Any]) -> None:
