@@ -16,6 +16,7 @@ from benchmarks.scoring.setting import (
     random_prompts,
     random_texts,
     task_scorer,
+    timed,
 )
 from benchmarks.timing import compare, interleave, now
 from peft_interp.metrics.likelihood import token_nlls
