@@ -118,7 +118,7 @@ class RewardInputs:
         right_weight, wrong_weight: as for `gap_reward`.
         log_probs: (prompts, examples, labels) log-probabilities over the label words.
         losses: (prompts,) mean loss of the labels in nats, over the label words where there are any.
-        nlls: NLL of each prompt under the judge, nats per token; None for a single token.
+        nlls: NLL of each prompt under the perplexity model, nats per token; None for a single token.
         readability: score of each prompt, 0 to 1, as `measure_scrutability` gives it, or the user's in its place.
     """
 
@@ -152,7 +152,7 @@ class Reward:
         function: one number for each candidate; None where it does not apply.
         better: "higher" or "lower".
         words: what it is, in a few words, with its unit and range.
-        needs: "labels", "label words", "language model" (a judge) or "" for nothing but the text.
+        needs: "labels", "label words", "language model" (a perplexity model) or "" for nothing but the text.
         of_task: a choice of `task_reward`; computed only when chosen.
         setting: the weight's name in `RLPromptConfig`; "" for what has none.
         default: the weight there, 0 to 1.
@@ -222,7 +222,7 @@ REWARDS = (
         name="nll",
         function=lambda inputs: inputs.nlls(),
         better="lower",
-        words="the prompt's NLL under the task model or the judge, nats per token; 0 is RLPrompt",
+        words="the prompt's NLL under the task model or the perplexity model, nats per token; 0 is RLPrompt",
         needs="language model",
         setting="perplexity_reward_weight",
     ),

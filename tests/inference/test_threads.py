@@ -53,7 +53,7 @@ def adapter(tokenizer: Any) -> Any:
 
 def rows(tokenizer: Any) -> Dataset:
     data = Dataset.from_dict({"sentence": TEXTS, "label": [1, 0, 1, 0]})
-    return VERBALIZER.encode_dataset(data, tokenizer)
+    return VERBALIZER.encode_dataset(tokenizer, data)
 
 
 def calls(model: Any, tokenizer: Any) -> Calls:
