@@ -36,7 +36,7 @@ from transformers import (
     set_seed,
 )
 
-from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, embedded, text_nll
+from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, embedded, load_rows, text_nll
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +127,7 @@ def load_data(arguments: DataArguments) -> datasets.DatasetDict:
     given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     files = {split: path for split, path in given.items() if path}
     if files:
-        kind = "json" if next(iter(files.values())).endswith(("json", "jsonl")) else "csv"
-        options = {"delimiter": "\t"} if next(iter(files.values())).endswith("tsv") else {}
-        data = datasets.load_dataset(kind, data_files=files, **options)
+        data = datasets.DatasetDict({split: load_rows(path) for split, path in files.items()})
     elif arguments.dataset_name:
         data = datasets.load_dataset(arguments.dataset_name, arguments.dataset_config_name)
     else:
@@ -175,7 +173,7 @@ def prepare(
         limit = arguments.max_train_samples if name == "train" else arguments.max_eval_samples
         rows = rows.select(range(min(limit, len(rows)))) if limit else rows
         prepared[name] = verbalizer.encode_dataset(
-            rows, tokenizer, arguments.text_column, arguments.label_column, arguments.max_length
+            tokenizer, rows, arguments.text_column, arguments.label_column, arguments.max_length
         )
     return prepared
 

@@ -9,16 +9,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from peft_interp.tuner.task_types import prompt_task
+
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
-AUTO_CLASSES = {
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-    "FEATURE_EXTRACTION": "AutoModel",
-}
 PLACE_OF_THE_BASE, PLACE_OF_THE_ADAPTER = "FOLDER_OF_THE_BASE_MODEL", "FOLDER_OR_HUB_NAME"  # for the reader to fill in
 INSTALL = "pip install ."  # in a checkout of the repository; the package is on no index
 _EMBEDDED_PARTS = ("peft_interp", "embedded", "model")
@@ -90,7 +84,10 @@ def auto_class(task_type: str, masked: bool = False) -> str:
         task_type: PEFT's.
         masked: the answer is a mask token's, which takes a masked language model (FEATURE_EXTRACTION).
     """
-    return "AutoModelForMaskedLM" if masked else AUTO_CLASSES.get(task_type, "AutoModel")
+    if masked:
+        return "AutoModelForMaskedLM"
+    task = prompt_task(task_type)
+    return task.auto_class if task else "AutoModel"
 
 
 def loading_code(
@@ -106,7 +103,7 @@ def loading_code(
     """
     auto = auto_class(task_type, masked)
     labels = "" if num_labels is None else f", num_labels={num_labels}"
-    if base.kind == "embedded" and auto == AUTO_CLASSES["CAUSAL_LM"]:
+    if base.kind == "embedded" and auto == auto_class("CAUSAL_LM"):
         return "from peft_interp import embedded", "base = embedded.load_model()"
     if base.kind == "embedded":
         load = f"from peft_interp import embedded\nfrom transformers import {auto}"

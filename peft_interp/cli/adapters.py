@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import PeftConfig, PeftModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
 
-from peft_interp.base_model_name import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
+from peft_interp.base_model_name import EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
 from peft_interp.hub.adapter_files import (
     CARD_FILE,
     CONFIG_FILE,
@@ -23,6 +27,7 @@ from peft_interp.hub.adapter_files import (
     read_tensors,
 )
 from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer
+from peft_interp.tuner.task_types import prompt_task
 
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE, *TOKENIZER_FILES)
 _NOT_PROMPTS = "which has no prompt to read; this works for prompt tuning and its relatives"
@@ -69,8 +74,6 @@ def adapter_folder(name: str, revision: str | None = None, subfolder: str | None
 
 def _newest_checkpoint(folder: Path) -> str:
     """A word about the adapter that a Trainer left below the folder; "" without one."""
-    from transformers.trainer_utils import get_last_checkpoint
-
     newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     return f"; name its newest checkpoint, {newest!r}" if newest and (Path(newest) / CONFIG_FILE).is_file() else ""
 
@@ -112,14 +115,12 @@ def base_of(folder: Path, wanted: str | None) -> str:
     return name
 
 
-def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> Any:
+def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> PreTrainedTokenizerBase:
     """The user's choice, else the one the adapter names, the base model's, or one saved in the folder.
 
     Raises:
         ValueError: none can be loaded.
     """
-    from transformers import AutoTokenizer
-
     named = loadable_name(read_config(folder).get("tokenizer_name_or_path"))
     names = [loadable_name(wanted)] if wanted else [named, base]
     problem: Exception | None = None
@@ -134,7 +135,7 @@ def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> Any:
     return tokenizer
 
 
-def load_adapter(folder: Path, base: str) -> Any:
+def load_adapter(folder: Path, base: str) -> PeftModel:
     """Base model with the prompt, ready to be read.
 
     Args:
@@ -144,9 +145,6 @@ def load_adapter(folder: Path, base: str) -> Any:
     Raises:
         ValueError: no prompt adapter, weights that are missing or a pickle, or a base model that does not fit.
     """
-    import transformers
-    from peft import PeftConfig, PeftModel
-
     plain = read_config(folder)
     check_weights(folder)
     try:
@@ -155,7 +153,8 @@ def load_adapter(folder: Path, base: str) -> Any:
         raise ValueError(f"PEFT does not know the adapter's type {plain.get('peft_type')!r} ({error}).") from None
     if not config.is_prompt_learning:
         raise ValueError(f"{str(folder)!r} is a {plain.get('peft_type')} adapter, {_NOT_PROMPTS}.")
-    auto = getattr(transformers, AUTO_CLASSES.get(str(plain.get("task_type")), "AutoModelForCausalLM"))
+    task = prompt_task(plain.get("task_type"))
+    auto = getattr(transformers, task.auto_class if task else "AutoModelForCausalLM")
     cuda = torch.cuda.is_available()
     options: dict[str, Any] = {
         "dtype": "auto" if cuda else torch.float32,

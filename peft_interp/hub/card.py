@@ -19,6 +19,7 @@ from peft_interp.hub.usage import adapter_code, plain_text, stock_code
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.templating import Markdown, render_markdown
 from peft_interp.report.texts import code_line, fenced, in_markdown
+from peft_interp.tuner.task_types import prompt_task
 
 TEMPLATES = Path(__file__).parent / "templates"
 _UNSEEN = {" ": "a blank", "\n": "a line break"}
@@ -57,7 +58,7 @@ def section(
         "card.md",
         facts=facts,
         shown=Markdown(shown_text(facts.text or "")),
-        where="right after the input's text, before the answer" if facts.position == "end" else "in front of the input",
+        where=facts.placement.where + (", before the answer" if facts.placement.before_answer else ""),
         leading=_leading(facts),
         edges=_edges(facts.text or ""),
         quoted=inline,
@@ -82,7 +83,7 @@ def shown_text(text: str) -> str:
 
 
 def _leading(facts: PromptFacts) -> str:
-    if not facts.leading_ids or facts.position == "end":
+    if not facts.leading_ids or not facts.placement.before_text:
         return ""
     return facts.leading_text or str(facts.leading_ids)
 
@@ -120,12 +121,6 @@ BEGIN = "<!-- peft-interp: begin; rewritten at every save, so write your own tex
 END = "<!-- peft-interp: end -->"
 TAGS = ("peft", "prompt-tuning", "interpretable-prompt")
 _BASE_TAG = "base_model:adapter:"
-_PIPELINES = {
-    "SEQ_CLS": "text-classification",
-    "TOKEN_CLS": "token-classification",
-    "QUESTION_ANS": "question-answering",
-    "FEATURE_EXTRACTION": "feature-extraction",
-}
 _SCRATCH = re.compile(r"This model was trained from scratch on ")
 _TITLES = {
     "unknown": "A prompt",
@@ -265,7 +260,8 @@ def _update_metadata(data: Any, tags: Sequence[str], entries: Sequence[CardEntry
     hub = facts.base_model_kind == "hub"
     data.base_model = facts.base_model if hub else None  # the Hub refuses a card that names a path here
     if not data.pipeline_tag:
-        data.pipeline_tag = _PIPELINES.get(facts.task_type)
+        task = prompt_task(facts.task_type)
+        data.pipeline_tag = (task.pipeline_tag or None) if task else None
     results = [result for result in data.eval_results or [] if not _is_ours(result)]
     for entry in entries:
         results += eval_results(entry.report, facts.task_type, entry.folder)

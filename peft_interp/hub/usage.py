@@ -13,8 +13,9 @@ from peft_interp.base_model_name import (
     loading_code,
 )
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
-from peft_interp.hub.export import fill_template, template_fits
+from peft_interp.hub.export import fill_template
 from peft_interp.hub.facts import PromptFacts
+from peft_interp.tuner.task_types import names_where
 
 
 def adapter_code(
@@ -34,7 +35,7 @@ def adapter_code(
         f"import peft_interp  # {INSTALL}, in a checkout; makes PEFT know the method\nfrom peft import PeftModel\n"
         f"{load}\n\n{base}\nmodel = PeftModel.from_pretrained(base, {_quoted(place)}{_options(folder)})"
     )
-    if not (template and label_words and facts.task_type == "CAUSAL_LM" and template_fits(template, facts.position)):
+    if not (template and label_words and facts.task_type == "CAUSAL_LM" and facts.placement.fits(template)):
         return code
     with_tokenizer, tokenizer = _tokenizer(facts)
     return (
@@ -53,7 +54,7 @@ def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> d
         folder: the adapter's folder within the repository.
         portable: whether there is a copy for plain PEFT.
     """
-    if facts.position == "end":
+    if not facts.placement.before_text:
         words = "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands after it."
         return {"code": "", "words": words}
     if not portable:
@@ -80,13 +81,13 @@ def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> d
 
 def plain_text(facts: PromptFacts, template: str | None) -> dict[str, str]:
     """`code` that uses the prompt as text, "" where that cannot be, with the words `before` it and after (`words`)."""
-    if template and not template_fits(template, facts.position):
+    if template and not facts.placement.fits(template):
         template = None
     why_not = _why_no_plain_text(facts)
     if why_not or facts.text is None:
         return {"code": "", "before": "", "words": why_not}
     after = "Put after it what stood after the prompt in training, blank or line break included."
-    if facts.position == "end":
+    if facts.placement.before_answer:
         after = "Put in front of it what stood there in training; the answer follows right after it."
     if template:
         after = "The words around the input are those it was measured with."
@@ -101,8 +102,7 @@ def _why_no_plain_text(facts: PromptFacts) -> str:
         names = ", ".join(facts.trained_modules)
         return f"Not on its own: {names} of the base model was changed with the prompt and is stored in the adapter."
     if facts.text is None:
-        where = "right after the input" if facts.position == "end" else "in front of the input"
-        return f"Decode the ids with the base model's tokenizer and put the text {where}."
+        return f"Decode the ids with the base model's tokenizer and put the text {facts.placement.where}."
     return ""
 
 
@@ -133,12 +133,12 @@ def _tokenizer(facts: PromptFacts) -> tuple[str, str]:
 def _text_code(facts: PromptFacts, prompt: str, template: str | None) -> str:
     (_, base), (load, tokenizer) = _base(facts), _tokenizer(facts)
     text = f'text = {prompt!r} + " " + "Your input."'
-    if facts.position == "end":
+    if not facts.placement.before_text:
         text = f'text = "Your input." + {prompt!r}'
     if template and "{text}" not in prompt:
         text = f'text = {fill_template(template, prompt, facts.position)!r}.replace("{{text}}", "Your input.")'
     run = 'inputs = tokenizer(text, return_tensors="pt")\n'
-    if facts.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
+    if facts.task_type in names_where(generates=True):
         run += "print(tokenizer.decode(base.generate(**inputs, max_new_tokens=20)[0]))"
     else:
         run += "print(base(**inputs))"

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from peft_interp.inference.batching import progress_bar
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
-    adapter_in_eval_mode,
     count_task,
     make_comparison,
     make_text_comparison,
@@ -29,8 +29,10 @@ from peft_interp.metrics.comparison import (
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
 from peft_interp.metrics.results import AnswerShares, Faithfulness, PairedEstimates, PromptReading, TokenEffect
-from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
+from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.metrics.uncertainty import RowValues
+from peft_interp.text.placement import START
+from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_text
 
 
@@ -111,16 +113,13 @@ def _add_variant(
 
 
 def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
-    if not ids:
-        return ""
-    if setup.position == "end":
-        return text_after(setup.tokenizer, ids)
-    return str(setup.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    return setup.placement.decode_prompt(setup.tokenizer, ids) if ids else ""
 
 
 FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token
 
 
+@locked
 def measure_faithfulness(
     model: Any,
     tokenizer: Any,
@@ -168,20 +167,21 @@ def measure_faithfulness(
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
     prompt_config(model, adapter_name)  # refuses what has no prompt
-    with torch.no_grad(), adapter_in_eval_mode(model, adapter_name):
+    with eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
         return _measure(reading, setup, text, positions, effects, without, progress)
 
 
+@locked
 def measure_text(
     model: Any,
     tokenizer: Any,
     rows: Any,
     text: str,
     label_token_ids: Sequence[int] | None = None,
-    position: str = "start",
+    position: str = START.name,
     positions: str = "answers",
     batch_size: int = 32,
     token_effects: bool = True,
@@ -197,7 +197,7 @@ def measure_text(
         rows: tokenised examples without a prompt.
         text: what to write into them.
         label_token_ids: the label words' ids, for accuracies; None for none.
-        position: where the text stands, "start" or "end" (right before the answer).
+        position: where the text stands, by its placement's name.
         positions: as for `measure_faithfulness`, and so are all that follow.
         batch_size: rows at a time.
         token_effects: leave out each token of the text in turn.
@@ -213,9 +213,9 @@ def measure_text(
     """
     check_text("text", text)
     _check_choice("positions", positions, ("answers", "all"))
-    with torch.no_grad(), adapter_in_eval_mode(model):
+    with eval_mode(model):
         reading = read_text(tokenizer, text, position)
-        setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, position)
+        setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, reading.placement)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
         return _measure(reading, setup, None, positions, effects, without, progress)
 
@@ -253,17 +253,13 @@ def _measure(
         sides = _compare(setup, kept, as_prompt_kept, as_text_kept, wanted, shared, bar)
         nothing = _measure_without(setup, kept, bare, shared, bar) if without else None
         effects = measure_token_effects(setup, probes, ids, bar) if probes else ()
-    mse, kl, js, agreement = sides.output.means()
     return Faithfulness(
         rows=len(chosen),
         skipped_rows=len(setup.rows) - len(chosen),
         positions=positions,
         cosine_distance=_mean([token.cosine_distance for token in reading.tokens]),
         euclidean_distance=_mean([token.euclidean_distance for token in reading.tokens]),
-        logit_mse=mse,
-        kl=kl,
-        js=js,
-        top1_agreement=agreement,
+        **sides.output.means(),
         as_prompt=sides.prompt.performance(),
         as_text=sides.text.performance(),
         without=nothing.performance() if nothing else None,

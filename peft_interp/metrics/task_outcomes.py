@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
-    adapter_in_eval_mode,
     count_task,
     make_comparison,
     make_text_comparison,
 )
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.text_rows import PlacedRow
+from peft_interp.text.placement import IGNORED, Placement
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Contender:
     def predicted(self, row: int) -> set[int]:
         """Labelled places of a row that are predicted, counted from its first token (a BOS included)."""
         here, known = self.setup.rows[row], self.setup.predicted(self.setup.rows[row], self.placed[row])
-        return {j + len(here.leading) for j, label in enumerate(here.labels) if label != -100 and j in known}
+        return {j + len(here.leading) for j, label in enumerate(here.labels) if label != IGNORED and j in known}
 
     def outcome(self, targets: Sequence[Sequence[int]], bar: tqdm) -> TaskTotals:
         """Losses and hits at these places of each row, counted as in `predicted`."""
         setup, totals = self.setup, TaskTotals(self.setup.label_token_ids)
         wanted = [[j - len(row.leading) for j in places] for row, places in zip(setup.rows, targets, strict=True)]
-        with torch.no_grad(), adapter_in_eval_mode(self.model, self.adapter_name):
+        with eval_mode(self.model, self.adapter_name):
             for batch in setup.batches(self.placed, wanted):
                 asked = [i for i in batch if wanted[i]]
                 if asked:
@@ -63,7 +63,7 @@ def adapter_contender(
     model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int, name: str | None
 ) -> Contender:
     """An adapter as PEFT runs it; arguments as for `make_comparison`, `name` None for the active one."""
-    with adapter_in_eval_mode(model, name):
+    with eval_mode(model, name):
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, "right")
     placed = setup.as_prompt(setup.rows)
     setup.check_room(placed, setup.length)
@@ -76,12 +76,12 @@ def text_contender(
     rows: Any,
     label_token_ids: Sequence[int] | None,
     batch_size: int,
-    position: str,
+    placement: Placement,
     text: str,
     ids: Sequence[int],
 ) -> Contender:
     """A text under the base model; "" for no prompt. Arguments as for `make_text_comparison`."""
-    setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, position)
+    setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, placement)
     placed = setup.as_text(setup.rows, text, ids)
     setup.check_room(placed)
     return Contender(setup, placed, model)
@@ -93,7 +93,7 @@ def common_targets(contenders: Sequence[Contender]) -> list[list[int]]:
     found = []
     for number, row in enumerate(first):
         places = set.intersection(*(contender.predicted(number) for contender in contenders))
-        answer = next((j + len(row.leading) for j, label in enumerate(row.labels) if label != -100), None)
+        answer = next((j + len(row.leading) for j, label in enumerate(row.labels) if label != IGNORED), None)
         by_word = contenders[0].setup.label_token_ids is not None
         found.append([] if by_word and answer not in places else sorted(places))
     return found

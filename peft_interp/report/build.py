@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
-from peft_interp.metrics.rows import examples, plain_ids
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.prompt_report import PromptReport
@@ -21,19 +21,22 @@ from peft_interp.report.provenance import describe, describe_measurement
 from peft_interp.report.record import Rival
 from peft_interp.report.task_verdicts import why_no_text
 from peft_interp.report.verdicts import decide
+from peft_interp.text.placement import IGNORED, PROMPT, START
+from peft_interp.text.rows import examples, plain_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 UNRELATED_TEXT = "Please count the apples on the table"
 
 
+@locked
 def report_prompt(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
-    judge: PreTrainedModel | None = None,
-    judge_tokenizer: PreTrainedTokenizerBase | None = None,
+    perplexity_model: PreTrainedModel | None = None,
+    perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Iterable[Rival | tuple[str, float, float]] = (),
     waywardness: bool | str | Mapping[str, Any] = False,
     adapter_name: str | None = None,
@@ -55,8 +58,8 @@ def report_prompt(
         rows: tokenised examples, as for `measure_faithfulness`, held out from training; None: behaviour stays unknown.
         verbalizer: names the label words, for accuracies and for label words copied into the prompt.
         label_token_ids: the label words' ids, where there is no verbalizer.
-        judge: another causal LM that judges the text as well; needed where the base model is no causal LM.
-        judge_tokenizer: its tokenizer; None for `tokenizer`.
+        perplexity_model: another causal LM that reads the text as well; needed where the base model is no causal LM.
+        perplexity_tokenizer: its tokenizer; None for `tokenizer`.
         rivals: other prompts of the task, as `Rival` or (name, accuracy, nll).
         waywardness: also train a prompt towards an unrelated text: True, the text, or a mapping of arguments for
             `measure_waywardness`. Every other row trains it, the rest measure it. A prompt of tokens gets scores only.
@@ -79,17 +82,17 @@ def report_prompt(
     """
     effects = {"token_effects": token_effects, "effect_rows": effect_rows}
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
-    judging = _Judging(judge, judge_tokenizer, scrutability or {})
+    judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, {**asked, **effects})
     return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
 
 
 @dataclass(frozen=True)
-class _Judging:
-    """By whom the text is judged besides the base model, and further arguments for `measure_scrutability`."""
+class _Reading:
+    """By whom the text is read besides the base model, and further arguments for `measure_scrutability`."""
 
-    judge: Any
-    judge_tokenizer: Any
+    model: Any
+    tokenizer: Any
     options: Mapping[str, Any]
 
 
@@ -100,7 +103,7 @@ class _Given:
     rows: Any
     verbalizer: Verbalizer | None
     label_token_ids: Sequence[int] | None
-    judging: _Judging
+    judging: _Reading
     rivals: Iterable[Rival | tuple[str, float, float]]
     context: Mapping[str, Any]
     progress: bool
@@ -132,11 +135,12 @@ def _report_adapter(
         measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **options)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
-    known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.judge), **given.context}
+    known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
     verdicts = decide(reading, judged, measured, bound, _chance(ids), untested)
     return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known)
 
 
+@locked
 def report_text(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -145,8 +149,8 @@ def report_text(
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
     position: str | None = None,
-    judge: PreTrainedModel | None = None,
-    judge_tokenizer: PreTrainedTokenizerBase | None = None,
+    perplexity_model: PreTrainedModel | None = None,
+    perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Iterable[Rival | tuple[str, float, float]] = (),
     context: Mapping[str, Any] | None = None,
     scrutability: Mapping[str, Any] | None = None,
@@ -167,8 +171,8 @@ def report_text(
         verbalizer: names the label words, and says where the prompt stands.
         label_token_ids: the label words' ids, where there is no verbalizer.
         position: "start" or "end" of the input; None: as the verbalizer has it, else "start".
-        judge: another causal LM that judges the text as well; all that follows is as for `report_prompt`.
-        judge_tokenizer: its tokenizer; None for `tokenizer`.
+        perplexity_model: another causal LM that reads the text as well; all that follows is as for `report_prompt`.
+        perplexity_tokenizer: its tokenizer; None for `tokenizer`.
         rivals: other prompts of the task.
         context: what else the reader should know.
         scrutability: further arguments for `measure_scrutability`.
@@ -187,13 +191,13 @@ def report_text(
     """
     effects = {"token_effects": token_effects, "effect_rows": effect_rows}
     asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
-    judging = _Judging(judge, judge_tokenizer, scrutability or {})
+    judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked)
     return _report_text(model, tokenizer, text, position, given)
 
 
 def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, given: _Given) -> PromptReport:
-    place = position or (given.verbalizer.prompt_position if given.verbalizer is not None else "start")
+    place = position or (given.verbalizer.prompt_position if given.verbalizer is not None else START.name)
     reading, base = read_text(tokenizer, text, place), base_of(model)
     rows, ids = _checked(reading, given, tokenizer)
     task = "CAUSAL_LM" if is_causal(base) else None
@@ -202,7 +206,7 @@ def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, gi
     if rows is not None:
         options = {"progress": given.progress, **given.measuring}
         measured = measure_text(model, tokenizer, rows, text, ids, place, **options)
-    known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.judge)
+    known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.model)
     verdicts = decide(reading, judged, measured, None, _chance(ids))
     return PromptReport(reading, verdicts, judged, measured, None, given.known_rivals(), {**known, **given.context})
 
@@ -226,7 +230,7 @@ def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any
     if given.rows is not None:
         next(examples(given.rows), None)
     if given.verbalizer is not None:
-        check_verbalizer(given.verbalizer, reading.position)
+        check_verbalizer(given.verbalizer, reading.placement)
     return given.rows, given.label_ids(tokenizer)
 
 
@@ -236,25 +240,22 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     try:
         prompt_vectors(model, adapter_name)
     except ValueError:
-        return PromptReading(config.peft_type.value, "", (), False, "start", math.nan, math.nan)
+        return PromptReading(config.peft_type.value, "", (), False, START.name, math.nan, math.nan)
     return read_prompt(model, tokenizer, adapter_name)
 
 
 def _judge(reading: PromptReading, model: Any, tokenizer: Any, given: _Given, task: str | None) -> Scrutability | None:
-    """Readability under the base model, or under the judge alone where the base model is no causal LM."""
+    """Readability under the base model, or under the perplexity model alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
-    judge, judge_tokenizer = given.judging.judge, given.judging.judge_tokenizer
+    other, other_tokenizer = given.judging.model, given.judging.tokenizer
     words = tuple(given.verbalizer.label_words) if given.verbalizer is not None else ()
     template = _template(reading, tokenizer, given.rows, task)
-    options = {"label_words": words, "template_text": template, **given.judging.options}
-    measure: Callable[..., Scrutability] = measure_scrutability
+    options: dict[str, Any] = {"label_words": words, "template_text": template, **given.judging.options}
     if is_causal(base_of(model)):
-        both = {"judge": judge, "judge_tokenizer": judge_tokenizer}
-        return measure(text=reading.text, model=model, tokenizer=tokenizer, ids=reading.ids, **both, **options)
-    if judge is None:
-        return None
-    return measure(text=reading.text, model=judge, tokenizer=judge_tokenizer or tokenizer, **options)
+        options |= {"ids": reading.ids, "perplexity_model": other, "perplexity_tokenizer": other_tokenizer}
+        return measure_scrutability(model, tokenizer, reading.text, **options)
+    return None if other is None else measure_scrutability(other, other_tokenizer or tokenizer, reading.text, **options)
 
 
 def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: str | None) -> str | None:
@@ -262,10 +263,10 @@ def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: st
     if rows is None or not len(rows) or task != "CAUSAL_LM":
         return None
     ids = plain_ids(rows[0]["input_ids"])
-    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [-100] * len(ids)
-    kept = [token for token, label in zip(ids, labels, strict=False) if label == -100]
+    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [IGNORED] * len(ids)
+    kept = [token for token, label in zip(ids, labels, strict=False) if label == IGNORED]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return f"{text}{{prompt}}" if reading.position == "end" else f"{{prompt}}{text}"
+    return reading.placement.put(PROMPT, text)
 
 
 def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:

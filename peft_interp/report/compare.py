@@ -12,7 +12,8 @@ from peft import PeftModel
 from rich.console import Console, RenderableType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_interp.inference.batching import progress_bar
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.reading import read_prompt, read_text
 from peft_interp.metrics.results import PromptReading
@@ -26,6 +27,7 @@ from peft_interp.report.provenance import describe_measurement
 from peft_interp.report.record import shortened
 from peft_interp.report.render_comparison import comparison_html, comparison_markdown, comparison_rich
 from peft_interp.report.texts import json_text
+from peft_interp.text.placement import START, placement_named
 from peft_interp.text.verbalizer import Verbalizer
 
 Candidate = str | PeftModel | tuple[PeftModel, str]
@@ -80,6 +82,7 @@ class PromptComparison(ComparisonData):
         return framed(self.to_html(), "Prompts compared")
 
 
+@locked
 def compare_prompts(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -115,16 +118,16 @@ def compare_prompts(
     Raises:
         ValueError: no prompts, names given twice, an adapter on another base model, or unusable rows.
     """
-    base, place = base_of(model), position or (verbalizer.prompt_position if verbalizer is not None else "start")
+    base, place = base_of(model), position or (verbalizer.prompt_position if verbalizer is not None else START.name)
     named = _named(prompts, base)
     if verbalizer is not None and label_token_ids is None:
         label_token_ids = verbalizer.label_token_ids(tokenizer)
     readings: dict[str, PromptReading | None] = {name: _read(one, tokenizer, place) for name, one in named.items()}
     shared: _Shared = (tokenizer, rows, label_token_ids, batch_size)
-    contenders = {name: _contender(base, one, readings[name], shared, place) for name, one in named.items()}
+    contenders = {name: _contender(base, one, readings[name], shared) for name, one in named.items()}
     if without:
         readings[NOTHING] = None
-        contenders[NOTHING] = text_contender(base, *shared, place, "", [])
+        contenders[NOTHING] = text_contender(base, *shared, placement_named(place), "", [])
     targets = common_targets(list(contenders.values()))
     compared = sum(bool(places) for places in targets)
     if not compared:
@@ -175,10 +178,10 @@ def _read(one: Candidate, tokenizer: Any, place: str) -> PromptReading:
     return read_prompt(model, tokenizer, name, neighbours=1)
 
 
-def _contender(base: Any, one: Candidate, reading: PromptReading | None, shared: _Shared, place: str) -> Contender:
+def _contender(base: Any, one: Candidate, reading: PromptReading | None, shared: _Shared) -> Contender:
     if isinstance(one, str):
         assert reading is not None
-        return text_contender(base, *shared, place, reading.text, reading.ids)
+        return text_contender(base, *shared, reading.placement, reading.text, reading.ids)
     model, name = one if isinstance(one, tuple) else (one, None)
     return adapter_contender(model, *shared, name)
 
@@ -191,7 +194,7 @@ def _compared(
         return ComparedPrompt(name, NOTHING, "", True, loss, accuracy)
     values: dict[str, Any] = {}
     if is_causal(base):
-        judged = measure_scrutability(text=reading.text, model=base, tokenizer=tokenizer, ids=reading.ids)
+        judged = measure_scrutability(base, tokenizer, reading.text, ids=reading.ids)
         perplexity = judged.measures["perplexity"].value
         values = {"perplexity": perplexity, "readability": judged.score, "readable": judged.readable}
     return ComparedPrompt(name, reading.method, reading.text, reading.discrete, loss, accuracy, **values)

@@ -29,7 +29,7 @@ _NAMES = {
     "rows": "rows",
     "label_words": "label words",
     "template": "template",
-    "judge": "judge model",
+    "judge": "perplexity model",
     "training": "training",
     "versions": "versions",
     "date": "date",
@@ -56,7 +56,7 @@ def describe(
     adapter_name: str | None = None,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    judge: Any | None = None,
+    perplexity_model: Any | None = None,
 ) -> dict[str, Any]:
     """A report's context.
 
@@ -65,7 +65,7 @@ def describe(
         adapter_name: None for the active one.
         rows: the data it was measured on.
         verbalizer: template and label words.
-        judge: the second language model.
+        perplexity_model: the second language model.
 
     Returns:
         base_model and judge (without a path of this machine), task_type, method settings, rows, template, label_words,
@@ -74,7 +74,7 @@ def describe(
     config = prompt_config(model, adapter_name)
     base = config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None)
     task = getattr(config.task_type, "value", config.task_type)
-    return describe_measurement(base, task, rows, verbalizer, judge) | {"settings": _settings(config)}
+    return describe_measurement(base, task, rows, verbalizer, perplexity_model) | {"settings": _settings(config)}
 
 
 def describe_measurement(
@@ -82,7 +82,7 @@ def describe_measurement(
     task_type: str | None,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    judge: Any | None = None,
+    perplexity_model: Any | None = None,
 ) -> dict[str, Any]:
     """The part of `describe` that needs no adapter."""
     known: dict[str, Any] = {
@@ -91,7 +91,7 @@ def describe_measurement(
         "rows": len(rows) if rows is not None else None,
         "template": verbalizer.template if verbalizer is not None else None,
         "label_words": list(verbalizer.label_words) if verbalizer is not None else None,
-        "judge": _name(getattr(judge, "name_or_path", None)),
+        "judge": _name(getattr(perplexity_model, "name_or_path", None)),
         "versions": {name: found for name, package in _PACKAGES.items() if (found := _version(package))},
         "date": datetime.now(UTC).date().isoformat(),
     }

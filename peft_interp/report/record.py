@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from peft_interp.metrics.results import Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
+from peft_interp.records import short_repr
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
 
 SCHEMA = 1
-_SHOWN_LETTERS = 40  # of the prompt's text, in the representation
+_SHOWN_LETTERS = 80  # of the prompt's text, in the representation
 _NUMBERS = {int: int, float: (int, float)}
 
 
@@ -141,9 +142,16 @@ class ReportData:
         return next((verdict for verdict in self.verdicts if verdict.question == question), None)
 
     def __repr__(self) -> str:
-        text, count = shortened(self.reading.text, _SHOWN_LETTERS), len(self.reading.tokens)
-        answers = (f"{shortened(verdict.question, 12)}={shortened(verdict.answer, 12)}" for verdict in self.verdicts)
-        return f"{type(self).__name__}({text!r}, {count} tokens: {', '.join(answers)})"
+        return short_repr(
+            type(self).__name__,
+            text=shortened(self.reading.text, _SHOWN_LETTERS),
+            verdicts={shortened(v.question, 12): shortened(v.answer, 12) for v in self.verdicts},
+            accuracy=self.faithfulness.as_prompt.accuracy if self.faithfulness else None,
+            accuracy_as_text=self.faithfulness.as_text.accuracy if self.faithfulness else None,
+            readability=self.scrutability.score if self.scrutability else None,
+            base_model=shortened(str(self.context.get("base_model")), _SHOWN_LETTERS),
+            data=shortened(str(self.context.get("data")), _SHOWN_LETTERS) if "data" in self.context else None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as dictionaries, lists, strings and numbers that JSON can hold, with a `schema` number."""

@@ -82,6 +82,5 @@ def usage(report: ReportData) -> list[tuple[str, str]]:
     load = "\n".join([*ours, "from peft import PeftModel", bring, "", *make])
     ways = [] if report.reading.is_text else [("As an adapter", load)]
     if report.reading.discrete and report.reading.text:
-        where = "in front of the input" if report.reading.position == "start" else "after the input"
-        ways.append((f"As text, {where}", f"prompt = {report.reading.text!r}"))
+        ways.append((f"As text, {report.reading.placement.preposition} the input", f"prompt = {report.reading.text!r}"))
     return ways

@@ -23,7 +23,7 @@ from peft_interp.scoring.candidates import Candidate, PolicyVocabulary
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import PromptScorer
-from peft_interp.scoring.rewards import mixed_rewards, shaped
+from peft_interp.scoring.rewards import REWARDS, mixed_rewards, new_names, shaped
 from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, statistics, total_score
 from peft_interp.scoring.setup import processes_of
 
@@ -52,7 +52,6 @@ class PromptSearch(ScoredSearch):
         scorer: what prompts are worth.
         train: the examples of the training reward.
         length: tokens of a prompt.
-        position: "start" or "end".
         config: the run's settings.
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
@@ -65,12 +64,11 @@ class PromptSearch(ScoredSearch):
         scorer: PromptScorer,
         train: Examples,
         length: int,
-        position: str,
         config: RLPromptConfig,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scorer, train, position, processes, archive_path)
+        super().__init__(scorer, train, processes, archive_path)
         self.policy, self.vocabulary, self.length, self.config = policy, vocabulary, length, config
         self.choice = Choice(config.top_k or None, config.top_p, config.temperature, config.fluency_top_n)
         self.reference: dict[str, tuple[float, float]] = {}  # mean, std of each reward when it first applied
@@ -114,7 +112,7 @@ class PromptSearch(ScoredSearch):
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""
-        return self.vocabulary.candidate(ids, self.position, self.following_text, self.preceding_texts)
+        return self.vocabulary.candidate(ids, self.beside)
 
     def _rewards(self, found: Sequence[ScoredPrompt], step: int) -> Tensor:
         """(prompts,) rewards of the loss."""
@@ -158,7 +156,7 @@ class PromptSearch(ScoredSearch):
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         super().load_state(state)
-        self.reference = {name: (mean, std) for name, (mean, std) in state["reference"].items()}
+        self.reference = {name: (mean, std) for name, (mean, std) in new_names(state["reference"]).items()}
         self.undecided = state.get("undecided", False)
         self._warned_constant = state["warned_constant"]
         self.policy.load_state_dict(state["policy"])
@@ -199,7 +197,6 @@ def make_search(
         scorer,
         train,
         config.num_virtual_tokens,
-        config.prompt_position,
         args,
         processes,
         Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None,
@@ -209,7 +206,7 @@ def make_search(
 def _check_sizes(args: RLPromptConfig, processes: int, length: int) -> None:
     if args.prompts_per_step * processes * args.gradient_accumulation_steps < 2:
         raise ValueError("a step needs at least two prompts, whose rewards are compared; raise `prompts_per_step`.")
-    for name in ("perplexity_reward_weight", "scrutability_reward_weight"):
+    for name in [reward.setting for reward in REWARDS if reward.setting and reward.needs == "language model"]:
         if getattr(args, name) and length < 2:
             raise ValueError(
                 f"`{name}={getattr(args, name)}` needs a prompt of at least two tokens: one has nothing to be "

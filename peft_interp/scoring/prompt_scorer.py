@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from peft_interp.inference.batching import Batches
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
@@ -18,15 +20,17 @@ from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.rewards import (
+    REWARDS,
+    Reward,
     RewardFunction,
+    RewardInputs,
+    Values,
     call_reward_function,
     function_names,
-    gap_reward,
-    label_accuracies,
-    repetition_penalty,
-    special_token_share,
+    reward_named,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
+from peft_interp.text.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -36,25 +40,28 @@ class Task:
     Attributes:
         model: plain base model.
         tokenizer: its tokenizer.
-        position: "start" or "end".
+        placement: where they stand.
         leading_ids: ids that stay in front of a prompt at the start (BOS).
         label_token_ids: the label words' tokens; None without label words.
     """
 
     model: Any
     tokenizer: Any
-    position: str
+    placement: Placement
     leading_ids: tuple[int, ...]
     label_token_ids: list[int] | None
 
 
 @dataclass(frozen=True)
-class Judge:
+class PerplexityModel:
     """The causal LM that says how likely a prompt is, with its tokenizer (None: the task model's) and BOS."""
 
     model: Any
     tokenizer: Any | None = None
     leading_ids: tuple[int, ...] = ()
+
+
+_NEEDS_LABELS = ("labels", "label words")
 
 
 class PromptScorer:
@@ -64,15 +71,15 @@ class PromptScorer:
         task: the model that prompts are for.
         config: kinds and weights of the task's rewards.
         functions: the user's reward functions.
-        judge: None where no causal LM is at hand; then there is no `nll`.
-        scrutability: `f(text, model, tokenizer)` that returns a number, an object with a `score`, or None where it does
+        perplexity_model: None where no causal LM is at hand; then there is no `nll`.
+        scrutability: `f(model, tokenizer, text)` that returns a number, an object with a `score`, or None where it does
             not apply. By default the score of `measure_scrutability`, if it weighs anything.
-        readability: weights of `nll`, `repetition`, `special_tokens` and `scrutability` in the reward, negative where
-            lower is better; their absolute values add up to at most 1, the rest is the task's.
+        readability: weights of rewards that have a `setting` (`nll`, `scrutability`, ...), negative where lower is
+            better; their absolute values add up to at most 1, the rest is the task's.
 
     Raises:
-        ValueError: a weight without what it weighs, a judge that cannot tell readable from shuffled words where
-            scrutability counts, or no reward at all.
+        ValueError: a weight without what it weighs, a perplexity model that cannot tell readable from shuffled
+            words where scrutability counts, or no reward at all.
     """
 
     def __init__(
@@ -80,11 +87,11 @@ class PromptScorer:
         task: Task,
         config: RewardArguments,
         functions: Sequence[RewardFunction] = (),
-        judge: Judge | None = None,
+        perplexity_model: PerplexityModel | None = None,
         scrutability: Callable[..., Any] | None = None,
         readability: Mapping[str, float] | None = None,
     ) -> None:
-        self.task, self.config, self.judge, self.scrutability = task, config, judge, scrutability
+        self.task, self.config, self.perplexity_model, self.scrutability = task, config, perplexity_model, scrutability
         self.functions = dict(zip(function_names(functions), functions, strict=True))
         self.task_reward = _task_reward(config, task.label_token_ids is not None, bool(functions))
         readable = dict(readability or {})
@@ -93,7 +100,7 @@ class PromptScorer:
         rest = 1.0 - sum(map(abs, readable.values()))
         self.weights = {name: weight * rest for name, weight in self.raw_weights.items()} | readable
         self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
-        self._judge_batches = Batches()
+        self._nll_batches = Batches()
 
     def _raw_weights(self) -> dict[str, float]:
         """Weights of what counts as the task: its reward and the reward functions."""
@@ -121,9 +128,8 @@ class PromptScorer:
             state: Trainer's state, for reward functions.
 
         Returns:
-            For each prompt, scores by name: the rewards in `weights`; `loss` (nats, over the label words where there
-            are any) and `accuracy` (0 to 1) where the data has labels; `nll` (nats per token), `repetition` and
-            `special_tokens`, whether they are rewards or not. None where a reward does not apply.
+            For each prompt, scores by name: the rewards in `weights`, and of `REWARDS` those that are measured
+            `always`, where the data has what they need. None where a reward does not apply.
 
         Raises:
             ValueError: a reward that is not a number, naming it and the prompt.
@@ -131,11 +137,10 @@ class PromptScorer:
         if not candidates:
             return []
         given = {n: call_reward_function(f, n, candidates, examples, state) for n, f in self.functions.items()}
-        of_text = self._text_measures(candidates)
-        # after the functions of the user, which may raise: the passes on all examples are what costs
-        columns: dict[str, Sequence[float | None]] = {}
-        if examples.rows:
-            columns |= self._task_measures(candidates, examples)
+        inputs, wanted = self._inputs(candidates, examples), self._wanted(examples)
+        with torch.no_grad():  # those of the text first: the passes on all examples are what costs
+            of_text = {r.name: r.function(inputs) for r in wanted if r.needs not in _NEEDS_LABELS}
+            columns = {r.name: r.function(inputs) for r in wanted if r.needs in _NEEDS_LABELS}
         columns |= given | of_text
         for name, values in columns.items():
             for candidate, value in zip(candidates, values, strict=True):
@@ -157,63 +162,71 @@ class PromptScorer:
                 self.task.model,
                 examples.rows,
                 label_token_ids=self.task.label_token_ids,
-                position=self.task.position,
+                position=self.task.placement.name,
                 leading_ids=self.task.leading_ids,
             )
             self._task_scorers[id(examples)] = (examples, scorer)
         return self._task_scorers[id(examples)][1]
 
-    @torch.no_grad()
-    def _task_measures(self, candidates: Sequence[Candidate], examples: Examples) -> dict[str, list[float]]:
-        prompts, scorer = [list(candidate.ids) for candidate in candidates], self._task_scorer(examples)
-        if examples.gold is None:
-            losses = scorer.losses(prompts).double().mean(-1)  # (prompts,)
-            return {"loss": losses.tolist()} | self._as_reward({"negative_loss": (-losses).tolist()})
-        log_probs = scorer.label_log_probs(prompts)  # (prompts, examples, labels)
-        gold = examples.gold.to(log_probs.device)
-        places = gold.expand(log_probs.shape[:-1]).unsqueeze(-1)
-        loss = -log_probs.double().gather(-1, places).squeeze(-1).mean(-1)
-        gaps = gap_reward(log_probs, gold, self.config.right_weight, self.config.wrong_weight)
-        rewards = {"gap": gaps.tolist(), "negative_loss": (-loss).tolist()}
-        known = {"loss": loss.tolist(), "accuracy": label_accuracies(log_probs, gold).tolist()}
-        return known | self._as_reward(rewards)
+    def _wanted(self, examples: Examples) -> list[Reward]:
+        """Rewards that are measured: those that weigh something or are always measured, and have what they need."""
+        known = {"": True, "labels": bool(examples.rows), "language model": self.perplexity_model is not None}
+        known["label words"] = known["labels"] and examples.gold is not None
+        named = {*self.weights, *({"scrutability"} if self.scrutability is not None else ())}
+        return [r for r in REWARDS if known[r.needs] and (r.name in named if r.of_task or not r.always else True)]
 
-    def _as_reward(self, rewards: dict[str, list[float]]) -> dict[str, list[float]]:
-        return {name: values for name, values in rewards.items() if name == self.task_reward}
+    def _inputs(self, candidates: Sequence[Candidate], examples: Examples) -> RewardInputs:
+        prompts = [list(candidate.ids) for candidate in candidates]
 
-    def _text_measures(self, candidates: Sequence[Candidate]) -> dict[str, list[float | None]]:
-        tokenizer, judge = self.task.tokenizer, self.judge
-        measures: dict[str, list[float | None]] = {
-            "repetition": [repetition_penalty(candidate.ids) for candidate in candidates],
-            "special_tokens": [special_token_share(candidate.ids, tokenizer) for candidate in candidates],
-        }
-        if judge is None:
-            return measures
-        measures["nll"] = self.nlls(candidates)
-        model, known = judge.model, judge.tokenizer or tokenizer
+        @cache
+        def log_probs() -> Tensor:
+            return self._task_scorer(examples).label_log_probs(prompts)  # (prompts, examples, labels)
+
+        @cache
+        def losses() -> Tensor:
+            if examples.gold is None:
+                return self._task_scorer(examples).losses(prompts).double().mean(-1)  # (prompts,)
+            found = log_probs()
+            places = examples.gold.to(found.device).expand(found.shape[:-1]).unsqueeze(-1)
+            return -found.double().gather(-1, places).squeeze(-1).mean(-1)
+
+        return RewardInputs(
+            candidates=candidates,
+            examples=examples,
+            tokenizer=self.task.tokenizer,
+            right_weight=self.config.right_weight,
+            wrong_weight=self.config.wrong_weight,
+            log_probs=log_probs,
+            losses=losses,
+            nlls=cache(lambda: self.nlls(candidates)),
+            readability=cache(lambda: self._readability(candidates)),
+        )
+
+    def _readability(self, candidates: Sequence[Candidate]) -> Values:
+        """The user's score of each text, or that of `measure_scrutability`; None where it does not apply."""
+        assert self.perplexity_model is not None
+        model, tokenizer = self.perplexity_model.model, self.perplexity_model.tokenizer or self.task.tokenizer
         if self.scrutability is not None:
-            found = [self.scrutability(candidate.text, model, known) for candidate in candidates]
+            found = [self.scrutability(model, tokenizer, candidate.text) for candidate in candidates]
             numbers = [getattr(value, "score", value) for value in found]
-            measures["scrutability"] = [None if number is None else float(number) for number in numbers]
-        elif "scrutability" in self.weights:
-            scores = scrutability_scores(self._judged_ids(candidates), model, known)
-            measures["scrutability"] = [None if math.isnan(score) else score for score in scores]
-        return measures
+            return [None if number is None else float(number) for number in numbers]
+        scores = scrutability_scores(model, tokenizer, self._nll_ids(candidates))
+        return [None if math.isnan(score) else score for score in scores]
 
     def nlls(self, candidates: Sequence[Candidate]) -> list[float | None]:
-        """Nats per token under the judge, lower is more fluent; None for a single token, which nothing predicts.
+        """Nats per token under the perplexity model, lower is more fluent; None for a single token.
 
         Raises:
-            ValueError: there is no judge.
+            ValueError: there is no perplexity model.
         """
-        if self.judge is None:
-            raise ValueError("there is no causal language model to judge prompts; pass one as `judge_model`.")
-        ids, batches = self._judged_ids(candidates), self._judge_batches
-        found = token_nlls(self.judge.model, ids, self.judge.leading_ids, batches=batches)
+        if self.perplexity_model is None:
+            raise ValueError("there is no causal language model to score prompts; pass one as `perplexity_model`.")
+        ids, batches = self._nll_ids(candidates), self._nll_batches
+        found = token_nlls(self.perplexity_model.model, ids, self.perplexity_model.leading_ids, batches=batches)
         return [mean_nll(nlls) if len(nlls) else None for nlls in found]
 
-    def _judged_ids(self, candidates: Sequence[Candidate]) -> list[Any]:
-        tokenizer = self.judge.tokenizer if self.judge is not None else None
+    def _nll_ids(self, candidates: Sequence[Candidate]) -> list[Any]:
+        tokenizer = self.perplexity_model.tokenizer if self.perplexity_model is not None else None
         if tokenizer is None:
             return [candidate.ids for candidate in candidates]
         return [tokenizer.encode(candidate.text, add_special_tokens=False) for candidate in candidates]
@@ -228,34 +241,31 @@ def _task_reward(config: RewardArguments, has_label_words: bool, has_functions: 
 
 
 def _check_parts(scorer: PromptScorer, readability: Mapping[str, float]) -> None:
-    weights, functions, judge = scorer.config.reward_weights, len(scorer.functions), scorer.judge
+    weights, functions, perplexity_model = scorer.config.reward_weights, len(scorer.functions), scorer.perplexity_model
     if weights is not None and (len(weights) != functions or not all(math.isfinite(weight) for weight in weights)):
         raise ValueError(
             f"`reward_weights={weights}` must be {functions} finite numbers, one for each reward function."
         )
     if scorer.task_reward == "none" and not functions and sum(map(abs, readability.values())) < 1:
         raise ValueError("`task_reward='none'` without `reward_funcs` leaves nothing to be rewarded; pass functions.")
-    if "nll" in readability and judge is None:
-        raise ValueError(
-            f"`perplexity_reward_weight={-readability['nll']}` needs a causal language model, which the "
-            "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
-        )
+    for name, weight in readability.items():
+        reward = reward_named(name)
+        if reward.needs == "language model" and perplexity_model is None:
+            raise ValueError(
+                f"`{reward.setting}={abs(weight)}` needs a causal language model that reads the prompt, which the task "
+                "model is not; pass one as `perplexity_model`, with its tokenizer as `perplexity_tokenizer`."
+            )
     if "scrutability" in readability:
         _check_scrutability(scorer, readability["scrutability"])
 
 
 def _check_scrutability(scorer: PromptScorer, weight: float) -> None:
-    judge = scorer.judge
-    if judge is None:
-        raise ValueError(
-            f"`scrutability_reward_weight={weight}` needs a causal language model that reads the prompt, which the "
-            "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
-        )
-    if scorer.scrutability is None:
-        levels = reference_levels(judge.model, judge.tokenizer or scorer.task.tokenizer)
+    known = scorer.perplexity_model
+    if known is not None and scorer.scrutability is None:
+        levels = reference_levels(known.model, known.tokenizer or scorer.task.tokenizer)
         if math.isnan(levels.nll_position(0.0)):
             raise ValueError(
                 f"`scrutability_reward_weight={weight}` needs a language model that finds people's prompts likelier "
                 "than the same words shuffled, and this one does not (untrained, or of another language); pass a "
-                "better one as `judge_model`, or your own score as `scrutability=f(text, model, tokenizer)`."
+                "better one as `perplexity_model`, or your own score as `scrutability=f(model, tokenizer, text)`."
             )

@@ -12,13 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.neighbours import text_after, texts_in_front
+from peft_interp.scoring.pareto import pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.text.rows import read_rows
+from peft_interp.text.surrounding_text import surrounding_text
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,6 @@ class ScoredSearch:
     Args:
         scorer: what prompts are worth.
         train: the examples of the training reward.
-        position: "start" or "end".
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
     """
@@ -139,21 +141,18 @@ class ScoredSearch:
         self,
         scorer: PromptScorer,
         train: Examples,
-        position: str,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        self.scorer, self.train, self.position = scorer, train, position
+        self.scorer, self.train = scorer, train
         self.processes = processes or Processes()
         self.archive, self.archive_path = Archive(), archive_path
         self.best: Best | None = None
         self.evaluations = 0  # prompt-example pairs that were run so far, by all processes
         self.trainer_state: Any = None
         task = scorer.task
-        self.following_text = text_after(train, task.tokenizer, task.leading_ids)
-        self.preceding_texts: tuple[str, ...] = ()  # for a prompt at the end
-        if position == "end":
-            self.preceding_texts = texts_in_front(train, task.tokenizer, task.leading_ids)
+        rows = read_rows(train.rows, task.leading_ids, task.placement, every_row_labelled=True) if train.rows else []
+        self.beside = surrounding_text(task.tokenizer, rows, task.placement)
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""
@@ -162,6 +161,23 @@ class ScoredSearch:
     def total(self, scores: Scores) -> float:
         """One number for a prompt, comparable over the whole run."""
         raise NotImplementedError
+
+    def front(self, split: str) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both the task's reward and NLL, best reward first; one of each kind.
+
+        Args:
+            split: "dev", or "train" for those scored on all training examples. Without a perplexity model nothing is
+                known of fluency, and only the best prompt is left.
+        """
+        known = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
+        if self.scorer.perplexity_model is not None:
+            known = [r for r in known if r.scores.get("nll") is not None]
+        pairs = {(self.scorer.reward(r.scores), -(r.scores.get("nll") or 0.0)): r for r in reversed(known)}
+        if not pairs:
+            return []
+        points = list(pairs)
+        best = [points[i] for i in pareto_front(torch.tensor(points, dtype=torch.float64))]
+        return [pairs[point] for point in sorted(best, reverse=True)]
 
     def score(
         self,

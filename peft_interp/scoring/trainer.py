@@ -86,7 +86,7 @@ class PromptScoringTrainer(Trainer):
         if dataset is None:
             raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
         masked = not is_causal(cast(Any, self.model).get_base_model())
-        return read_examples(dataset, self.processing_class, self.verbalizer, *self._reading, what, masked)
+        return read_examples(self.processing_class, dataset, self.verbalizer, *self._reading, what, masked)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; at the end the best of all that was found is chosen, by the held-out data if there is any.
@@ -174,6 +174,18 @@ class PromptScoringTrainer(Trainer):
         loader = super().get_eval_dataloader(_for_the_model(dataset, examples))
         stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         return stock._replace(metrics={**(stock.metrics or {}), **metrics})
+
+    def front(self, split: str | None = None) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both the task's reward and fluency, best reward first.
+
+        `peft_interp.scoring.archive.front(trainer.search.archive.records, ...)` weighs other scores against each other.
+
+        Args:
+            split: "dev" for held-out scores, "train" for those on all training examples; None: "dev" if there are any.
+        """
+        if split is None:
+            split = "dev" if self.search.front("dev") else "train"
+        return self.search.front(split)
 
     def scores_on(self, prompts: Sequence[ScoredPrompt], dataset: Any) -> list[Scores]:
         """Every measure of some prompts of the archive on other data, test rows say; nothing is chosen by it.

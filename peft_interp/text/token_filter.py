@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from peft_interp.text.tokenization import token_texts
+from peft_interp.text.tokenization import encode_all, encode_all_after, vocabulary_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKEN_FILTERS = ("all", "printable", "ascii", "words")
 
@@ -19,7 +22,7 @@ _FINGERPRINT_ROWS = 16
 
 def allowed_tokens(
     table: Tensor,
-    tokenizer: Any | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     kind: str = "all",
     banned_token_ids: Iterable[int] = (),
     banned_words: Sequence[str] = (),
@@ -70,9 +73,9 @@ def allowed_tokens(
     return mask
 
 
-def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
+def _text_mask(tokenizer: PreTrainedTokenizerBase, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
     banned = {word.strip().lower() for word in banned_words}
-    texts = token_texts(tokenizer, size)
+    texts = vocabulary_texts(tokenizer, size)
     if unknown := sorted(banned - {text.strip().lower() for text in texts}):
         warnings.warn(
             f"`banned_words` {unknown} are no single tokens of this tokenizer, so nothing is banned for them: a prompt "
@@ -83,11 +86,9 @@ def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]
     if kind == "all":
         return mask
     kept = mask.nonzero().flatten().tolist()
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    alone = tokenizer([texts[i] for i in kept], add_special_tokens=False)["input_ids"]
-    after = tokenizer(["a" + texts[i] for i in kept], add_special_tokens=False)["input_ids"]
-    for i, first, second in zip(kept, alone, after, strict=True):
-        mask[i] = first == [i] or second == [*anchor, i]
+    shown = [texts[i] for i in kept]
+    for i, first, second in zip(kept, encode_all(tokenizer, shown), encode_all_after(tokenizer, shown), strict=True):
+        mask[i] = [i] in (first, second)
     return mask
 
 

@@ -11,6 +11,8 @@ import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
 from torch import Tensor, nn
 
+from peft_interp.inference.eval_mode import lasting_tensors
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
@@ -125,7 +127,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return torch.zeros(config.num_virtual_tokens or 0, config.token_dim)
         if config.leading_token_ids is None and tokens.tokenizer is not None:
             config.leading_token_ids = leading_token_ids(tokens.tokenizer)
-        if config.prompt_position == "end" and config.mask_token_id is None and tokens.tokenizer is not None:
+        if config.placement.before_answer and config.mask_token_id is None and tokens.tokenizer is not None:
             config.mask_token_id = tokens.tokenizer.mask_token_id
         ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
         if ids is None:
@@ -155,7 +157,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             ids=ids,
         )
 
-    @torch.no_grad()
+    @locked
+    @lasting_tensors()
     def _project(self) -> Tensor:
         latent = self.latent.detach()
         if self._projected is not None and torch.equal(self._projected.to(latent.device), latent):
@@ -192,6 +195,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.best_score.fill_(score)
         return better
 
+    @lasting_tensors()
     def resize(self, length: int) -> None:
         """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
         self.config.num_virtual_tokens = length
@@ -216,7 +220,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 f"`allowed_tokens={self.config.allowed_tokens!r}` and the banned words and ids; use others."
             )
 
-    @torch.no_grad()
+    @lasting_tensors()
     def set_ids(self, ids: Tensor) -> None:
         """Move the latent onto these tokens' rows.
 
@@ -309,11 +313,11 @@ class _EffectivePrompt(nn.Module):
     def weight(self) -> Tensor:
         """(prompt, dim)."""
         encoder = self._encoder[0]
-        if not encoder.placed_by_ours and encoder.config.prompt_position == "end":
+        if not encoder.placed_by_ours and not encoder.config.placement.before_text:
             raise ValueError(
-                "this InterpPrompt adapter has `prompt_position='end'`, but was added to a model made for another "
-                "config, which puts every prompt first. Make the model with the InterpPrompt adapter first and add "
-                "the others to it."
+                f"this InterpPrompt adapter has `prompt_position={encoder.config.prompt_position!r}`, but was added "
+                "to a model made for another config, which puts every prompt first. Make the model with the "
+                "InterpPrompt adapter first and add the others to it."
             )
         if not encoder.placed_by_ours:
             encoder.placed_by_ours = True

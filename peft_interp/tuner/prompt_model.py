@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,13 +15,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.token_filter import same_table, table_fingerprint
-from peft_interp.text.tokenization import as_ids, decode_after, named_token_ids, survives
+from peft_interp.text.tokenization import as_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
+from peft_interp.tuner.loss_terms import PERPLEXITY, TermInputs
 from peft_interp.tuner.model_inputs import Composed, compose_inputs
 from peft_interp.tuner.shared_prefix import recomputes_activations
+from peft_interp.tuner.task_types import listed, prompt_task
 
 if TYPE_CHECKING:
     Base = PeftModel
@@ -43,25 +47,24 @@ class PromptModelMixin(Base):
         prompt_encoder: Any
         prompt_tokens: dict[str, Tensor]
 
-    _positions: tuple[str, ...] = ("start",)  # where the task lets a prompt stand
-
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
+    @locked
     def prompt_token_ids(self, adapter_name: str | None = None) -> list[int]:
         """The prompt's token ids; for an unprojected (soft) prompt, the nearest tokens."""
         return self._encoder(adapter_name).prompt().ids.tolist()
 
+    @locked
     def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
         """The prompt as text; put it before the input's text, after the BOS token if there is one.
 
         For `prompt_position="end"`: what to put right after the input's text; it brings its own leading blank.
         Of a soft prompt (`projection_metric="none"`) these are the nearest tokens, which need not act like it.
         """
-        ids = self.prompt_token_ids(adapter_name)
-        if self._encoder(adapter_name).config.prompt_position == "end":
-            return decode_after(tokenizer, ids)
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        placement = self._encoder(adapter_name).config.placement
+        return placement.decode_prompt(tokenizer, self.prompt_token_ids(adapter_name))
 
+    @locked
     def prompt_survives(
         self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
     ) -> bool:
@@ -79,6 +82,7 @@ class PromptModelMixin(Base):
             )
         return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text, preceding_text)
 
+    @locked
     def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:
         """State of the search after the last training step.
 
@@ -90,7 +94,7 @@ class PromptModelMixin(Base):
             `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
             `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
             that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
-            latent, every 10th step). What is not known yet is missing.
+            latent, every 10th step); the other terms of the loss by name. What is not known yet is missing.
         """
         encoder = self._encoder(adapter_name)
         encoder.prompt()  # sees the last step's latent
@@ -107,6 +111,7 @@ class PromptModelMixin(Base):
 
     # -- the best prompt so far -----------------------------------------------------------------------------------
 
+    @locked
     def keep_best_prompt(self, score: float, greater_is_better: bool = True, adapter_name: str | None = None) -> bool:
         """Remember the current prompt if its held-out `score` is at least as good as the best so far.
 
@@ -115,12 +120,14 @@ class PromptModelMixin(Base):
         """
         return self._encoder(adapter_name).keep_best(score, greater_is_better)
 
+    @locked
     def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
         """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
         encoder = self._encoder(adapter_name)
         score = encoder.best_score.item()
         return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
 
+    @locked
     def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:
         """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best.
 
@@ -162,6 +169,18 @@ class PromptModelMixin(Base):
             self.set_perplexity_model(AutoModelForCausalLM.from_pretrained(name))
         return self.__dict__["_perplexity_model"][0]
 
+    # -- one thread at a time -------------------------------------------------------------------------------------
+
+    @locked
+    def train(self, mode: bool = True) -> Any:
+        """As `nn.Module.train`; waits while another thread measures the model."""
+        return super().train(mode)
+
+    @locked
+    def set_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """As PEFT's; waits while another thread runs the model."""
+        super().set_adapter(adapter_name, *args, **kwargs)
+
     # -- for the forward passes -----------------------------------------------------------------------------------
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
@@ -169,10 +188,11 @@ class PromptModelMixin(Base):
         if not isinstance(config, InterpPromptConfig):
             super()._setup_prompt_encoder(adapter_name)
             return
-        if config.prompt_position not in self._positions:
+        task = prompt_task(config.task_type)
+        if task is not None and config.placement not in task.placements:  # set after the config was checked
             raise ValueError(
-                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
-                f"ones (`FEATURE_EXTRACTION`); here it must be {' or '.join(map(repr, self._positions))}."
+                f"`prompt_position={config.prompt_position!r}` is nothing for {task.words} (`{task.name}`); here it "
+                f"must be {listed([repr(placement.name) for placement in task.placements])}."
             )
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
@@ -216,7 +236,7 @@ class PromptModelMixin(Base):
             self.active_peft_config.leading_token_ids or (),
             as_ids=self.active_peft_config.projects and not prompt.vectors.requires_grad,
             last_column_is_read=last_column_is_read,
-            position=self.active_peft_config.prompt_position,
+            placement=self.active_peft_config.placement,
             **text,
         )
 
@@ -232,7 +252,12 @@ class PromptModelMixin(Base):
         return argument in inspect.signature(self.base_model.forward).parameters
 
     def _wants_term(self) -> bool:
-        return self.training and self.active_peft_config.has_perplexity_term
+        return self.training and bool(self.active_peft_config.loss_terms)
+
+    def _needs_own_logits(self) -> bool:
+        """Whether a term reads the prompt's NLL under the task model itself."""
+        needed = any(term.needs_nll for term in self.active_peft_config.loss_terms)
+        return self.training and needed and self._scorer() is None
 
     def _add_term(
         self,
@@ -243,29 +268,38 @@ class PromptModelMixin(Base):
         logits: Tensor | None = None,
         hidden: Tensor | None = None,
     ) -> Tensor:
-        """Task loss joined with the perplexity term; `share` as in `join_losses`, the rest as in `task_model_nll`."""
+        """Task loss joined with the terms; `share` as in `join_losses`, the rest as in `task_model_nll`."""
+        config, step = self.active_peft_config, int(encoder.step)
+        nll = cache(lambda: self._prompt_nll(encoder, prompt, logits, hidden))
+        inputs = TermInputs(prompt.ids, prompt.rows, encoder.latent, nll)
+        values = {term: term.function(inputs) for term in config.loss_terms}
+        encoder.statistics |= {term.name: value.detach() for term, value in values.items()}
+        if PERPLEXITY in values and step % _GRADIENT_NORM_EVERY == 0:
+            self._note_gradient(encoder, values[PERPLEXITY])
+        return join_losses(config, step, task_loss, values, share, encoder.full_weight)
+
+    def _prompt_nll(
+        self, encoder: InterpPromptEmbedding, prompt: Prompt, logits: Tensor | None, hidden: Tensor | None
+    ) -> Tensor:
+        """Of the prompt in nats per token, under the separate perplexity model or the task model."""
         config, scorer = self.active_peft_config, self._scorer()
         sides = config.perplexity_gradient
         if scorer is not None:
-            nll = scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
-        elif logits is None or hidden is None:
+            return scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
+        if logits is None or hidden is None:
             name = "perplexity_weight" if config.target_perplexity is None else "target_perplexity"
             raise ValueError(
                 f"`{name}={getattr(config, name)}` needs a causal language-model head, which "
                 f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
                 "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
-        else:
-            nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
-        encoder.statistics["prompt_nll"] = nll.detach()
-        step = int(encoder.step)
-        differentiable = nll.requires_grad and encoder.latent.requires_grad
-        if step % _GRADIENT_NORM_EVERY == 0 and differentiable and not recomputes_activations(self.base_model):
-            (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
-            encoder.statistics["perplexity_gradient_norm"] = (
-                gradient.norm() if gradient is not None else torch.tensor(0.0)
-            )
-        return join_losses(config, step, task_loss, nll, share, encoder.full_weight)
+        return task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
+
+    def _note_gradient(self, encoder: InterpPromptEmbedding, nll: Tensor) -> None:
+        if not (nll.requires_grad and encoder.latent.requires_grad) or recomputes_activations(self.base_model):
+            return
+        (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
+        encoder.statistics["perplexity_gradient_norm"] = gradient.norm() if gradient is not None else torch.tensor(0.0)
 
     def _check_loss(self, loss: Tensor | None) -> None:
         """Stop before a broken loss reaches the latent.

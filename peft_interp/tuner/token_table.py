@@ -10,6 +10,7 @@ from peft import PromptTuningInit
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor, nn
 
+from peft_interp.inference.eval_mode import lasting_tensors, update_count
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import load_tokenizer
@@ -58,13 +59,14 @@ class TokenTable:
         """
         if self._allowed is None:
             config = self.config
-            self._allowed = allowed_tokens(
-                self.weight,
-                self.tokenizer,
-                config.allowed_tokens,
-                [*(config.banned_token_ids or ()), *(config.special_token_ids or ())],
-                config.banned_words or (),
-            )
+            with lasting_tensors():
+                self._allowed = allowed_tokens(
+                    self.weight,
+                    self.tokenizer,
+                    config.allowed_tokens,
+                    [*(config.banned_token_ids or ()), *(config.special_token_ids or ())],
+                    config.banned_words or (),
+                )
         return self._allowed
 
     @torch.no_grad()
@@ -99,10 +101,12 @@ class TokenTable:
     def _row_terms(self) -> Tensor | None:
         """The table's norms, computed again only when the table has changed."""
         table = self.weight
-        key = (self.metric, table.data_ptr(), table._version, table.device, table.dtype)
-        if self._terms is None or self._terms[0] != key:
-            self._terms = (key, row_terms(table, self.metric))
-        return self._terms[1]
+        key = (self.metric, table.data_ptr(), update_count(table), table.device, table.dtype)
+        known = self._terms
+        if known is None or known[0] != key:
+            with lasting_tensors():
+                self._terms = known = (key, row_terms(table, self.metric))
+        return known[1]
 
 
 def needs_tokenizer(config: InterpPromptConfig) -> bool:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from peft_interp import text_nll
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def test_the_nll_is_the_task_models_after_its_bos(searcher: Build) -> None:
 
 def test_a_judge_of_its_own_measures_in_the_task_models_stead(searcher: Build, llama: Build) -> None:
     judge = llama()
-    trainer = searcher(options={"judge_model": judge}, max_steps=1, perplexity_reward_weight=0.5)
+    trainer = searcher(options={"perplexity_model": judge}, max_steps=1, perplexity_reward_weight=0.5)
     trainer.train()
     record = trainer.search.archive.records[0]
     front = leading_ids(trainer.processing_class)  # the judge sees what its tokenizer puts in front of a text
@@ -48,15 +48,15 @@ def test_a_judge_of_its_own_measures_in_the_task_models_stead(searcher: Build, l
 
 
 def test_penalties_lower_the_repeats(searcher: Build) -> None:
-    trainer = searcher(max_steps=1, repetition_penalty_weight=0.3, special_token_penalty_weight=0.1)
+    trainer = searcher(max_steps=1, repetition_penalty_weight=0.3, wordless_penalty_weight=0.1)
     weights = trainer.search.scorer.weights
-    assert weights == pytest.approx({"gap": 0.6, "repetition": -0.3, "special_tokens": -0.1})
+    assert weights == pytest.approx({"gap": 0.6, "repetition_penalty": -0.3, "wordless_share": -0.1})
 
 
-def test_scrutability_is_any_function_of_text_model_and_tokenizer(searcher: Build, tokenizer: Any) -> None:
+def test_scrutability_is_any_function_of_model_tokenizer_and_text(searcher: Build, tokenizer: Any) -> None:
     seen: list[Any] = []
 
-    def score(text: str, model: Any, known: Any) -> Any:
+    def score(model: Any, known: Any, text: str) -> Any:
         seen.append((model, known))
         return SimpleNamespace(score=float(len(text)))
 
