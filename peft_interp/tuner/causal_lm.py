@@ -23,7 +23,8 @@ from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
-from peft_interp.tuner.shared_prefix import can_share_prefix, shared_prefix_step, tapped_head
+from peft_interp.tuner.shared_prefix import can_share_prefix, tapped_head
+from peft_interp.tuner.training_step import StepMemory, choose_way, head_can_be_cut, start_step
 
 # What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
 _UNDERSTOOD = ("use_cache", "return_dict", "num_items_in_batch")
@@ -72,9 +73,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return self._continue(text, labels, kwargs)
         self._check_room(text)
         output = None
-        if self.training and labels is not None and self._may_share(text, kwargs):
-            step = self._text_first_step if self._at_end else self._shared_step
-            output = step(text, labels, kwargs)
+        if self.training and labels is not None and self._needs_only_loss(text, kwargs):
+            output = self._fast_step(text, labels, kwargs)
         if output is None:
             output = self._plain_pass(text, labels, kwargs)
         return output
@@ -131,47 +131,53 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
-    def _may_share(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
+    def _needs_only_loss(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
         wants_more = any(value is not False for name, value in kwargs.items() if name not in _UNDERSTOOD)
         given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
         return (
-            self.active_peft_config.share_prefix
+            self.active_peft_config.share_prefix is not False
             and not wants_more
             and kwargs.get("return_dict") is not False
             and given is not None
             and (text["input_ids"] is None or text["inputs_embeds"] is None)
             and given.shape[1] > 0
             and (text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2])
-            and can_share_prefix(self.base_model)
         )
 
-    def _shared_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
-        """The prompt run once for all rows; None where the rows do not begin alike."""
-        encoder, prompt = self._prompt()
-        ids, mask = text["input_ids"], text["attention_mask"]
-        start = self._first_text(labels.shape, text).to(labels.device)
-        mask = torch.ones_like(labels) if mask is None else mask
-        leading = _common_leading(ids, mask, start)
-        if leading is None:
+    def _fast_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
+        """A step that computes the loss alone; None where only the plain pass is right."""
+        if self._at_end:
+            return self._text_first_step(text, labels, kwargs) if can_share_prefix(self.base_model) else None
+        if not head_can_be_cut(self.base_model):
             return None
-        embedded = self.word_embeddings.forward(leading)  # (0 or 1, dim), without NEFTune's noise
+        length = self.active_peft_config.num_virtual_tokens
+        way = choose_way(self.base_model, self.active_peft_config.share_prefix, length, labels.shape)
+        return self._start_step(way, text, labels, kwargs)
+
+    def _start_step(self, way: str, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
+        """The prompt at the start, run in one of the ways that `training_step` knows."""
+        encoder, prompt = self._prompt()
         needs_logits = self._wants_term() and self._scorer() is None
         items = kwargs.get("num_items_in_batch")
-        step = shared_prefix_step(
+        step = start_step(
             self.base_model,
-            prefix=torch.cat((embedded, prompt.vectors.to(embedded.device, embedded.dtype))),
-            prompt_start=len(leading),
-            text_ids=ids,
+            self.__dict__.setdefault("_step_memory", StepMemory()),
+            way,
+            prompt=prompt.vectors,
+            prompt_ids=prompt.ids if needs_logits else None,
+            text_ids=text["input_ids"],
             text_embeds=text["inputs_embeds"],
-            text_mask=mask.masked_fill(_columns_before(start, mask), 0),  # a shared leading token is no text
-            labels=_without_leading(labels, start),
+            text_mask=text["attention_mask"],
+            labels=labels,
+            leading_ids=self.active_peft_config.leading_token_ids or (),
             num_items_in_batch=items,
-            all_logits=needs_logits,
         )
+        if step is None:
+            return None
         loss = step.loss
         if self._wants_term():
-            logits, hidden = (step.logits, step.hidden) if needs_logits else (None, None)
-            loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
+            share = self._share(labels, items)
+            loss = self._add_term(loss, share, encoder, prompt, step.logits, step.hidden, step.prompt_losses)
         self._check_loss(loss)
         return CausalLMOutputWithPast(loss=loss)
 
@@ -267,12 +273,3 @@ def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
     """Labels without those of padding and of a leading token, which nothing can predict."""
     return labels.masked_fill(_columns_before(start, labels), -100)
 
-
-def _common_leading(ids: Tensor | None, mask: Tensor, start: Tensor) -> Tensor | None:
-    """The leading token that all rows share, (0 or 1,); None when they differ."""
-    first = first_attended(mask)
-    has_leading = start.to(first.device) - first  # (batch,) 0 or 1
-    if ids is None or not has_leading.any():
-        return torch.zeros(0, dtype=torch.long, device=mask.device)
-    leading = ids.gather(1, first.unsqueeze(1).to(ids.device)).squeeze(1)
-    return leading[:1] if has_leading.all() and (leading == leading[0]).all() else None

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 SIMILARITIES = ("cosine", "dot", "euclidean")
+_SCALES = {torch.bfloat16: 1.0, torch.float16: 1024.0}  # keeps the small parts of a latent in fp16's normal range
+_MIXED_PRODUCTS = "dtype" in torch.ops.aten.mm.overloads()  # half-precision matrices, fp32 product (torch >= 2.8)
 _CHUNK_BYTES = 64 * 2**20  # memory for one fp32 copy of a slice of a half-precision table
 
 
@@ -65,6 +67,25 @@ def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None)
     return scores
 
 
+def check_finite(finite: bool) -> None:
+    """Refuse a latent for which `is_finite` is false.
+
+    Raises:
+        FloatingPointError: it contains NaN or infinity.
+    """
+    if not finite:
+        raise FloatingPointError(
+            "the prompt's latent vectors contain NaN or infinity (or grew until their norm overflowed), so no nearest "
+            "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
+            "fp16."
+        )
+
+
+def is_finite(latent: Tensor) -> Tensor:
+    """Scalar bool: whether all rows of a latent, and their norms, are finite."""
+    return torch.isfinite(latent.float().square().sum())
+
+
 @torch.no_grad()
 def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None, allowed: Tensor | None) -> Tensor:
     """Ids of the nearest allowed rows: P_i = argmin_y D(f(y), latent_i) (arXiv 2504.02144, unembedding).
@@ -77,27 +98,19 @@ def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | Non
         allowed: (vocabulary,) bool, or None for every row. Disallowed and zero-norm rows (cosine) never win.
 
     Returns:
-        (prompt,) int64. Among equal rows the lowest id wins.
-
-    Raises:
-        FloatingPointError: if `latent` is not finite or so large that its norm is not.
+        (prompt,) int64. Among equal rows the lowest id wins. Of a latent that is not finite the ids mean nothing; see
+        `check_finite`.
     """
     norms = latent.float().square().sum(-1)  # (prompt,)
-    if not torch.isfinite(norms).all():
-        raise FloatingPointError(
-            "the prompt's latent vectors contain NaN or infinity (or grew until their norm overflowed), so no nearest "
-            "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
-            "fp16."
-        )
     scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())
     if metric == "cosine" and terms is not None:
         scores.mul_(terms)  # the latent's own norm changes no order
     if metric == "euclidean" and terms is not None:
         scores.mul_(2).sub_(terms)
-    blocked = terms == 0 if metric == "cosine" and terms is not None else torch.zeros(1, dtype=torch.bool)
+    if metric == "cosine" and terms is not None:
+        scores.masked_fill_(terms == 0, -torch.inf)
     if allowed is not None:
-        blocked = blocked.to(scores.device) | ~allowed.to(scores.device)
-    scores.masked_fill_(blocked.to(scores.device), -torch.inf)
+        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
     scale = (norms if metric == "euclidean" else norms.sqrt()).to(scores.device)
     return _lowest_equal(scores, table, 1e-6 * scale).to(latent.device)
 
@@ -106,9 +119,7 @@ def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor) -> Tensor:
     """The best id, or a lower one with the same row: matrix products of equal rows differ in the last bits."""
     best, ids = scores.max(dim=-1)
     close = scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)
-    if not (close.sum(-1) > 1).any():
-        return ids
-    lowest = close.int().argmax(dim=-1)
+    lowest = close.view(torch.uint8).argmax(dim=-1)  # the first of those that are close
     return torch.where((table[lowest] == table[ids]).all(dim=-1), lowest, ids)
 
 
@@ -122,6 +133,8 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, latent: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(table)
         with torch.autocast(table.device.type, enabled=False):
+            if table.is_cuda and table.dtype in _SCALES and _MIXED_PRODUCTS:
+                return _split_product(latent, table)
             products = [latent @ rows.T for rows in _fp32_chunks(table)]
         return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
 
@@ -161,6 +174,19 @@ def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
         (prompt, dim) in the dtype of `rows`.
     """
     return _StraightThrough.apply(latent, rows)
+
+
+def _split_product(latent: Tensor, table: Tensor) -> Tensor:
+    """`latent @ table.T` in fp32 with one read of a half-precision table and no copy of it.
+
+    The latent is the sum of three half-precision parts, up to fp32's own rounding; products of halves are exact in fp32.
+    """
+    scale, rest, parts = _SCALES[table.dtype], latent * _SCALES[table.dtype], []
+    for _ in range(3):
+        parts.append(rest.to(table.dtype))
+        rest = rest - parts[-1].float()
+    products = torch.mm(torch.cat(parts), table.T, out_dtype=torch.float32)  # (3 * prompt, vocabulary)
+    return products.unflatten(0, (3, -1)).sum(0).div_(scale)
 
 
 def _fp32_chunks(table: Tensor) -> list[Tensor] | Any:

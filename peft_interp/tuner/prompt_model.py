@@ -94,7 +94,8 @@ class PromptModelMixin(Base):
         """
         encoder = self._encoder(adapter_name)
         encoder.prompt()  # sees the last step's latent
-        step = int(encoder.step)
+        encoder.settle()
+        step = encoder.steps
         known = {
             "step": float(step),
             "changed_share": encoder.changed_share,
@@ -242,6 +243,7 @@ class PromptModelMixin(Base):
         prompt: Prompt,
         logits: Tensor | None = None,
         hidden: Tensor | None = None,
+        losses: Tensor | None = None,
     ) -> Tensor:
         """Task loss joined with the perplexity term; `share` as in `join_losses`, the rest as in `task_model_nll`."""
         config, scorer = self.active_peft_config, self._scorer()
@@ -256,9 +258,10 @@ class PromptModelMixin(Base):
                 "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
         else:
-            nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
+            nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides, losses)
         encoder.statistics["prompt_nll"] = nll.detach()
-        step = int(encoder.step)
+        encoder.settle()  # the model's pass has been started, so the device has work while this waits
+        step = encoder.steps
         differentiable = nll.requires_grad and encoder.latent.requires_grad
         if step % _GRADIENT_NORM_EVERY == 0 and differentiable and not recomputes_activations(self.base_model):
             (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
@@ -268,17 +271,14 @@ class PromptModelMixin(Base):
         return join_losses(config, step, task_loss, nll, share, encoder.full_weight)
 
     def _check_loss(self, loss: Tensor | None) -> None:
-        """Stop before a broken loss reaches the latent.
+        """Have a broken loss noticed before it can do lasting harm.
 
         Raises:
-            FloatingPointError: the training loss is NaN or infinite.
+            FloatingPointError: the training loss is NaN or infinite; on a GPU in the next step, or before saving.
         """
-        if self.training and loss is not None and not torch.isfinite(loss).all():
-            raise FloatingPointError(
-                f"the training loss is {loss.item()} at step {int(self._encoder(None).step)}. The prompt is still as "
-                "it was: save it if you like. Usual causes: a batch whose labels are all -100, inputs without any "
-                "token, fp16 overflow (use bf16), or a learning rate that is too high."
-            )
+        if self.training and loss is not None:
+            encoder = self._encoder(None)
+            encoder.watch(loss, encoder.statistics["prompt_nll"] if self._wants_term() else None)
 
 
 def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
