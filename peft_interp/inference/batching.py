@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -143,7 +142,8 @@ def progress_bar(total: int, description: str, shown: bool = True) -> tqdm:
         shown: False for no bar; also none after `datasets.disable_progress_bars()` or transformers'
             `logging.disable_progress_bar()`.
     """
-    silent = not shown or datasets.are_progress_bars_disabled() or not is_progress_bar_enabled()
+    datasets = sys.modules.get("datasets")  # who has switched its bars off has imported it
+    silent = not shown or not is_progress_bar_enabled() or bool(datasets and datasets.are_progress_bars_disabled())
     return tqdm(total=total, desc=description, disable=silent, leave=False)
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peft_interp.tuner.layout import first_attended
-
 IGNORED = -100  # label of what is not to be predicted
 
 
@@ -128,31 +126,34 @@ def inspect_rows(
     batch, length = labels.shape
     columns = torch.arange(length, device=device)
     attended = None if mask is None else mask.to(device).ne(0)
-    first = labels.new_zeros(batch) if attended is None else first_attended(attended)
-    start, leading, leads, differing = first, None, first.new_zeros(()), first.new_zeros(())
+    first = labels.new_zeros(batch) if attended is None else attended.view(torch.uint8).argmax(dim=1)  # (batch,)
+    start, leading, order = first, None, None
+    leads = differing = unattended = irregular = labels.new_zeros((), dtype=torch.float32)
     if ids is not None and leading_ids:
         found = ids.to(device).gather(1, first.unsqueeze(1)).squeeze(1)  # (batch,)
         has = found == leading_ids[0]
         for other in leading_ids[1:]:
             has = has | (found == other)
-        start, leading, leads = first + has, found[:1], has.sum()
+        start, leading, leads = first + has, found[:1], _count(has)
         if len(leading_ids) > 1:
-            differing = (has & (found != found[:1])).sum()
+            differing = _count(has & (found != found[:1]))
     text = columns >= start.unsqueeze(1)  # (batch, length)
     labels = labels.where(text, IGNORED)
     valid = labels != IGNORED
-    unattended = irregular = leads.new_zeros(())
-    order = None
     if attended is not None:
         text = text & attended
-        behind = attended[:, 1:] & ~attended[:, :-1]  # padding right in front of a token
-        inside = (behind & (columns[1:] > first.unsqueeze(1))).sum()
-        unattended = batch * length - attended.sum()
-        irregular = (valid & ~attended).sum() + inside
-        order = text.int().argsort(dim=1, descending=True, stable=True)
-    # (6,)
-    counts = torch.stack((leads, differing, unattended, irregular, valid.sum(1).amax(), text.sum(1).amax())).float()
+        unattended = batch * length - _count(attended)
+        # each row is one run of tokens, and only tokens have labels
+        runs = _count(attended[:, 1:] > attended[:, :-1]) + _count(attended[:, :1])
+        irregular = _count(valid > attended) + (runs - batch).abs()
+        order = text.view(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    most, longest = valid.sum(1).amax(), text.sum(1).amax()
+    counts = torch.stack((leads, differing, unattended, irregular, most.float(), longest.float()))  # (6,)
     return TextRows(labels, order, start, leading, counts)
+
+
+def _count(which: Tensor) -> Tensor:
+    return which.sum(dtype=torch.float32)
 
 
 def arranged(rows: TextRows, plan: StepPlan, values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
-from peft_interp.tuner.projection import check_finite, is_finite, straight_through
+from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
 from peft_interp.tuner.token_table import TokenTable
 
@@ -94,6 +94,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._news: Readback | None = None  # of the last projection
         self._scores: Readback | None = None  # of the last training step
         self._last_nll: float | None = None
+        self._counted = 0  # steps before the last projection
         self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
         self._stuck = StuckWatch(config.stuck_patience)
         latent = self._start()
@@ -160,11 +161,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
         ids = self._project()
         if not self.config.projects:
             return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
-        return Prompt(
-            vectors=straight_through(self.latent, self.tokens.vectors(ids)),
-            rows=straight_through(self.latent, self.tokens.rows(ids)),
-            ids=ids,
-        )
+        vectors = straight_through(self.latent, self.tokens.vectors(ids))
+        rows = straight_through(self.latent, self.tokens.rows(ids)) if self.tokens.scales else vectors
+        return Prompt(vectors=vectors, rows=rows, ids=ids)
 
     @torch.no_grad()
     def _project(self) -> Tensor:
@@ -173,16 +172,18 @@ class InterpPromptEmbedding(BasePromptEncoder):
         before = None if self._projected is None else self._projected.to(latent.device)
         if before is not None and same_on_host(before, latent):
             return self.ids.clone()
-        ids, finite = self.tokens.nearest(latent), is_finite(latent)
-        numbers = [finite]
+        ids = self.tokens.nearest(latent)
+        numbers = [torch.linalg.vector_norm(latent, dtype=torch.float32)]
         if before is not None:  # a latent that has not moved keeps its ids: those of a checkpoint are what was trained
-            moved = (latent != before).any()
+            numbers.append(latent.ne(before).sum(dtype=torch.float32))
+            moved = numbers[-1] > 0
             ids = torch.where(moved, ids, self.ids)
-            numbers += [moved, (ids != self.ids).float().mean(), self.step + moved]
-        self._news = Readback(torch.stack([number.float() for number in numbers]))
+            numbers.append(ids.ne(self.ids).sum(dtype=torch.float32))
+        self._news = Readback(torch.stack(numbers))
         if self._news.immediate:
-            check_finite(bool(self._news.read()[0]))
+            check_finite(math.isfinite(self._news.read()[0]))
         if before is not None and self.latent.requires_grad:  # also when an evaluation sees it first
+            self._counted = self.steps
             self.step += moved
         self.ids.copy_(ids)
         self._projected = latent.clone()
@@ -204,11 +205,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
         news, self._news = self._news, None
         if news is None:
             return
-        finite, *counted = news.read()
-        check_finite(bool(finite))
-        if counted and counted[0] and self.latent.requires_grad:
-            self._note("step", counted[2])
-            self._count_step(counted[1])
+        norm, *counted = news.read()
+        check_finite(math.isfinite(norm))
+        if counted and self.latent.requires_grad:
+            moved = counted[0] > 0
+            self._note("step", self._counted + moved)
+            if moved:
+                self._count_step(changed_share=counted[1] / len(self.ids))
 
     def watch(self, loss: Tensor, nll: Tensor | None) -> None:
         """Look at a training step's loss, and at the prompt's NLL in it: now on a CPU, in the next `settle` on a GPU.

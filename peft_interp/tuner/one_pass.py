@@ -51,6 +51,11 @@ def packing(prefix: int, batch: int, length: int, device: torch.device) -> tuple
     return positions, ends.view(2, 1, 1, batch + 1).expand(-1, prefix, -1, -1)
 
 
+def unpacked(device: torch.device) -> Tensor:
+    """What stands for the mask of ordinary rows without padding in front of a token: causal attention, no mask made."""
+    return torch.zeros(1, 1, 1, 1, dtype=torch.int32, device=device)
+
+
 def attention(
     module: Any,
     query: Tensor,
@@ -68,7 +73,7 @@ def attention(
         query: (1, heads, tokens, head dim).
         key: (1, key heads, tokens, head dim).
         value: as `key`.
-        attention_mask: what `packing` returned.
+        attention_mask: what `packing` or `unpacked` returned.
         scaling: of the scores.
         dropout: probability, 0 outside training.
         kwargs: what else the layer passes.
@@ -79,9 +84,10 @@ def attention(
     Raises:
         UnsupportedAttentionError: the layer caps scores, has sinks, a window or a bias.
     """
-    if attention_mask is None or attention_mask.dtype != torch.int32:
+    if attention_mask is None or attention_mask.dtype != torch.int32 or attention_mask.shape[3] == 1:
+        mask = None if attention_mask is None or attention_mask.dtype == torch.int32 else attention_mask
         return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+            module, query, key, value, mask, scaling=scaling, dropout=dropout, **kwargs
         )
     if any(kwargs.get(name) is not None for name in _BEYOND_US) or kwargs.get("is_causal", True) is False:
         raise UnsupportedAttentionError(type(module).__name__)
@@ -99,7 +105,7 @@ def _by_rows(
     prefix, batch = packed.shape[1], packed.shape[3] - 1
     sizes, grouped = [prefix, query.shape[2] - prefix], query.shape[1] != key.shape[1]
     (first_q, q), (first_k, k), (first_v, v) = (x.split(sizes, dim=2) for x in (query, key, value))
-    q, k, v = (x[0].unflatten(1, (batch, -1)).transpose(0, 1) for x in (q, k, v))  # (batch, heads, length, head dim)
+    q, k, v = (x.squeeze(0).unflatten(1, (batch, -1)).transpose(0, 1) for x in (q, k, v))  # (batch, heads, length, dim)
     k = torch.cat((first_k.expand(batch, -1, -1, -1), k), dim=2)
     v = torch.cat((first_v.expand(batch, -1, -1, -1), v), dim=2)
     length = q.shape[2]
@@ -107,7 +113,7 @@ def _by_rows(
     options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": grouped}
     first = scaled_dot_product_attention(first_q, first_k, first_v, is_causal=True, **options)
     own = scaled_dot_product_attention(q, k, v, attn_mask=seen, **options)
-    return torch.cat((first[0].transpose(0, 1), own.transpose(1, 2).flatten(0, 1))).unsqueeze(0)
+    return torch.cat((first.squeeze(0).transpose(0, 1), own.transpose(1, 2).flatten(0, 1))).unsqueeze(0)
 
 
 def _packed_kernel(
@@ -116,12 +122,12 @@ def _packed_kernel(
     """All rows in one kernel for rows of unequal length: the prompt is part of the first row's queries."""
     prefix, batch = packed.shape[1], packed.shape[3] - 1
     tokens = query.shape[2] - prefix
-    queries = query[0].transpose(0, 1)  # (tokens, heads, head dim)
+    queries = query.squeeze(0).transpose(0, 1)  # (tokens, heads, head dim)
     longest = prefix + tokens // batch
 
     def rows(x: Tensor) -> Tensor:
         """(batch, prefix + length, key heads, head dim): the prefix in front of every row."""
-        first, own = x[0].transpose(0, 1).split([prefix, tokens])
+        first, own = x.squeeze(0).transpose(0, 1).split([prefix, tokens])
         return torch.cat((first.expand(batch, -1, -1, -1), own.unflatten(0, (batch, -1))), dim=1)
 
     keys, values = rows(key), rows(value)

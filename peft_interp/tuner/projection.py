@@ -68,10 +68,10 @@ def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None)
 
 
 def check_finite(finite: bool) -> None:
-    """Refuse a latent for which `is_finite` is false.
+    """Refuse a latent that is not finite, or whose norm is not.
 
     Raises:
-        FloatingPointError: it contains NaN or infinity.
+        FloatingPointError: `finite` is false.
     """
     if not finite:
         raise FloatingPointError(
@@ -81,13 +81,43 @@ def check_finite(finite: bool) -> None:
         )
 
 
-def is_finite(latent: Tensor) -> Tensor:
-    """Scalar bool: whether all rows of a latent, and their norms, are finite."""
-    return torch.isfinite(latent.float().square().sum())
+@torch.no_grad()
+def equal_rows(table: Tensor, blocked: Tensor) -> Tensor | None:
+    """The lowest id with the same row, for every token; compute it once while the table is frozen.
+
+    Products with equal rows differ in their last bits, so which of them comes out nearest is chance.
+
+    Args:
+        table: (vocabulary, dim).
+        blocked: (vocabulary,) bool, ids that never win.
+
+    Returns:
+        (vocabulary,) int64, or None where no two rows that can win are equal.
+    """
+    ids = (~blocked).nonzero().squeeze(1)
+    width = 8 // table.element_size()
+    if table.shape[1] >= width:  # equal rows begin alike, and few others do
+        beginnings = table[:, :width].contiguous().view(torch.int64).squeeze(1)[ids]
+        _, group, counts = beginnings.unique(return_inverse=True, return_counts=True)
+        ids = ids[counts[group] > 1]
+    if not len(ids):
+        return None
+    _, group = table[ids].unique(dim=0, return_inverse=True)
+    lowest = ids.new_full((int(group.max()) + 1,), len(table)).scatter_reduce_(0, group, ids, "amin")
+    same = torch.arange(len(table), device=table.device)
+    same[ids] = lowest[group]
+    return same if bool((lowest[group] != ids).any()) else None
 
 
 @torch.no_grad()
-def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None, allowed: Tensor | None) -> Tensor:
+def nearest_rows(
+    latent: Tensor,
+    table: Tensor,
+    metric: str,
+    terms: Tensor | None,
+    blocked: Tensor | None = None,
+    equal: Tensor | None = None,
+) -> Tensor:
     """Ids of the nearest allowed rows: P_i = argmin_y D(f(y), latent_i) (arXiv 2504.02144, unembedding).
 
     Args:
@@ -95,32 +125,22 @@ def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | Non
         table: (vocabulary, dim); never copied as a whole.
         metric: one of `SIMILARITIES`.
         terms: what `row_terms(table, metric)` returned.
-        allowed: (vocabulary,) bool, or None for every row. Disallowed and zero-norm rows (cosine) never win.
+        blocked: (vocabulary,) bool, rows that never win; None for none.
+        equal: what `equal_rows(table, blocked)` returned.
 
     Returns:
         (prompt,) int64. Among equal rows the lowest id wins. Of a latent that is not finite the ids mean nothing; see
         `check_finite`.
     """
-    norms = latent.float().square().sum(-1)  # (prompt,)
-    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())
+    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())  # (prompt, vocabulary)
     if metric == "cosine" and terms is not None:
         scores.mul_(terms)  # the latent's own norm changes no order
     if metric == "euclidean" and terms is not None:
         scores.mul_(2).sub_(terms)
-    if metric == "cosine" and terms is not None:
-        scores.masked_fill_(terms == 0, -torch.inf)
-    if allowed is not None:
-        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
-    scale = (norms if metric == "euclidean" else norms.sqrt()).to(scores.device)
-    return _lowest_equal(scores, table, 1e-6 * scale).to(latent.device)
-
-
-def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor) -> Tensor:
-    """The best id, or a lower one with the same row: matrix products of equal rows differ in the last bits."""
-    best, ids = scores.max(dim=-1)
-    close = scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)
-    lowest = close.view(torch.uint8).argmax(dim=-1)  # the first of those that are close
-    return torch.where((table[lowest] == table[ids]).all(dim=-1), lowest, ids)
+    if blocked is not None:
+        scores.masked_fill_(blocked, -torch.inf)
+    ids = scores.argmax(dim=-1)
+    return (ids if equal is None else equal[ids]).to(latent.device)
 
 
 class _Products(torch.autograd.Function):
@@ -133,8 +153,8 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, latent: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(table)
         with torch.autocast(table.device.type, enabled=False):
-            if table.is_cuda and table.dtype in _SCALES and _MIXED_PRODUCTS:
-                return _split_product(latent, table)
+            if _reads_halves(table):
+                return _split_product(latent, table.T)
             products = [latent @ rows.T for rows in _fp32_chunks(table)]
         return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
 
@@ -143,6 +163,8 @@ class _Products(torch.autograd.Function):
         (table,) = ctx.saved_tensors
         total, first = grads[0].new_zeros(grads[0].shape[0], table.shape[1]), 0
         with torch.autocast(table.device.type, enabled=False):
+            if _reads_halves(table):
+                return _split_product(grads[0], table), None
             for rows in _fp32_chunks(table):
                 total += grads[0][:, first : first + len(rows)] @ rows
                 first += len(rows)
@@ -176,17 +198,24 @@ def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
     return _StraightThrough.apply(latent, rows)
 
 
-def _split_product(latent: Tensor, table: Tensor) -> Tensor:
-    """`latent @ table.T` in fp32 with one read of a half-precision table and no copy of it.
+def _reads_halves(table: Tensor) -> bool:
+    return table.is_cuda and table.dtype in _SCALES and _MIXED_PRODUCTS
 
-    The latent is the sum of three half-precision parts, up to fp32's own rounding; products of halves are exact in fp32.
+
+def _split_product(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right` in fp32, (rows, columns), with one read of a half-precision `right` and no copy of it.
+
+    `left`, in fp32, is the sum of three half-precision parts up to fp32's own rounding, and products of halves are exact
+    in fp32.
     """
-    scale, rest, parts = _SCALES[table.dtype], latent * _SCALES[table.dtype], []
+    scale = _SCALES[right.dtype]
+    rest, parts = left if scale == 1 else left * scale, []
     for _ in range(3):
-        parts.append(rest.to(table.dtype))
-        rest = rest - parts[-1].float()
-    products = torch.mm(torch.cat(parts), table.T, out_dtype=torch.float32)  # (3 * prompt, vocabulary)
-    return products.unflatten(0, (3, -1)).sum(0).div_(scale)
+        parts.append(rest.to(right.dtype))
+        rest = rest - parts[-1]
+    products = torch.mm(torch.cat(parts), right, out_dtype=torch.float32)  # (3 * rows, columns)
+    total = products.unflatten(0, (3, -1)).sum(0)
+    return total if scale == 1 else total.div_(scale)
 
 
 def _fp32_chunks(table: Tensor) -> list[Tensor] | Any:

@@ -278,6 +278,7 @@ class PromptModelMixin(Base):
         """
         if self.training and loss is not None:
             encoder = self._encoder(None)
+            encoder.settle()
             encoder.watch(loss, encoder.statistics["prompt_nll"] if self._wants_term() else None)
 
 

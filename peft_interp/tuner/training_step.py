@@ -32,7 +32,7 @@ from peft_interp.tuner.arrangement import (
     labelled_columns,
     plan_for,
 )
-from peft_interp.tuner.one_pass import packed_attention, packing
+from peft_interp.tuner.one_pass import packed_attention, packing, unpacked
 from peft_interp.tuner.readback import Readback
 from peft_interp.tuner.shared_prefix import recomputes_activations
 
@@ -80,7 +80,7 @@ class StepMemory:
                 predictors = torch.where(columns > 0, prefix - 1 + rows * length + columns, prefix - 1)
                 known = (predictors, *packing(prefix, batch, length, device))
             else:
-                known = (prefix - 1 + rows * (prefix + length) + columns,)
+                known = (prefix - 1 + rows * (prefix + length) + columns, unpacked(device))
             self.shapes[key] = known
             while len(self.shapes) > _REMEMBERED_SHAPES:
                 self.shapes.popitem(last=False)
@@ -113,8 +113,8 @@ def head_can_be_cut(model: Any) -> bool:
     )
 
 
-def why_not_one_pass(model: Any) -> str | None:
-    """What keeps a causal LM from running a packed row, in words; None where it can.
+def why_not_our_attention(model: Any) -> str | None:
+    """What keeps a causal LM from attention of ours, in words; None where it can have it.
 
     It needs attention that comes from `transformers`' interface and sees the whole text in all layers, positions that
     are given from outside, and no gradient checkpointing, which runs layers again after the attention was put back.
@@ -136,7 +136,7 @@ def why_not_one_pass(model: Any) -> str | None:
 
 def choose_way(model: Any, wanted: bool | str, prefix: int, shape: Sequence[int]) -> str:
     """The faster way to run a step: "one pass" or "rows"."""
-    if shape[0] == 1 or why_not_one_pass(model) is not None:
+    if shape[0] == 1 or why_not_our_attention(model) is not None:
         return "rows"
     return "one pass"
 
@@ -227,13 +227,15 @@ def _run(
     tap = _CutHead(places)
     handle = model.get_output_embeddings().register_forward_pre_hook(tap)
     try:
+        ours = why_not_our_attention(model) is None
+        options: dict[str, Any] = {}
         if way == "one pass":
             embeds = torch.cat((prefix, embeds.flatten(0, 1))).unsqueeze(0)
-            options: dict[str, Any] = {"position_ids": indices[1], "attention_mask": indices[2]}
+            options = {"position_ids": indices[1], "attention_mask": indices[2]}
         else:
             embeds = torch.cat((prefix.expand(batch, -1, -1), embeds), dim=1)
-            options = {}
-        with packed_attention(model) if way == "one pass" else nullcontext():
+            options = {"attention_mask": indices[1]} if ours else {}
+        with packed_attention(model) if ours else nullcontext():
             logits = model(inputs_embeds=embeds, use_cache=False, **options).logits[0]  # (places, vocabulary)
     finally:
         handle.remove()

@@ -49,8 +49,10 @@ def test_rows_of_the_shared_prefix(causal: Build, readable: Build, token_ids: Bu
     loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
     handle.remove()
     loss.backward()
-    assert torch.equal(seen[0]["inputs_embeds"][0], model.word_embeddings(torch.tensor(model.prompt_token_ids())))
-    assert seen[1]["input_ids"] is ids
+    (packed,) = seen[0]["inputs_embeds"]
+    assert len(seen) == 1
+    assert torch.equal(packed[:PROMPT], model.word_embeddings(torch.tensor(model.prompt_token_ids())))
+    assert torch.equal(packed[PROMPT:], model.word_embeddings(ids).flatten(0, 1))
     assert torch.isfinite(model.prompt_encoder["default"].latent.grad).all()
 
 
