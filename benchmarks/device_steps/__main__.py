@@ -26,6 +26,7 @@ import transformers
 from benchmarks.device_steps.checks import agreement, broken_loss, forced, projection, stops
 from benchmarks.device_steps.costs import Step, measured, training_step
 from benchmarks.device_steps.shapes import Case, adapted, base_model, random_batch, trained
+from peft_interp.tuner import one_pass
 
 ON_GPU = [
     Case("gpt2", "fp32", 16, 20, 32, "one"),
@@ -87,8 +88,8 @@ def main() -> None:
         if base is None or base[0] != (case.model, case.dtype):
             base = None
             gc.collect()
-            base = ((case.model, case.dtype), base_model(case.model, case.dtype, arguments.device))
         try:
+            base = base or ((case.model, case.dtype), base_model(case.model, case.dtype, arguments.device))
             results = measured(candidates(case, base[1], arguments.device), arguments.device, arguments.repetitions)
         except Exception as error:
             tell(case.name, "FAILED", repr(error)[:2000])
@@ -118,11 +119,17 @@ def run_checks(device: str, quick: bool) -> dict[str, Any]:
     for row in agreement(device):
         found["agreement"].append(row)
         tell("agree", *(f"{row[k]:.1e}" if isinstance(row[k], float) else row[k] for k in row if row[k] is not None))
+    if any(row["error"] and row["way"] == "one pass" for row in found["agreement"]):
+        one_pass._in_one_kernel = one_pass._by_rows
+        tell("the kernel for unequal rows fails here: what follows is measured without it")
     if device == "cuda":
         for row in stops(device):
             found["stops"].append(row)
             tell("stops", row["model"], row["way"], row["error"] or "none")
-    found["broken_loss"] = broken_loss(device)
+    try:
+        found["broken_loss"] = broken_loss(device)
+    except Exception as error:
+        found["broken_loss"] = repr(error)
     tell("broken loss", found["broken_loss"])
     sizes = [(1000, 64, "bf16")] if quick else [(50257, 768, "fp32"), (128256, 4096, "bf16")]
     for vocabulary, dim, dtype in sizes:
@@ -182,7 +189,9 @@ def show(case: Case, results: dict[str, dict[str, Any]]) -> None:
     parts = []
     for name, one in results.items():
         ratio = "" if name == "stock" else f" x{one['ms'] / stock['ms']:.2f}"
-        gpu = f" dev {one['device_ms']:.1f} k {one['kernels']}+{one['copies']} {one['peak_mib']:.0f}M" if "kernels" in one else ""
+        gpu = ""
+        if "kernels" in one:
+            gpu = f" dev {one['device_ms']:.1f} k {one['kernels']}+{one['copies']} {one['peak_mib']:.0f}M"
         parts.append(f"{name} {one['ms']:.1f}{ratio} host {one['host_ms']:.1f}{gpu}")
     tell(case.name, "|", " | ".join(parts))
 

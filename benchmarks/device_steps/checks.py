@@ -79,7 +79,8 @@ def agreement(device: str) -> Iterator[dict[str, Any]]:
                         break
                     worst[0] = max(worst[0], float((ours - loss).abs() / loss.abs()))
                     worst[1] = max(worst[1], float((own - gradient).norm() / gradient.norm()))
-                yield {"model": name, "dtype": dtype, "way": way, "loss": worst[0], "gradient": worst[1], "error": error}
+                row = {"model": name, "dtype": dtype, "way": way, "loss": worst[0], "gradient": worst[1]}
+                yield {**row, "error": error}
 
 
 def stops(device: str) -> Iterator[dict[str, Any]]:

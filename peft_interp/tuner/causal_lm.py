@@ -272,4 +272,3 @@ def _columns_before(start: Tensor, reference: Tensor) -> Tensor:
 def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
     """Labels without those of padding and of a leading token, which nothing can predict."""
     return labels.masked_fill(_columns_before(start, labels), -100)
-

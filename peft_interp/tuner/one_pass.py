@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ def attention(
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    run = _packed_kernel if query.is_cuda and torch.version.hip is None else _by_rows
+    run = _in_one_kernel if _takes_unequal_rows(query) else _by_rows
     return run(query, key, value, attention_mask, scaling, dropout), None
 
 
@@ -116,7 +117,20 @@ def _by_rows(
     return torch.cat((first.squeeze(0).transpose(0, 1), own.transpose(1, 2).flatten(0, 1))).unsqueeze(0)
 
 
-def _packed_kernel(
+def _takes_unequal_rows(query: Tensor) -> bool:
+    """Whether the device has kernels for rows of unequal length in this format."""
+    if not query.is_cuda or torch.version.hip is not None:
+        return False
+    return query.dtype != torch.bfloat16 or _is_recent(query.device.index or 0)
+
+
+@lru_cache
+def _is_recent(device: int) -> bool:
+    """Ampere or later, which bfloat16 and the flash kernel need."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _in_one_kernel(
     query: Tensor, key: Tensor, value: Tensor, packed: Tensor, scaling: float | None, dropout: float
 ) -> Tensor:
     """All rows in one kernel for rows of unequal length: the prompt is part of the first row's queries."""
@@ -132,7 +146,8 @@ def _packed_kernel(
 
     keys, values = rows(key), rows(value)
     ends = packed[:, 0, 0]  # (2, batch + 1)
-    if query.dtype != torch.float32 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256:
+    halves = query.dtype != torch.float32
+    if halves and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256 and _is_recent(query.device.index or 0):
         out = torch.ops.aten._flash_attention_forward(
             queries, keys.flatten(0, 1), values.flatten(0, 1), ends[0], ends[1], longest, longest, dropout, True, False,
             scale=scaling,

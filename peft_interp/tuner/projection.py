@@ -205,8 +205,8 @@ def _reads_halves(table: Tensor) -> bool:
 def _split_product(left: Tensor, right: Tensor) -> Tensor:
     """`left @ right` in fp32, (rows, columns), with one read of a half-precision `right` and no copy of it.
 
-    `left`, in fp32, is the sum of three half-precision parts up to fp32's own rounding, and products of halves are exact
-    in fp32.
+    `left`, in fp32, is the sum of three half-precision parts up to fp32's own rounding, and products of halves are
+    exact in fp32.
     """
     scale = _SCALES[right.dtype]
     rest, parts = left if scale == 1 else left * scale, []

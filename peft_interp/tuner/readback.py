@@ -1,7 +1,7 @@
 """Numbers that Python needs from the device, fetched without stopping it.
 
-Reading a number from a GPU (`.item()`, `if tensor:`) waits until the GPU has done everything it was given, and leaves it
-idle until Python has given it more. A `Readback` only waits for its own numbers: ask for them at the beginning of a
+Reading a number from a GPU (`.item()`, `if tensor:`) waits until the GPU has done everything it was given, and leaves
+it idle until Python has given it more. A `Readback` only waits for its own numbers: ask for them at the beginning of a
 step, read them after the model's pass was started, and the GPU has work while Python waits.
 """
 
@@ -51,4 +51,5 @@ def same_on_host(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors in the host's memory are equal bit for bit; false for tensors on another device."""
     if one.device.type != "cpu" or other.device.type != "cpu" or one.dtype != other.dtype or one.shape != other.shape:
         return False
-    return one.contiguous().view(torch.uint8).numpy().tobytes() == other.contiguous().view(torch.uint8).numpy().tobytes()
+    first, second = (x.contiguous().view(torch.uint8).numpy().tobytes() for x in (one, other))
+    return first == second

@@ -241,8 +241,8 @@ def _run(
         handle.remove()
     targets = targets.to(logits.device)
     if prompt_ids is None:
-        loss = _mean(nn.functional.cross_entropy(logits.float(), targets, reduction="none"), targets, num_items_in_batch)
-        return StartStep(loss, None, None, None, plan.leading)
+        losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        return StartStep(_mean(losses, targets, num_items_in_batch), None, None, None, plan.leading)
     ignored = targets.new_full((1,), IGNORED)
     everything = torch.cat((prompt_ids[1:].to(logits.device), ignored, targets))
     losses = nn.functional.cross_entropy(logits.float(), everything, reduction="none")
