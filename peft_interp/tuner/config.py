@@ -147,9 +147,9 @@ class InterpPromptConfig(PromptTuningConfig):
         default="auto",
         metadata={
             "help": "How a causal LM's training step is run; the loss is the same. True: where that is exact, the "
-            "prompt once per batch instead of once per row; for `prompt_position='end'`, the text in front of it "
-            "without gradient. False: every row with its own prompt and all logits, as stock PEFT. 'auto': the faster way for "
-            "the model, the batch and the device."
+            "prompt once per batch instead of once per row; for `prompt_position='end'`, the text before it "
+            "without gradient. False: every row with its own prompt and all logits, as stock PEFT. 'auto': the faster "
+            "way for the model, the batch and the device."
         },
     )
     align_logits_with_labels: bool = field(
