@@ -2,15 +2,24 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# a worker a core; the tests of a file stay together, since they share what is slow to make
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test test-fast coverage lint benchmark clean
 
 # PASSIVE: a thread that waits for another sleeps; beside other work, waiting awake makes it several times slower
 demo: $(VENV)/ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/quickstart.py
 
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# before each commit: all but what trains for long, runs scripts or starts processes
+test-fast: $(VENV)/ready
+	$(PYTEST) -m "not slow"
+
+coverage: $(VENV)/ready
+	$(PYTEST) --cov=peft_interp --cov-report=term:skip-covered --cov-report=html:outputs/coverage
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -29,4 +38,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) outputs build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -67,7 +67,7 @@ class Task:
         """An embedded data set, with the template filled in."""
         tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[name]
         data = {
-            split: verbalizer.encode_dataset(rows, tokenizer, max_length=96)
+            split: verbalizer.encode_dataset(tokenizer, rows, max_length=96)
             for split, rows in embedded.load_data(name).items()
         }
         return cls(name, tokenizer, data["train"], data["test"])
@@ -115,7 +115,7 @@ def run(method: str, config: Any, task: Task, progress: Progress, steps: int = 0
     begun = time.perf_counter()
     set_seed(seed)
     base = embedded.load_model()
-    model = base if config is None else get_peft_model(base, config)
+    model: Any = base if config is None else get_peft_model(base, config)
     readable = isinstance(config, InterpPromptConfig)
     bar = Bar(progress, method)
     trainer = make_trainer(model, task, steps, [bar])

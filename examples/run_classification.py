@@ -175,7 +175,7 @@ def prepare(
         limit = arguments.max_train_samples if name == "train" else arguments.max_eval_samples
         rows = rows.select(range(min(limit, len(rows)))) if limit else rows
         prepared[name] = verbalizer.encode_dataset(
-            rows, tokenizer, arguments.text_column, arguments.label_column, arguments.max_length
+            tokenizer, rows, arguments.text_column, arguments.label_column, arguments.max_length
         )
     return prepared
 

@@ -1,41 +1,86 @@
 """Prompts that are trained like any PEFT adapter and that a person can read, check and paste.
 
-Importing this package makes PEFT know `InterpPromptConfig`; everything else is PEFT and Trainer as usual.
+Importing this package makes PEFT know `InterpPromptConfig`; everything else is PEFT and Trainer as usual. A name below
+is loaded when it is first used (PEP 562), so that the import costs next to nothing beyond PEFT's own.
 """
 
-from peft_interp.callbacks import PromptCallback
-from peft_interp.classification import classify
-from peft_interp.metrics.faithfulness import measure_faithfulness
-from peft_interp.metrics.reading import read_prompt
-from peft_interp.metrics.scrutability import measure_scrutability
-from peft_interp.registration import continue_training, register
-from peft_interp.report import PromptReport, report_prompt
-from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.trainer import RLPromptTrainer
-from peft_interp.search.config import PromptSearchConfig
-from peft_interp.search.trainer import PromptSearchTrainer
-from peft_interp.text.verbalizer import Verbalizer
-from peft_interp.tuner.config import InterpPromptConfig
-from peft_interp.tuner.perplexity import text_nll
+from __future__ import annotations
 
-__version__ = "0.1.0"
-__all__ = [
-    "InterpPromptConfig",
-    "PromptCallback",
-    "PromptReport",
-    "PromptSearchConfig",
-    "PromptSearchTrainer",
-    "RLPromptConfig",
-    "RLPromptTrainer",
-    "Verbalizer",
-    "classify",
-    "continue_training",
-    "measure_faithfulness",
-    "measure_scrutability",
-    "read_prompt",
-    "register",
-    "report_prompt",
-    "text_nll",
-]
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-register()
+from peft_interp._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from peft_interp import embedded as embedded
+    from peft_interp import metrics as metrics
+    from peft_interp.callbacks import PromptCallback as PromptCallback
+    from peft_interp.classification import classify as classify
+    from peft_interp.metrics.faithfulness import measure_faithfulness as measure_faithfulness
+    from peft_interp.metrics.likelihood import text_nll as text_nll
+    from peft_interp.metrics.reading import read_prompt as read_prompt
+    from peft_interp.metrics.scrutability import measure_scrutability as measure_scrutability
+    from peft_interp.registration import continue_training as continue_training
+    from peft_interp.registration import register as register
+    from peft_interp.report import PromptReport as PromptReport
+    from peft_interp.report import report_prompt as report_prompt
+    from peft_interp.rl.config import RLPromptConfig as RLPromptConfig
+    from peft_interp.rl.trainer import RLPromptTrainer as RLPromptTrainer
+    from peft_interp.search.config import PromptSearchConfig as PromptSearchConfig
+    from peft_interp.search.trainer import PromptSearchTrainer as PromptSearchTrainer
+    from peft_interp.text.verbalizer import Verbalizer as Verbalizer
+    from peft_interp.tuner.config import InterpPromptConfig as InterpPromptConfig
+
+# The same names, by the module that has them; a test holds the two lists together.
+_HOMES = {
+    "InterpPromptConfig": "tuner.config",
+    "PromptCallback": "callbacks",
+    "PromptReport": "report",
+    "PromptSearchConfig": "search.config",
+    "PromptSearchTrainer": "search.trainer",
+    "RLPromptConfig": "rl.config",
+    "RLPromptTrainer": "rl.trainer",
+    "Verbalizer": "text.verbalizer",
+    "classify": "classification",
+    "continue_training": "registration",
+    "measure_faithfulness": "metrics.faithfulness",
+    "measure_scrutability": "metrics.scrutability",
+    "read_prompt": "metrics.reading",
+    "register": "registration",
+    "report_prompt": "report",
+    "text_nll": "metrics.likelihood",
+}
+_MODULES = ("embedded", "metrics")  # parts with an API of their own, which `import peft_interp` alone makes reachable
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})
+
+
+def _is_the_command() -> bool:
+    """Whether the process is `peft-interp` or `python -m peft_interp`.
+
+    Those answer `--help` without PEFT, which takes seconds to import, and register as soon as a command runs.
+    """
+    program = os.path.basename((getattr(sys, "argv", None) or [""])[0])
+    if program == "-m":  # what Python has there until it has found the module
+        after_m = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
+        return after_m[:1] == [__name__]
+    return program in ("peft-interp", "peft-interp.exe", "peft-interp-script.py")
+
+
+if not _is_the_command():
+    import_module(f"{__name__}.registration").register()

@@ -8,10 +8,17 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from peft import PeftType
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from peft import PeftModel, PeftType
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.utils.hub import hf_api
 
 from peft_interp.metrics.reading import read_prompt
@@ -19,6 +26,10 @@ from peft_interp.metrics.results import PromptReading, Scrutability
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.report.texts import fenced
 from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.prompt_model import PromptModelMixin
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 IDS = "prompt/ids"
 SCORES = ("nll", "perplexity", "readability", "readable", "cosine_distance")
@@ -26,13 +37,13 @@ HISTORY_FILE = "prompt_history.jsonl"
 SHOWN_LETTERS = 60  # of the text in the progress line; Trainer shows nothing of texts above 100
 
 
-def score_prompt(reading: PromptReading, model: Any, tokenizer: Any) -> dict[str, float]:
+def score_prompt(model: PeftModel, tokenizer: PreTrainedTokenizerBase, reading: PromptReading) -> dict[str, float]:
     """The scores of a prompt that are cheap enough for every log.
 
     Args:
-        reading: the prompt as text.
         model: the adapter; its base model judges the text.
         tokenizer: the base model's.
+        reading: the prompt as text.
 
     Returns:
         For tokens `nll` (nats per token), `perplexity`, `readability` (0 to 1) and `readable` (1 or 0), empty where
@@ -40,24 +51,24 @@ def score_prompt(reading: PromptReading, model: Any, tokenizer: Any) -> dict[str
     """
     if not reading.discrete:
         return {"cosine_distance": math.fsum(token.cosine_distance for token in reading.tokens) / len(reading.tokens)}
-    base = model.get_base_model()
+    base = cast(PreTrainedModel, model.get_base_model())
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         return {}
-    judged: Scrutability = measure_scrutability(reading.text, model, tokenizer, ids=reading.ids)
+    judged: Scrutability = measure_scrutability(model, tokenizer, reading.text, ids=reading.ids)
     known = {"readability": judged.score, "readable": float(judged.readable)}
     for name in ("nll", "perplexity"):
         known[name] = judged.measures[name].value
     return {name: value for name, value in known.items() if math.isfinite(value)}
 
 
-def reading_scores(model: Any, tokenizer: Any) -> tuple[PromptReading, dict[str, float]]:
+def reading_scores(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> tuple[PromptReading, dict[str, float]]:
     """Any prompt adapter with vectors among the inputs, read and scored.
 
     Raises:
         ValueError: an adapter that is no prompt, or one without such vectors.
     """
     reading = read_prompt(model, tokenizer, neighbours=1)
-    return reading, score_prompt(reading, model, tokenizer)
+    return reading, score_prompt(model, tokenizer, reading)
 
 
 def history(log: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,7 +103,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= SHOWN_LETTERS else text[: SHOWN_LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def tensorboard_writer(args: TrainingArguments) -> Any | None:
+def tensorboard_writer(args: TrainingArguments) -> SummaryWriter | None:
     """A writer beside that of Trainer, if TensorBoard is among the trackers.
 
     Trainer's own writer logs before any callback of the user and is not handed to one. A second file in the same
@@ -152,7 +163,9 @@ class PromptCallback(TrainerCallback):
         ValueError: scores without a tokenizer.
     """
 
-    def __init__(self, tokenizer: Any | None = None, restore_best: bool = True, scores: bool = False) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase | None = None, restore_best: bool = True, scores: bool = False
+    ) -> None:
         if scores and tokenizer is None:
             raise ValueError("`scores=True` needs the tokenizer: `PromptCallback(tokenizer, scores=True)`.")
         self.tokenizer = tokenizer
@@ -161,7 +174,7 @@ class PromptCallback(TrainerCallback):
         self._training = False
         self._log: list[dict[str, Any]] = []
         self._scored: dict[tuple[int, ...], dict[str, float]] = {}
-        self._writer: Any | None = None
+        self._writer: SummaryWriter | None = None
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -206,21 +219,21 @@ class PromptCallback(TrainerCallback):
     def _extra(self, model: Any) -> dict[str, Any]:
         """What is known of the prompt now; empty for models that are none of ours."""
         extra: dict[str, Any] = {}
-        if _prompt_model(model) is not None:
-            statistics = model.prompt_statistics(clear=True)  # so that a run resumed in between logs the same
+        if (ours := _prompt_model(model)) is not None:
+            statistics = ours.prompt_statistics(clear=True)  # so that a run resumed in between logs the same
             extra = {f"prompt/{name}": value for name, value in statistics.items()}
-            extra[IDS] = model.prompt_token_ids()
+            extra[IDS] = ours.prompt_token_ids()
             if self.tokenizer is not None:
-                extra["prompt_text"] = model.prompt_text(self.tokenizer)
-        if self._reads(model):
-            extra |= self._score(model, extra)
+                extra["prompt_text"] = ours.prompt_text(self.tokenizer)
+        if self.tokenizer is not None and self._reads(model):
+            extra |= self._score(model, self.tokenizer, extra)
         return extra
 
-    def _score(self, model: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    def _score(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, extra: dict[str, Any]) -> dict[str, Any]:
         """Scores of the current prompt; those of tokens are looked up if the prompt was scored before."""
         known = self._scored.get(tuple(extra.get(IDS, ())))
         if known is None:
-            reading, known = reading_scores(model, self.tokenizer)
+            reading, known = reading_scores(model, tokenizer)
             if reading.discrete:
                 self._scored[tuple(reading.ids)] = known
             extra = {IDS: reading.ids, "prompt_text": reading.text, **extra}
@@ -254,7 +267,7 @@ class PromptCallback(TrainerCallback):
         hf_api().run_as_future(lambda: None).result()  # in line after all uploads of Trainer's
         if (processing_class := kwargs.get("processing_class")) is not None:
             processing_class.save_pretrained(args.output_dir)  # first: it may be what turns the ids to text
-        model.save_pretrained(args.output_dir)
+        model.save_pretrained(str(args.output_dir))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -274,7 +287,7 @@ class PromptCallback(TrainerCallback):
             return list(ours.prompt_token_ids())
         return read_prompt(_unwrapped(model), self.tokenizer, neighbours=1).ids if self._reads(model) else []
 
-    def _restore(self, model: Any | None) -> None:
+    def _restore(self, model: PromptModelMixin | None) -> None:
         best = model.best_prompt() if model is not None and self.restore_best else None
         if model is None or best is None or best[0] == model.prompt_token_ids():
             return
@@ -290,10 +303,11 @@ def _unwrapped(model: Any) -> Any:
     return getattr(model, "module", model)
 
 
-def _prompt_model(model: Any) -> Any | None:
+def _prompt_model(model: Any) -> PromptModelMixin | None:
     """The model, unwrapped from DDP, if its active adapter is a readable prompt."""
     model = _unwrapped(model)
-    return model if isinstance(getattr(model, "active_peft_config", None), InterpPromptConfig) else None
+    ours = isinstance(getattr(model, "active_peft_config", None), InterpPromptConfig)
+    return cast(PromptModelMixin, model) if ours else None
 
 
 def _short(extra: dict[str, Any]) -> dict[str, Any]:
@@ -310,7 +324,7 @@ def _short(extra: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _write(writer: Any, extra: dict[str, Any], step: int, changed: bool) -> None:
+def _write(writer: SummaryWriter, extra: dict[str, Any], step: int, changed: bool) -> None:
     """Figures at every log, the text whenever it changed."""
     for name, value in extra.items():
         if isinstance(value, (int, float)):

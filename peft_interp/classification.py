@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
-from peft_interp.inference.batching import progress_bar
+from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.max_length import model_max_length
-from peft_interp.metrics.comparison import adapter_in_eval_mode, make_comparison
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.comparison import make_comparison, task_of
 from peft_interp.metrics.reading import prompt_config, prompt_vectors
-from peft_interp.metrics.rows import task_of
+from peft_interp.text.placement import placement_of
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 
+@locked
 def classify(
-    model: Any,
-    tokenizer: Any,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     texts: str | Sequence[str],
     verbalizer: Verbalizer,
     batch_size: int = 16,
@@ -46,13 +51,13 @@ def classify(
     config = prompt_config(model)
     if (task := task_of(config)) != "CAUSAL_LM":
         raise ValueError(f"`task_type={task}` has no label words here, only CAUSAL_LM has; call the model as it is.")
-    check_verbalizer(verbalizer, getattr(config, "prompt_position", "start"))
+    check_verbalizer(verbalizer, placement_of(config))
     ids, length = verbalizer.label_token_ids(tokenizer), len(prompt_vectors(model))
     if not texts:
         return []
     rows = _rows(texts, tokenizer, verbalizer, model_max_length(model.get_base_model()), length)
     shares = torch.zeros(len(rows), len(ids))
-    with adapter_in_eval_mode(model), torch.no_grad(), progress_bar(len(rows), "Labelling texts", progress) as bar:
+    with eval_mode(model), progress_bar(len(rows), "Labelling texts", progress) as bar:
         setup = make_comparison(model, tokenizer, rows, ids, batch_size, padding_side="right")
         placed, targets = (
             setup.as_prompt(setup.rows),
@@ -70,7 +75,11 @@ def classify(
 
 
 def _rows(
-    texts: Sequence[str], tokenizer: Any, verbalizer: Verbalizer, limit: int | None, prompt_length: int
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    verbalizer: Verbalizer,
+    limit: int | None,
+    prompt_length: int,
 ) -> list[dict[str, list[int]]]:
     """Texts in the template; which label stands in the answer's place does not matter, nothing is after it."""
     for number, text in enumerate(texts):

@@ -12,32 +12,28 @@ from typing import Any
 from peft import PeftConfig, PeftModel, PeftType, PromptTuningInit
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from transformers import PreTrainedModel
 
 from peft_interp.hub.model_files import PromptFilesMixin
-from peft_interp.tuner.causal_lm import InterpPromptModelForCausalLM
+from peft_interp.tuner import causal_lm, task_models
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
-from peft_interp.tuner.task_models import (
-    InterpPromptModelForFeatureExtraction,
-    InterpPromptModelForQuestionAnswering,
-    InterpPromptModelForSeq2SeqLM,
-    InterpPromptModelForSequenceClassification,
-    InterpPromptModelForTokenClassification,
-)
 
 
 def _with_files(tuner: type) -> type:
     """The model class of a task, which also saves, describes and pushes its prompts."""
-    return type(tuner.__name__, (PromptFilesMixin, tuner), {"__module__": __name__, "__doc__": tuner.__doc__})
+    joined = type(tuner.__name__, (PromptFilesMixin, tuner), {"__module__": __name__, "__doc__": tuner.__doc__})
+    globals()[joined.__qualname__] = joined  # where pickle looks for it
+    return joined
 
 
 MODEL_CLASSES: dict[str, type] = {
-    "CAUSAL_LM": _with_files(InterpPromptModelForCausalLM),
-    "SEQ_2_SEQ_LM": _with_files(InterpPromptModelForSeq2SeqLM),
-    "SEQ_CLS": _with_files(InterpPromptModelForSequenceClassification),
-    "TOKEN_CLS": _with_files(InterpPromptModelForTokenClassification),
-    "QUESTION_ANS": _with_files(InterpPromptModelForQuestionAnswering),
-    "FEATURE_EXTRACTION": _with_files(InterpPromptModelForFeatureExtraction),
+    "CAUSAL_LM": _with_files(causal_lm.InterpPromptModelForCausalLM),
+    "SEQ_2_SEQ_LM": _with_files(task_models.InterpPromptModelForSeq2SeqLM),
+    "SEQ_CLS": _with_files(task_models.InterpPromptModelForSequenceClassification),
+    "TOKEN_CLS": _with_files(task_models.InterpPromptModelForTokenClassification),
+    "QUESTION_ANS": _with_files(task_models.InterpPromptModelForQuestionAnswering),
+    "FEATURE_EXTRACTION": _with_files(task_models.InterpPromptModelForFeatureExtraction),
 }
 
 
@@ -51,7 +47,7 @@ def register() -> None:
         MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type] = _model_dispatcher(previous, ours)
 
 
-def _is_ours(config: Any) -> bool:
+def _is_ours(config: PeftConfig) -> bool:
     # by name, so that it is true for a reloaded class as well; subclasses count
     return any(base.__name__ == InterpPromptConfig.__name__ for base in type(config).__mro__)
 
@@ -65,7 +61,7 @@ def _model_dispatcher(registered: type, ours: type) -> type:
     previous = _before(registered)
     ours.__name__ = previous.__name__  # transformers' pipelines know PEFT's models by this name
 
-    def new(cls: type, model: Any, peft_config: Any, *args: Any, **kwargs: Any) -> Any:
+    def new(cls: type, model: PreTrainedModel, peft_config: PeftConfig, *args: Any, **kwargs: Any) -> Any:
         return (ours if _is_ours(peft_config) else previous)(model, peft_config, *args, **kwargs)
 
     return type(previous.__name__, (previous,), {"__new__": new, "_peft_interp_previous": previous})
@@ -94,7 +90,9 @@ def _encoder_dispatcher(registered: type) -> type:
     return type(previous.__name__, (previous,), members)
 
 
-def continue_training(base_model: Any, adapter: str, adapter_name: str = "default", **hub_options: Any) -> PeftModel:
+def continue_training(
+    base_model: PreTrainedModel, adapter: str, adapter_name: str = "default", **hub_options: Any
+) -> PeftModel:
     """A saved adapter as a model that can be trained further, which `PeftModel.from_pretrained` refuses for prompts.
 
     Args:

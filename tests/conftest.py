@@ -1,6 +1,7 @@
 """Tiny randomly initialised models, and helpers, for all tests.
 
-Everything here is a fixture that hands out a function, so that no test file imports another one.
+Everything here is a fixture that hands out a function, so that no test file imports another one; what those functions
+share stands in `tests/builders.py`.
 Nothing reads the network or the user's caches.
 """
 
@@ -16,31 +17,16 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from peft import PeftModel, PromptTuningConfig, get_peft_model
+from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+
+from tests import builders
+from tests.builders import BOS, EOS, PAD, VOCAB_SIZE
 
 Build: TypeAlias = Callable[..., Any]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-VOCAB_SIZE = 64
-PAD, BOS, EOS = 0, 1, 2
-# Wide enough that a wrong position moves the logits by 0.1 and more, not by rounding.
-INIT_RANGE = 0.2
 SENTENCES = (
     "The film was great and the plot was terrible .",
     "It was a dull, dull movie. It was great!",
@@ -92,91 +78,40 @@ def run_script() -> Build:
     return run
 
 
-def seeded(model_class: type[PreTrainedModel], config: Any) -> PreTrainedModel:
-    """Build with the same weights at every call, in evaluation mode."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return model_class(config).eval()
-
-
 @pytest.fixture
 def gpt2() -> Build:
     """`gpt2(model_class=GPT2LMHeadModel, **config)`: learned absolute positions, no dropout."""
-
-    def build(model_class: type[PreTrainedModel] = GPT2LMHeadModel, **overrides: Any) -> PreTrainedModel:
-        shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64}
-        dropout = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
-        special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-        settings = {"vocab_size": VOCAB_SIZE, "initializer_range": INIT_RANGE}
-        return seeded(model_class, GPT2Config(**{**shape, **dropout, **special, **settings, **overrides}))
-
-    return build
+    return builders.gpt2
 
 
 @pytest.fixture
 def llama() -> Build:
     """`llama(**config)`: rotary positions, head below `.model`, `loss_type == "ForCausalLM"`."""
-
-    def build(**overrides: Any) -> PreTrainedModel:
-        shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
-        heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-        settings = {
-            "vocab_size": VOCAB_SIZE,
-            "max_position_embeddings": 64,
-            "initializer_range": INIT_RANGE,
-            "pad_token_id": PAD,
-        }
-        return seeded(LlamaForCausalLM, LlamaConfig(**{**shape, **heads, **settings, **overrides}))
-
-    return build
+    return builders.llama
 
 
 @pytest.fixture
 def t5() -> Build:
     """`t5(**config)`: encoder and decoder, relative positions, no dropout."""
-
-    def build(**overrides: Any) -> PreTrainedModel:
-        shape = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2}
-        settings = {
-            "vocab_size": VOCAB_SIZE,
-            "dropout_rate": 0.0,
-            "pad_token_id": PAD,
-            "decoder_start_token_id": PAD,
-        }
-        return seeded(T5ForConditionalGeneration, T5Config(**{**shape, **settings, **overrides}))
-
-    return build
+    return builders.t5
 
 
 @pytest.fixture
 def bert() -> Build:
     """`bert(model_class, **config)`: a bidirectional encoder, no dropout."""
-
-    def build(model_class: type[PreTrainedModel] = BertForSequenceClassification, **overrides: Any) -> PreTrainedModel:
-        shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
-        dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        settings = {
-            "num_attention_heads": 2,
-            "vocab_size": VOCAB_SIZE,
-            "max_position_embeddings": 64,
-            "initializer_range": INIT_RANGE,
-        }
-        return seeded(model_class, BertConfig(**{**shape, **dropout, **settings, **overrides}))
-
-    return build
+    return builders.bert
 
 
 @pytest.fixture
 def with_prompt() -> Build:
     """`with_prompt(model, task_type="CAUSAL_LM", **config)`: stock prompt tuning, 4 tokens."""
+    return builders.with_prompt
 
-    def build(model: PreTrainedModel, task_type: str | None = "CAUSAL_LM", **config: Any) -> PeftModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            settings = {"task_type": task_type, "num_virtual_tokens": 4, **config}
-            return get_peft_model(model, PromptTuningConfig(**settings))
 
-    return build
+@pytest.fixture
+def readable() -> Build:
+    """`readable(model, task_type="CAUSAL_LM", off_rows=False, **config)`: our adapter, 4 tokens."""
+    return builders.readable
 
 
 @pytest.fixture
@@ -302,3 +237,26 @@ def piece_tokenizer() -> Any:
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     """Both, one after the other."""
     return request.getfixturevalue(f"{request.param}_tokenizer")
+
+
+@pytest.fixture
+def evaluate_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Module and data caches of `evaluate` for this test alone.
+
+    `evaluate` reads its environment variables at import, so its config is what has to be set.
+    """
+    import evaluate
+
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "metrics")
+    monkeypatch.setattr(evaluate.config, "DOWNLOADED_EVALUATE_PATH", tmp_path / "downloads")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = {name: sys.modules.pop(name) for name in loaded_evaluate_scripts()}
+    yield
+    for name in loaded_evaluate_scripts():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def loaded_evaluate_scripts() -> list[str]:
+    return [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]

@@ -8,6 +8,8 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import peft_interp
 
 PACKAGE = Path(peft_interp.__file__).parent
@@ -15,15 +17,15 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 # A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
 LAYERS = (
-    ("inference", "base_model_name", "text"),
+    ("_version", "inference", "base_model_name", "text"),
     ("embedded", "tuner"),
     ("metrics",),
     ("classification", "report", "scoring"),
     ("rl", "search"),
     ("callbacks", "hub"),
+    ("registration",),
     ("cli",),
     ("__main__",),
-    ("registration",),
     ("__init__",),
 )
 PUBLIC = {
@@ -131,6 +133,35 @@ def test_only_the_registration_touches_pefts_registries() -> None:
     assert users == ["registration"]
 
 
+def literals(tree: ast.Module) -> set[object]:
+    """Every constant of a file, docstrings and messages as a whole."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def test_where_the_prompt_stands_is_decided_in_one_module() -> None:
+    """The names of the placements; in the report's charts they are SVG's `text-anchor`."""
+    users = {name for name, tree in modules().items() if {"start", "end"} & literals(tree)}
+    assert users - {"report.charts"} == {"text.placement"}
+
+
+def test_a_context_for_tokenization_is_made_up_in_one_module() -> None:
+    """A letter in front of a text or a token, so that sentencepiece tokenizers keep their blanks."""
+    encoders = ("encode", "tokenizer", "encode_all")
+    users = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == "a")
+        or (isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and node.left.value == "a")
+        or (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", "")) in encoders
+            and any(isinstance(given, ast.Constant) and given.value == "a" for given in node.args)
+        )
+    }
+    assert users == {"text.tokenization"}
+
+
 def test_no_function_of_another_package_is_replaced() -> None:
     replaced = []
     for name, tree in modules().items():
@@ -154,6 +185,22 @@ def test_no_function_of_another_package_is_replaced() -> None:
 def test_the_public_surface_is_pinned() -> None:
     assert set(peft_interp.__all__) == PUBLIC
     assert all(hasattr(peft_interp, name) for name in PUBLIC)
+    assert set(dir(peft_interp)) >= PUBLIC | {"embedded", "metrics", "__version__"}
+    with pytest.raises(AttributeError, match=r"module 'peft_interp' has no attribute 'nothing'"):
+        peft_interp.nothing  # noqa: B018
+
+
+def test_type_checkers_see_what_is_loaded_on_use() -> None:
+    """The imports for type checkers name the modules that the names are really loaded from."""
+    typed = {
+        alias.asname: (node.module or "").removeprefix("peft_interp").removeprefix(".")
+        for block in filter(is_for_types_only, modules()["__init__"].body)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == {**peft_interp._HOMES, **dict.fromkeys(peft_interp._MODULES, "")}
+    assert None not in typed  # `import x as x`: a name that type checkers take for exported
 
 
 def test_everything_public_has_a_docstring() -> None:

@@ -75,14 +75,14 @@ def test_it_is_as_often_right_as_a_report_says(tokenizer: Any) -> None:
     model, rows = adapter(tokenizer), embedded.load_data("sentiment")["test"].select(range(40))
     found = classify(model, tokenizer, rows["sentence"], START, progress=False)
     right = [answer["label"] == START.label_words[label] for answer, label in zip(found, rows["label"], strict=True)]
-    encoded = START.encode_dataset(rows, tokenizer)
+    encoded = START.encode_dataset(tokenizer, rows)
     measured = measure_faithfulness(model, tokenizer, encoded, START.label_token_ids(tokenizer), progress=False)
     assert sum(right) / len(right) == pytest.approx(measured.as_prompt.accuracy)
 
 
 def test_the_lines_of_a_card_label_a_text(tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, rows = adapter(tokenizer), embedded.load_data("sentiment")["test"].select(range(4))
-    report = report_prompt(model, tokenizer, START.encode_dataset(rows, tokenizer), START, progress=False)
+    report = report_prompt(model, tokenizer, START.encode_dataset(tokenizer, rows), START, progress=False)
     model.attach_report(report)
     model.save_pretrained(tmp_path)
     found = re.search(r"### With peft_interp\n\n```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from huggingface_hub.errors import HTTPError
 
 from peft_interp.cli.arguments import parse
-from peft_interp.cli.commands import evaluate, export, push, read
 
-_COMMANDS: dict[str, Callable[[Any], None]] = {"read": read, "evaluate": evaluate, "export": export, "push": push}
+USERS_MISTAKE, INTERRUPTED = 1, 130  # exit codes; argparse's own, for words it does not understand, is 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,23 +21,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None: those of the process.
 
     Returns:
-        0, or 2 for a mistake that the user can mend, which is told in one line on standard error.
+        0, or 1 for a mistake that the user can mend, which is told in one line on standard error. Arguments that are
+        not understood end the process with 2.
     """
     arguments = parse(argv)
     try:
-        with _quiet(), _notes():
-            _COMMANDS[arguments.command](arguments)
+        return _run(arguments.command, arguments)
     except BrokenPipeError:  # the reader of our output has closed it; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError, ImportError, FloatingPointError, HTTPError) as error:
-        if arguments.debug:
+    except Exception as error:
+        if arguments.debug or not _is_users(error):
             raise
-        unreachable = isinstance(error, HTTPError) and not isinstance(error, OSError)
+        unreachable = _is_of_http(error) and not isinstance(error, OSError)
         print_error(f"the Hub cannot be reached: {error}" if unreachable else error)
-        return 2
+        return USERS_MISTAKE
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
+
+
+def _run(command: str, arguments: Namespace) -> int:
+    """Import what the commands need, which takes seconds, and run one."""
+    from peft_interp.cli import commands
+    from peft_interp.registration import register
+
+    register()
+    with _quiet(), _notes():
+        getattr(commands, command)(arguments)
+    return 0
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the error tells of something that the user can mend."""
+    return isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)) or _is_of_http(error)
+
+
+def _is_of_http(error: Exception) -> bool:
+    from huggingface_hub.errors import HTTPError
+
+    return isinstance(error, HTTPError)
 
 
 def print_error(error: Exception | str) -> None:

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import PeftConfig, PeftModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
 
 from peft_interp.base_model_name import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
 from peft_interp.hub.adapter_files import (
@@ -69,8 +73,6 @@ def adapter_folder(name: str, revision: str | None = None, subfolder: str | None
 
 def _newest_checkpoint(folder: Path) -> str:
     """A word about the adapter that a Trainer left below the folder; "" without one."""
-    from transformers.trainer_utils import get_last_checkpoint
-
     newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     return f"; name its newest checkpoint, {newest!r}" if newest and (Path(newest) / CONFIG_FILE).is_file() else ""
 
@@ -112,14 +114,12 @@ def base_of(folder: Path, wanted: str | None) -> str:
     return name
 
 
-def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> Any:
+def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> PreTrainedTokenizerBase:
     """The user's choice, else the one the adapter names, the base model's, or one saved in the folder.
 
     Raises:
         ValueError: none can be loaded.
     """
-    from transformers import AutoTokenizer
-
     named = loadable_name(read_config(folder).get("tokenizer_name_or_path"))
     names = [loadable_name(wanted)] if wanted else [named, base]
     problem: Exception | None = None
@@ -134,7 +134,7 @@ def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> Any:
     return tokenizer
 
 
-def load_adapter(folder: Path, base: str) -> Any:
+def load_adapter(folder: Path, base: str) -> PeftModel:
     """Base model with the prompt, ready to be read.
 
     Args:
@@ -144,9 +144,6 @@ def load_adapter(folder: Path, base: str) -> Any:
     Raises:
         ValueError: no prompt adapter, weights that are missing or a pickle, or a base model that does not fit.
     """
-    import transformers
-    from peft import PeftConfig, PeftModel
-
     plain = read_config(folder)
     check_weights(folder)
     try:

@@ -1,19 +1,23 @@
-"""What the command line takes."""
+"""What the command line takes; read before anything heavy is imported, so that `--help` answers at once."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from peft_interp.embedded import TASKS
+from peft_interp._version import __version__
 from peft_interp.hub.export import ROLES
+from peft_interp.text.placement import END, START
 
-_FRONT, _BEHIND = "{prompt} {text} It was", "{text} {prompt}"
-DEFAULT_TEMPLATES = {"start": _FRONT, "end": _BEHIND}  # by the prompt's position
-_TEMPLATE_HELP = f"as in training (default: '{_FRONT}', for a prompt after the text '{_BEHIND}')"
+TASK_NAMES = sorted(path.name for path in (Path(__file__).parents[1] / "embedded" / "data").iterdir() if path.is_dir())
+DEFAULT_TEMPLATES = {START.name: "{prompt} {text} It was", END.name: END.template}  # by the prompt's position
+_TEMPLATE_HELP = (
+    f"as in training (default: '{DEFAULT_TEMPLATES[START.name]}', for a prompt after the text "
+    f"'{DEFAULT_TEMPLATES[END.name]}')"
+)
 _ADAPTER = "folder or hub name of a saved PEFT prompt adapter"
 _READ = """\
 What does this prompt say, and may I believe it?
@@ -30,6 +34,16 @@ _PUSH = """\
 Push a saved adapter with its text, its portable copy and a model card. Nothing else in the folder leaves it, and the
 base model is not needed. Log in with `hf auth login`, or set HF_TOKEN.
 """
+_EPILOG = "exit codes: 0 done, 1 a mistake that one line on standard error names, 2 arguments not understood"
+
+
+class Command(NamedTuple):
+    """A command: the function of its name in `cli/commands.py` runs it."""
+
+    name: str
+    summary: str  # in the list of commands
+    description: str  # on top of its own help
+    add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,6 +51,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser, commands = _make_parsers()
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
+        from difflib import get_close_matches
+
         command = commands[arguments.command]
         options = re.findall(r"--[a-z-]+", command.format_help())
         meant = [near for word in unknown for near in get_close_matches(word, options, n=1) if word.startswith("-")]
@@ -46,25 +62,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser of everything, and that of each command."""
+    """The parser of everything, and that of each command; an option counts only in full."""
     parser = argparse.ArgumentParser(
-        prog="peft-interp", description="Read, measure, export and share prompts trained with PEFT."
+        prog="peft-interp",
+        description="Read, measure, export and share prompts trained with PEFT.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=f"peft-interp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, help_text, text in (
-        ("read", "say what a prompt says and whether to believe it", _READ),
-        ("evaluate", "the measures as JSON", _EVALUATE),
-        ("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT),
-        ("push", "push to the Hub with a model card", _PUSH),
-    ):
+    for name, summary, description, add_arguments in COMMANDS:
         command = commands.add_parser(
-            name, help=help_text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=summary,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
-        command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
-        {"read": _add_read, "evaluate": _add_measuring, "export": _add_export, "push": _add_push}[name](command)
+        add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show where an error comes from")
     return parser, dict(commands.choices)
+
+
+def _add_adapter(command: argparse.ArgumentParser) -> None:
+    command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -82,11 +103,10 @@ def _add_tokenizer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tokenizer", metavar="NAME", help="its tokenizer, if that is stored elsewhere")
 
 
-def _add_measuring(command: argparse.ArgumentParser) -> None:
-    _add_models(command)
+def _add_data(command: argparse.ArgumentParser) -> None:
     data = command.add_argument_group("data, held out from training")
     source = data.add_mutually_exclusive_group()
-    source.add_argument("--task", choices=sorted(TASKS), help="a task of this package, with its template and words")
+    source.add_argument("--task", choices=TASK_NAMES, help="a task of this package, with its template and words")
     source.add_argument("--data", metavar="DATA", help="a jsonl, json, csv or tsv file, or a data set of the Hub")
     data.add_argument("--config", metavar="NAME", help="configuration of a data set of the Hub")
     data.add_argument("--split", default="test", help="split of a data set (default: %(default)s)")
@@ -95,8 +115,14 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     data.add_argument("--template", help=_TEMPLATE_HELP)
     data.add_argument("--label-words", nargs="+", metavar="WORD", help="the word for label 0, 1, ...")
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    _add_adapter(command)
+    _add_models(command)
+    _add_data(command)
     more = command.add_argument_group("more measures")
-    more.add_argument("--judge", metavar="MODEL", help="another causal LM that judges the text as well")
+    more.add_argument("--perplexity-model", metavar="MODEL", help="another causal LM that reads the text as well")
     more.add_argument(
         "--wayward",
         nargs="?",
@@ -107,18 +133,23 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_read(command: argparse.ArgumentParser) -> None:
-    _add_measuring(command)
+def _add_pages(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     output = command.add_argument_group("output besides the terminal")
     output.add_argument("--html", metavar="FILE", help="one page that needs nothing else")
     output.add_argument("--markdown", metavar="FILE", help="for a README")
     output.add_argument("--json", metavar="FILE", help="everything, for programs")
-    output.add_argument(
+    return output
+
+
+def _add_read(command: argparse.ArgumentParser) -> None:
+    _add_evaluate(command)
+    _add_pages(command).add_argument(
         "--attach", action="store_true", help="store the report beside the adapter (a folder), for its model card"
     )
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
+    _add_adapter(command)
     command.add_argument("--to", required=True, choices=("text", "chat", "portable"), help="what to make")
     command.add_argument("--output", metavar="PATH", help="file, or folder for 'portable'; default: standard output")
     command.add_argument("--role", choices=ROLES, default="user", help="of the chat message (default: %(default)s)")
@@ -127,6 +158,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 
 def _add_push(command: argparse.ArgumentParser) -> None:
+    _add_adapter(command)
     command.add_argument("repo", metavar="REPO", help="'user/name' on the Hub; made where it is missing")
     command.add_argument("--private", action="store_true", default=None, help="if it is made, make it private")
     command.add_argument("--revision", metavar="BRANCH", help="default: the main branch")
@@ -140,5 +172,9 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _version() -> str:
-    return f"peft-interp {getattr(sys.modules.get('peft_interp'), '__version__', 'unknown')}"
+COMMANDS = (
+    Command("read", "say what a prompt says and whether to believe it", _READ, _add_read),
+    Command("evaluate", "the measures as JSON", _EVALUATE, _add_evaluate),
+    Command("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT, _add_export),
+    Command("push", "push to the Hub with a model card", _PUSH, _add_push),
+)

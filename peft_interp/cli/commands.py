@@ -1,11 +1,14 @@
-"""What the four commands do."""
+"""What the commands do; `cli/arguments.py` says what each takes."""
 
 from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.cli.adapters import (
     adapter_folder,
@@ -16,41 +19,62 @@ from peft_interp.cli.adapters import (
     shown_name,
 )
 from peft_interp.cli.data import fitting_rows, load_data
+from peft_interp.cli.outputs import check_not_adapters, check_output_files, check_output_folder
 from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
-from peft_interp.hub.export import chat_json, template_fits
+from peft_interp.hub.export import chat_json
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.pushing import push_adapter_folder
 from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside, write_card
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt
+from peft_interp.report.record import PromptReport
+from peft_interp.text.placement import Placement, placement_of
 
 
-def read(arguments: Any) -> None:
+def read(arguments: Namespace) -> None:
     """Show the report in the terminal, and write it to the files that were named.
 
     Raises:
         ValueError: a mistake of the user's.
     """
-    targets = {kind: Path(path) for kind in ("html", "markdown", "json") if (path := getattr(arguments, kind))}
-    for path in targets.values():
-        if not path.parent.is_dir():
-            raise ValueError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into.")
+    pages = _pages(arguments)
     folder = _folder(arguments)
-    if arguments.attach and (not is_ours(folder) or not Path(arguments.adapter).expanduser().is_dir()):
-        raise ValueError("`--attach` needs a folder with an InterpPrompt adapter; write a file with `--json` instead.")
+    check_not_adapters(pages, folder)
+    if arguments.attach:
+        if not is_ours(folder) or not Path(arguments.adapter).expanduser().is_dir():
+            raise ValueError(
+                "`--attach` needs a folder with an InterpPrompt adapter; write a file with `--json` instead."
+            )
+        check_output_folder("--attach", folder)
     report = _report(folder, arguments)
     report.show()
-    written = {"html": report.to_html, "markdown": report.to_markdown, "json": lambda: json_text(report.to_dict())}
-    for kind, path in targets.items():
-        path.write_text(written[kind](), encoding="utf-8")
+    _write_pages(report, pages)
     if arguments.attach:
         _attach(folder, report, arguments)
     if note := local_base_note(folder):
         _note(note)
 
 
-def evaluate(arguments: Any) -> None:
+def _pages(arguments: Namespace) -> dict[str, Path]:
+    """The files a report is to be written to, by their options; each can be written."""
+    named = {f"--{kind}": getattr(arguments, kind) for kind in ("html", "markdown", "json")}
+    pages = {option: Path(path) for option, path in named.items() if path}
+    check_output_files(pages, arguments.data)
+    return pages
+
+
+def _write_pages(report: PromptReport, pages: dict[str, Path]) -> None:
+    made = {
+        "--html": report.to_html,
+        "--markdown": report.to_markdown,
+        "--json": lambda: json_text(report.to_dict()),
+    }
+    for option, path in pages.items():
+        path.write_text(made[option](), encoding="utf-8")
+
+
+def evaluate(arguments: Namespace) -> None:
     """Print the measures as JSON."""
     report = _report(_folder(arguments), arguments)
     plain = report.to_dict()
@@ -66,7 +90,7 @@ def evaluate(arguments: Any) -> None:
     sys.stdout.write(json_text(scores))
 
 
-def export(arguments: Any) -> None:
+def export(arguments: Namespace) -> None:
     """Write the prompt as text, as chat messages, or as an adapter for plain PEFT.
 
     Raises:
@@ -77,9 +101,12 @@ def export(arguments: Any) -> None:
     if arguments.to == "portable":
         _export_portable(folder, arguments.output)
         return
+    output = {"--output": Path(arguments.output)} if arguments.output else {}
+    check_output_files(output)
+    check_not_adapters(output, folder)
     text = _text(folder, arguments)
     if arguments.to == "chat":
-        text = chat_json(text, arguments.role, _chat_template(folder, arguments), _position(folder)) + "\n"
+        text = chat_json(text, arguments.role, _chat_template(folder, arguments), _placement(folder).name) + "\n"
     if arguments.output:
         Path(arguments.output).write_bytes(text.encode("utf-8"))
         return
@@ -96,23 +123,26 @@ def _export_portable(folder: Path, output: str | None) -> None:
             f"`--output {output}` lies within a checkpoint, which Trainer would then resume as a model with two "
             "adapters; name a folder elsewhere."
         )
+    if Path(output).resolve() == folder.resolve():
+        raise ValueError(f"`--output {output}` is the adapter itself, which would be overwritten; name another folder.")
+    check_output_folder("--output", Path(output))
     write_portable(folder, Path(output))
 
 
-def _chat_template(folder: Path, arguments: Any) -> str | None:
+def _chat_template(folder: Path, arguments: Namespace) -> str | None:
     """The user's template, or that of the attached report."""
     if arguments.template:
         return str(arguments.template)
     attached = ((folder_report(folder) or {}).get("context") or {}).get("template")
-    if attached and not template_fits(attached, _position(folder)):
+    if attached and not _placement(folder).fits(attached):
         raise ValueError(
             f"the attached report was measured with {attached!r}, which has the prompt elsewhere than this adapter "
-            f"(`prompt_position={_position(folder)!r}`); attach a new one, or name the template with --template."
+            f"(`prompt_position={_placement(folder).name!r}`); attach a new one, or name the template with --template."
         )
     return attached
 
 
-def push(arguments: Any) -> None:
+def push(arguments: Namespace) -> None:
     """Push a saved adapter and say where it is."""
     folder = adapter_folder(arguments.adapter)
     try:
@@ -139,7 +169,7 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _report(folder: Path, arguments: Any) -> Any:
+def _report(folder: Path, arguments: Namespace) -> PromptReport:
     task_type = str(read_config(folder).get("task_type"))
     if (arguments.task or arguments.data) and task_type != "CAUSAL_LM":
         raise ValueError(
@@ -148,44 +178,44 @@ def _report(folder: Path, arguments: Any) -> Any:
         )
     base = base_of(folder, arguments.base_model)
     tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
-    data = load_data(arguments, tokenizer, _position(folder))
+    data = load_data(arguments, tokenizer, _placement(folder))
     model = load_adapter(folder, base)
     context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
     rows, cut = fitting_rows(data, model, tokenizer) if data else (None, None)
     if cut:
         context["cut"] = cut
         _note(f"cut: {cut}.")
-    judge, judge_tokenizer = _judge(arguments.judge)
+    other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
     return report_prompt(
         model,
         tokenizer,
         rows,
         data.verbalizer if data else None,
-        judge=judge,
-        judge_tokenizer=judge_tokenizer,
+        perplexity_model=other,
+        perplexity_tokenizer=other_tokenizer,
         waywardness=arguments.wayward,
         context=context,
         progress=sys.stderr.isatty(),
     )
 
 
-def _folder(arguments: Any) -> Path:
+def _folder(arguments: Namespace) -> Path:
     return adapter_folder(arguments.adapter, arguments.revision, arguments.subfolder)
 
 
-def _position(folder: Path) -> str:
-    """Where the adapter has its prompt; one of another method, at the start."""
-    return str(read_config(folder).get("prompt_position") or "start")
+def _placement(folder: Path) -> Placement:
+    """Where the adapter has its prompt; one of another method, before the text."""
+    return placement_of(read_config(folder))
 
 
-def _shown(arguments: Any) -> str:
+def _shown(arguments: Namespace) -> str:
     """The adapter's name for a report that may be passed on: of an absolute path, the last part."""
     path = Path(arguments.adapter)
     name = path.name if path.expanduser().is_absolute() else arguments.adapter
     return shown_name(name, arguments.revision, arguments.subfolder)
 
 
-def _judge(name: str | None) -> tuple[Any, Any]:
+def _perplexity_model(name: str | None) -> tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None]:
     if name is None:
         return None, None
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -197,14 +227,14 @@ def _judge(name: str | None) -> tuple[Any, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
-def _attach(folder: Path, report: Any, arguments: Any) -> None:
+def _attach(folder: Path, report: PromptReport, arguments: Namespace) -> None:
     """Beside the adapter, and into its card."""
     tokenizer = load_tokenizer(folder, base_of(folder, arguments.base_model), arguments.tokenizer)
     write_beside(folder, tokenizer, plain_report(report))
     write_card(folder, [""])
 
 
-def _text(folder: Path, arguments: Any) -> str:
+def _text(folder: Path, arguments: Namespace) -> str:
     """The prompt's text.
 
     Raises:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+
+import datasets
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
 import peft_interp.embedded as embedded
 from peft_interp.cli.arguments import DEFAULT_TEMPLATES
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.reading import read_prompt
+from peft_interp.text.placement import START, Placement
 from peft_interp.text.verbalizer import Verbalizer
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
@@ -26,28 +32,28 @@ class Data:
         name: for the report.
         rows: texts and labels, checked.
         verbalizer: template and label words.
-        text: the texts' column.
-        label: the labels' column.
+        text_column: the texts' column.
+        label_column: the labels' column.
     """
 
     name: str
-    rows: Any
+    rows: Dataset
     verbalizer: Verbalizer
-    text: str
-    label: str
+    text_column: str
+    label_column: str
 
-    def encode(self, tokenizer: Any, max_length: int | None = None) -> Any:
+    def encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
         """The rows tokenised, as `Verbalizer.encode_dataset` makes them."""
-        return self.verbalizer.encode_dataset(self.rows, tokenizer, self.text, self.label, max_length)
+        return self.verbalizer.encode_dataset(tokenizer, self.rows, self.text_column, self.label_column, max_length)
 
 
-def load_data(arguments: Any, tokenizer: Any, position: str = "start") -> Data | None:
+def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placement: Placement = START) -> Data | None:
     """The data the user named, shuffled always in the same way and cut to `--rows`; None without data.
 
     Args:
         arguments: of the command line.
         tokenizer: the base model's.
-        position: where the adapter has its prompt, "start" or "end".
+        placement: where the adapter has its prompt.
 
     Raises:
         ValueError: missing file, column or label words; an unknown ending; a template that has the prompt elsewhere; a
@@ -66,12 +72,12 @@ def load_data(arguments: Any, tokenizer: Any, position: str = "start") -> Data |
             raise ValueError("`--data` needs `--label-words`: one word per label, in the labels' order.")
         rows, name = _own_data(arguments)
         words = arguments.label_words
-    verbalizer = Verbalizer(_template(arguments, position), tuple(words))
-    if verbalizer.prompt_position != position:
-        place = "after the text: '{text} {prompt}'" if position == "end" else "in front of it: '{prompt} {text}'"
+    verbalizer = Verbalizer(_template(arguments, placement), tuple(words))
+    if verbalizer.placement != placement:
         raise ValueError(
             f"`--template {verbalizer.template!r}` has the prompt at the {verbalizer.prompt_position}, but the "
-            f"adapter's `prompt_position={position!r}`; write {{prompt}} {place}, say."
+            f"adapter's `prompt_position={placement.name!r}`; write {{prompt}} {placement.preposition} the text: "
+            f"{placement.template!r}, say."
         )
     verbalizer.label_token_ids(tokenizer)  # complain before a model is loaded
     text = arguments.text_column or next((c for c in _TEXT_COLUMNS if c in rows.column_names), _TEXT_COLUMNS[0])
@@ -80,7 +86,7 @@ def load_data(arguments: Any, tokenizer: Any, position: str = "start") -> Data |
     return Data(name, rows, verbalizer, text, arguments.label_column)
 
 
-def fitting_rows(data: Data, model: Any, tokenizer: Any) -> tuple[Any, str | None]:
+def fitting_rows(data: Data, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, str | None]:
     """The rows tokenised, long texts cut at their end so that prompt and text fit the model's positions.
 
     Args:
@@ -106,7 +112,7 @@ def fitting_rows(data: Data, model: Any, tokenizer: Any) -> tuple[Any, str | Non
     return data.encode(tokenizer, max(0, room - _SPARE)), words
 
 
-def _prompt_tokens(model: Any, tokenizer: Any) -> int:
+def _prompt_tokens(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Positions that the prompt takes, as vectors or as its text tokenised again, whichever is more."""
     length = int(model.active_peft_config.num_virtual_tokens)
     try:
@@ -116,18 +122,16 @@ def _prompt_tokens(model: Any, tokenizer: Any) -> int:
     return max(length, len(tokenizer.encode(text, add_special_tokens=False)))
 
 
-def _template(arguments: Any, position: str) -> str:
+def _template(arguments: Namespace, placement: Placement) -> str:
     """The user's template, with the prompt at the adapter's place where it names none; else that of the task."""
     given = arguments.template
     if given is None:
-        at_start = position == "start" and arguments.task is not None
-        return embedded.TASKS[arguments.task].template if at_start else DEFAULT_TEMPLATES[position]
-    if "{prompt}" in given or position == "start":
-        return str(given)
-    return f"{given}{{prompt}}" if given[-1:].isspace() else f"{given} {{prompt}}"
+        task = embedded.TASKS[arguments.task] if arguments.task is not None else None
+        return task.template if task is not None and task.placement == placement else DEFAULT_TEMPLATES[placement.name]
+    return placement.complete(str(given))
 
 
-def _check_rows(rows: Any, text: str, label: str, verbalizer: Verbalizer) -> None:
+def _check_rows(rows: Dataset, text: str, label: str, verbalizer: Verbalizer) -> None:
     """Name the first row that cannot be used; rows are counted from 1, without a header.
 
     Raises:
@@ -152,9 +156,7 @@ def _check_rows(rows: Any, text: str, label: str, verbalizer: Verbalizer) -> Non
             raise ValueError(f"column {label!r}, row {number}: {error}") from None
 
 
-def _own_data(arguments: Any) -> tuple[Any, str]:
-    import datasets
-
+def _own_data(arguments: Namespace) -> tuple[Dataset, str]:
     path = Path(arguments.data)
     if path.suffix not in _KINDS:
         if path.is_file():

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_interp.text.verbalizer import Verbalizer
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 
 MODEL_PATH = str(Path(__file__).parent / "model")
 _DATA_PATH = Path(__file__).parent / "data"
@@ -22,22 +26,22 @@ TASKS = {
 }
 
 
-def load_model(**options: Any) -> Any:
+def load_model(**options: Any) -> GPT2LMHeadModel:
     """The embedded causal LM in fp32, in evaluation mode; `options` go to `from_pretrained`."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import GPT2LMHeadModel
 
-    return AutoModelForCausalLM.from_pretrained(MODEL_PATH, **{"dtype": torch.float32, **options})
+    return GPT2LMHeadModel.from_pretrained(MODEL_PATH, **{"dtype": torch.float32, **options})
 
 
-def load_tokenizer() -> Any:
+def load_tokenizer() -> PreTrainedTokenizerBase:
     """Its tokenizer."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(MODEL_PATH)
 
 
-def load_data(task: str) -> Any:
+def load_data(task: str) -> DatasetDict:
     """An embedded data set as a `datasets.DatasetDict` with columns `sentence` and `label`.
 
     Args:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from peft_interp.text.placement import placement_of
 from peft_interp.tuner.config import PEFT_TYPE_NAME
 
 CONFIG_FILE = "adapter_config.json"
@@ -122,7 +123,7 @@ _REPLACED = ("peft_type", "prompt_tuning_init", "prompt_tuning_init_text", "toke
 
 def has_portable(config: dict[str, Any]) -> bool:
     """Whether plain PEFT can place the prompt of this `adapter_config.json`."""
-    return config.get("prompt_position") != "end"
+    return placement_of(config).before_text
 
 
 def remove_portable(destination: Path) -> None:

@@ -86,10 +86,9 @@ def shown_text(text: str) -> str:
 
 def _place(facts: PromptFacts) -> str:
     assert facts.text is not None
-    at_end = facts.position == "end"
-    where = "right after the input's text, before the answer" if at_end else "in front of the input"
+    where = facts.placement.where + (", before the answer" if facts.placement.before_answer else "")
     lines = [f"{len(facts.ids)} tokens of the base model's vocabulary. They stand {where}"]
-    if facts.leading_ids and not at_end:
+    if facts.leading_ids and facts.placement.before_text:
         lines[0] += f", after {inline(facts.leading_text or str(facts.leading_ids))} where the input begins with it"
     edges = [f"begins with {_UNSEEN[facts.text[0]]}" if facts.text[:1] in _UNSEEN else ""]
     edges += [f"ends with {_UNSEEN[facts.text[-1]]}" if facts.text[-1:] in _UNSEEN else ""]

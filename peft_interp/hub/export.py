@@ -5,50 +5,35 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from peft_interp.text.placement import START, placement_named
+
 ROLES = ("system", "user")
 
 
-def template_fits(template: str, position: str) -> bool:
-    """Whether a template has the prompt where the adapter has it, or leaves its place open.
-
-    Args:
-        template: with `{text}` and, maybe, `{prompt}`.
-        position: of the adapter's prompt, "start" or "end".
-    """
-    if "{prompt}" not in template:
-        return True
-    before, after = template.split("{prompt}", 1)
-    if "{prompt}" in after:
-        return False
-    return not after.strip() if position == "end" else "{text}" not in before
-
-
-def fill_template(template: str, prompt: str, position: str = "start") -> str:
+def fill_template(template: str, prompt: str, position: str = START.name) -> str:
     """A template with the prompt in its place; `{text}` stays for the reader to fill.
 
     Args:
         template: "{prompt} {text} It was" or "{text} {prompt}", as `Verbalizer` has it; `{prompt}` is put in its place
             where it is missing. The blank in front of a prompt at the end is the one that the prompt brings along.
         prompt: the prompt's text.
-        position: where the prompt stands, "start" or "end".
+        position: where the prompt stands, by its placement's name.
 
     Raises:
         ValueError: the template has the prompt elsewhere.
     """
-    if not template_fits(template, position):
-        where, like = ("after", "{text} {prompt}") if position == "end" else ("in front of", "{prompt} {text}")
+    placement = placement_named(position)
+    if not placement.fits(template):
         raise ValueError(
-            f"`template={template!r}` does not fit this prompt, which stands {where} the text; write {like!r}, say."
+            f"`template={template!r}` does not fit this prompt, which stands {placement.preposition} the text; write "
+            f"{placement.template!r}, say."
         )
-    if position == "end":
-        return template.rstrip().removesuffix("{prompt}").rstrip(" ") + prompt
-    template = template if "{prompt}" in template else "{prompt} " + template.lstrip()
-    before, after = template.split("{prompt}", 1)
+    before, after = placement.around(template)
     return f"{before}{prompt}{after}"
 
 
 def chat_messages(
-    text: str, role: str = "user", template: str | None = None, position: str = "start"
+    text: str, role: str = "user", template: str | None = None, position: str = START.name
 ) -> list[dict[str, Any]]:
     """The prompt as chat messages, in the form that chat models and services take.
 
@@ -58,7 +43,7 @@ def chat_messages(
         text: the prompt.
         role: "user": one message with prompt and input. "system": the prompt alone, the input as a user's message.
         template: of the input, if known; `{text}` in it is what the reader fills in.
-        position: where the prompt stands, "start" or "end".
+        position: where the prompt stands, by its placement's name.
 
     Returns:
         Messages with `role` and `content`.
@@ -69,15 +54,15 @@ def chat_messages(
     """
     if role not in ROLES:
         raise ValueError(f"`role={role!r}` is unknown; use one of {', '.join(ROLES)}.")
-    if role == "system" and position == "end":
+    placement = placement_named(position)
+    if role == "system" and not placement.before_text:
         raise ValueError("`role='system'` stands in front of the input, but this prompt stands after it; use 'user'.")
     if role == "user":
-        bare = "{text}" if position == "end" else "{prompt} {text}"
-        return [{"role": "user", "content": fill_template(template or bare, text, position)}]
+        return [{"role": "user", "content": fill_template(template or placement.template, text, position)}]
     following = fill_template(template, "").strip() if template else "{text}"
     return [{"role": "system", "content": text}, {"role": "user", "content": following}]
 
 
-def chat_json(text: str, role: str = "user", template: str | None = None, position: str = "start") -> str:
+def chat_json(text: str, role: str = "user", template: str | None = None, position: str = START.name) -> str:
     """`chat_messages` as JSON."""
     return json.dumps(chat_messages(text, role, template, position), indent=2, ensure_ascii=False)

@@ -20,7 +20,8 @@ from peft_interp.hub.adapter_files import (
     read_tensors,
     write_json,
 )
-from peft_interp.text.tokenization import decode_after
+from peft_interp.text.placement import Placement, placement_named, placement_of
+from peft_interp.text.tokenization import decode
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
 _PATHS = ("perplexity_model_name_or_path",)
@@ -41,7 +42,7 @@ class PromptFacts:
         is_text: the tokens are the prompt; False for vectors, of which `ids` are the nearest tokens.
         ids: token ids, in order.
         tokens: each token's text; None without a tokenizer.
-        position: where it stands: at the "start" of the input, or at its "end", right before the answer.
+        position: where it stands, by its placement's name: at the "start" of the input, or at its "end".
         leading_ids: ids (BOS, CLS) that stay in front of it where a row begins with them.
         leading_text: what they look like.
         task_type: PEFT's name of the task.
@@ -74,6 +75,11 @@ class PromptFacts:
     digest: str
     versions: dict[str, str]
 
+    @property
+    def placement(self) -> Placement:
+        """Where the prompt stands."""
+        return placement_named(self.position)
+
 
 def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
     """The facts of a saved InterpPrompt adapter, from its config and tensors.
@@ -91,14 +97,14 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
     tensors = read_tensors(folder)
     ids, is_text = tensors["prompt_ids"].tolist(), config.get("projection_metric") != "none"
     base, leading = public_name(config.get("base_model_name_or_path")), config.get("leading_token_ids") or []
-    position = config.get("prompt_position") or "start"
-    text, tokens, leading_text = _texts(folder, tokenizer, ids, leading, position)
+    placement = placement_of(config)
+    text, tokens, leading_text = _texts(folder, tokenizer, ids, leading, placement)
     return PromptFacts(
         text=text,
         is_text=is_text,
         ids=ids,
         tokens=tokens,
-        position=position,
+        position=placement.name,
         leading_ids=leading,
         leading_text=leading_text,
         task_type=str(config.get("task_type")),
@@ -115,21 +121,16 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
 
 
 def _texts(
-    folder: Path, tokenizer: Any | None, ids: list[int], leading: list[int], position: str
+    folder: Path, tokenizer: Any | None, ids: list[int], leading: list[int], placement: Placement
 ) -> tuple[str | None, list[str] | None, str | None]:
     if tokenizer is not None:
-        tokens = [decoded(tokenizer, [i]) for i in ids]
-        text = decode_after(tokenizer, ids) if position == "end" else decoded(tokenizer, ids)
-        return text, tokens, decoded(tokenizer, leading) if leading else None
+        tokens = [decode(tokenizer, [i]) for i in ids]
+        text = placement.decode_prompt(tokenizer, ids)
+        return text, tokens, decode(tokenizer, leading) if leading else None
     earlier = earlier_facts(folder)
-    if earlier.get("ids") != ids or earlier.get("position") != position:
+    if earlier.get("ids") != ids or earlier.get("position") != placement.name:
         return None, None, None
     return earlier.get("text"), earlier.get("tokens"), earlier.get("leading_text")
-
-
-def decoded(tokenizer: Any, ids: list[int]) -> str:
-    """The ids' text, nothing tidied up."""
-    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 def earlier_facts(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from peft_interp.base_model_name import BaseName, loading_code
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
-from peft_interp.hub.export import fill_template, template_fits
+from peft_interp.hub.export import fill_template
 from peft_interp.hub.facts import PromptFacts
 
 
@@ -29,7 +29,7 @@ def usage(
         template: of the input, where it is known; one that has the prompt elsewhere is left out.
         label_words: the answers to choose from, where they are known.
     """
-    if template and not template_fits(template, facts.position):
+    if template and not facts.placement.fits(template):
         template = None
     code = _with_plugin(facts, place, folder)
     if template and label_words and facts.task_type == "CAUSAL_LM":
@@ -85,7 +85,7 @@ def _tokenizer(facts: PromptFacts) -> tuple[str, str]:
 
 
 def _portable(facts: PromptFacts, place: str, folder: str, portable: bool) -> str:
-    if facts.position == "end":
+    if not facts.placement.before_text:
         return "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands after it."
     if not portable:
         return f"There is no copy for it here; `peft-interp export {place} --to portable` makes one."
@@ -113,11 +113,10 @@ def _plain_text(facts: PromptFacts, template: str | None) -> str:
         names = ", ".join(f"`{name}`" for name in facts.trained_modules)
         return f"Not on its own: {names} of the base model was changed with the prompt and is stored in the adapter."
     if facts.text is None:
-        where = "right after the input" if facts.position == "end" else "in front of the input"
-        return f"Decode the ids with the base model's tokenizer and put the text {where}."
+        return f"Decode the ids with the base model's tokenizer and put the text {facts.placement.where}."
     before = "The adapter does exactly this, with any library or service that runs the base model:"
     after = "Put after it what stood after the prompt in training, blank or line break included."
-    if facts.position == "end":
+    if facts.placement.before_answer:
         after = "Put in front of it what stood there in training; the answer follows right after it."
     if template:
         after = "The words around the input are those it was measured with."
@@ -127,7 +126,7 @@ def _plain_text(facts: PromptFacts, template: str | None) -> str:
 def _text_code(facts: PromptFacts, prompt: str, template: str | None) -> str:
     (_, base), (load, tokenizer) = _base(facts), _tokenizer(facts)
     text = f'text = {prompt!r} + " " + "Your input."'
-    if facts.position == "end":
+    if not facts.placement.before_text:
         text = f'text = "Your input." + {prompt!r}'
     if template and "{text}" not in prompt:
         text = f'text = {fill_template(template, prompt, facts.position)!r}.replace("{{text}}", "Your input.")'

@@ -1,1 +1,1 @@
-"""Running a model to measure it: evaluation mode, batches that fit memory, the longest input."""
+"""Inference: evaluation mode, one thread at a time, batch sizes, maximum length, the head where it is needed."""

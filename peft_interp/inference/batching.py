@@ -1,4 +1,4 @@
-"""How much fits: free memory, how many tokens one forward pass may take, what counts as out of memory; progress bars.
+"""Batches that fit memory: free memory, tokens that one forward pass may take, halving when memory runs out.
 
 Scoring cuts its work into the blocks that are fastest. What a search draws must not depend on that: how rows are put
 together changes the last digits of what a model says of them (`drawing_batches`).
@@ -15,8 +15,6 @@ from typing import Any
 import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache
-from tqdm.auto import tqdm
-from transformers.utils.logging import is_progress_bar_enabled
 
 logger = logging.getLogger(__name__)
 _CGROUP = Path("/sys/fs/cgroup")
@@ -131,20 +129,6 @@ def halves(items: range) -> tuple[range, range]:
     """The first and the second half."""
     middle = items.start + (len(items) + 1) // 2
     return range(items.start, middle), range(middle, items.stop)
-
-
-def progress_bar(total: int, description: str, shown: bool = True) -> tqdm:
-    """A bar that closes with its `with` block.
-
-    Args:
-        total: steps.
-        description: what is going on.
-        shown: False for no bar; also none after `datasets.disable_progress_bars()` or transformers'
-            `logging.disable_progress_bar()`.
-    """
-    datasets = sys.modules.get("datasets")  # who has switched its bars off has imported it
-    silent = not shown or not is_progress_bar_enabled() or bool(datasets and datasets.are_progress_bars_disabled())
-    return tqdm(total=total, desc=description, disable=silent, leave=False)
 
 
 def reading_batches(model: Any) -> Batches:

@@ -1,4 +1,4 @@
-"""A model as it is measured: evaluation mode, no gradients, its own precision."""
+"""Evaluation mode, the one way this package runs a model to measure it: no gradients, the model's own precision."""
 
 from __future__ import annotations
 
@@ -9,23 +9,54 @@ from typing import Any
 
 import torch
 from accelerate.utils.operations import ConvertOutputsToFp32
-from torch import nn
+from torch import Tensor, nn
+
+from peft_interp.inference.model_lock import model_lock
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
     """Evaluation mode without gradients and in the model's own precision, also where Trainer has turned autocast on.
 
-    Afterwards every module is in the mode that it was in.
+    Other threads wait for the model meanwhile. Tensors made inside may be kept and trained with later, also where the
+    caller is in `torch.inference_mode()`. Afterwards the active adapter, every module's mode and every parameter's
+    `requires_grad` are what they were.
+
+    Args:
+        model: a model, or an adapter on one.
+        adapter_name: the adapter to make active; None for the active one.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), own_precision(model):
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with model_lock(model):
+        modes = {module: module.training for module in model.modules()}
+        gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
+        active = getattr(model, "active_adapter", None)
+        switch = adapter_name is not None and adapter_name != active
+        try:
+            if switch:
+                model.set_adapter(adapter_name)
+            model.eval()
+            with lasting_tensors(), own_precision(model):
+                yield
+        finally:
+            if switch:
+                model.set_adapter(active)
+            for module, training in modes.items():
+                module.training = training
+            for parameter, required in gradients.items():
+                if parameter.requires_grad != required:
+                    parameter.requires_grad_(required)
+
+
+@contextmanager
+def lasting_tensors() -> Iterator[None]:
+    """No gradients, and tensors made inside may be kept and trained with later, also in `torch.inference_mode()`."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def update_count(tensor: Tensor) -> int:
+    """How often a tensor was written to in place; 0 for one made in inference mode, which does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How many tokens a model can read at once, and a clear word where prompt and text are more."""
+"""Maximum sequence length: the positions a model has, and an error that says so where prompt and text need more."""
 
 from __future__ import annotations
 

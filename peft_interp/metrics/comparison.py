@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.inference.eval_mode import own_precision
+from peft_interp.inference.head import tapped_head
 from peft_interp.inference.max_length import check_room
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.reading import prompt_config
-from peft_interp.metrics.rows import read_rows, task_of
-from peft_interp.metrics.text_rows import PlacedRow, Row, token_texts, with_text
-from peft_interp.text.tokenization import leading_token_ids, named_token_ids
+from peft_interp.metrics.text_rows import PlacedRow, with_text
+from peft_interp.text.placement import IGNORED, Placement, placement_of
+from peft_interp.text.rows import Row, read_rows
+from peft_interp.text.tokenization import leading_token_ids, token_texts
 from peft_interp.tuner.layout import positions
-from peft_interp.tuner.shared_prefix import tapped_head
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
+COMPARED_TASKS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class LogitRequest:
         columns: ascending columns of the unpadded output whose logits are wanted; of the decoder's output for an
             encoder-decoder; empty for a classifier, which answers once.
         decoder_ids: what the decoder is given; empty without one.
-        labels: for each of `ids`, only where the model needs them to place the prompt (`prompt_position="end"`).
+        labels: for each of `ids`, only where the model needs them to place the prompt (right before the answer).
     """
 
     ids: list[int]
@@ -107,11 +109,16 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
     Labels do not reach the base model, which would compare them with logits that are not there.
     """
     seen: list[Tensor] = []
+    thread = threading.get_ident()  # the base model may run in another one
 
-    def without_labels(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return args, {**kwargs, "labels": None} if "labels" in kwargs else kwargs
+    def without_labels(module: Any, args: Any, kwargs: dict[str, Any] | None = None) -> Any:
+        if kwargs is None or "labels" not in kwargs or threading.get_ident() != thread:
+            return None
+        return args, {**kwargs, "labels": None}
 
     def collect(module: Any, args: Any, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
         logits = output.logits
         if keep is None or base.get_output_embeddings() is None:
             seen.append(logits if keep is None else logits[keep])
@@ -129,28 +136,6 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
         ):
             stack.callback(handle.remove)
         yield seen
-
-
-@contextmanager
-def adapter_in_eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
-    """Evaluation mode and own precision, with the named adapter active; everything is as before afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    active = getattr(model, "active_adapter", None)
-    switch = adapter_name is not None and adapter_name != active
-    try:
-        if switch:
-            model.set_adapter(adapter_name)
-        model.eval()
-        with own_precision(model):
-            yield
-    finally:
-        if switch:
-            model.set_adapter(active)
-        for module, training in modes.items():
-            module.training = training
-        for parameter, required in gradients.items():
-            parameter.requires_grad_(required)
 
 
 def batches(weights: Sequence[int], wanted: Sequence[int], batch_size: int, vocabulary: int) -> list[list[int]]:
@@ -185,7 +170,7 @@ class ComparisonSetup:
         text: the base model, with the same heads.
         tokenizer: the base model's.
         length: tokens of the prompt.
-        position: where it stands, "start" or "end".
+        placement: where it stands.
         label_token_ids: see `TaskTotals`.
         batch_size: most rows at a time.
     """
@@ -196,7 +181,7 @@ class ComparisonSetup:
     text: ModelRunner
     tokenizer: Any
     length: int
-    position: str
+    placement: Placement
     label_token_ids: Sequence[int] | None
     batch_size: int
 
@@ -205,8 +190,8 @@ class ComparisonSetup:
         placed = []
         for row in rows:
             lead = len(row.leading)
-            columns = {j: lead + j + (self.length if j >= row.start else 0) for j in range(len(row.body))}
-            placed.append(PlacedRow([*row.leading, *row.body], columns))
+            columns = {j: lead + j + (self.length if j >= row.start else 0) for j in range(len(row.ids))}
+            placed.append(PlacedRow([*row.leading, *row.ids], columns))
         return placed
 
     def as_text(self, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]) -> list[PlacedRow]:
@@ -223,8 +208,9 @@ class ComparisonSetup:
         """A row as a side is asked it; `acts` for the adapter, which may need labels to place the prompt."""
         known = self.predicted(row, placed)
         columns = [] if self.task == "SEQ_CLS" else [known[j] for j in targets]
-        labels = [-100] * len(row.leading) + row.labels if as_prompt and self.position == "end" else None
-        return LogitRequest(placed.ids, columns, row.decoder_ids, labels)
+        shown = as_prompt and self.placement.before_answer
+        labels = [*[IGNORED] * len(row.leading), *row.labels] if shown else None
+        return LogitRequest(placed.ids, columns, list(row.decoder_ids), labels)
 
     def wanted(self, row: Row, positions: str) -> list[int]:
         """Indices of the labels at which the sides are compared."""
@@ -247,7 +233,7 @@ class ComparisonSetup:
         Raises:
             ValueError: the longest is longer than the model's learned positions.
         """
-        lengths = [len(row.leading) + len(row.body) for row in self.rows]
+        lengths = [row.length for row in self.rows]
         longest, own = max((len(p.ids) + added, length) for p, length in zip(placed, lengths, strict=True))
         check_room(self.text.base, longest - own, own)
 
@@ -255,6 +241,21 @@ class ComparisonSetup:
         """Indices of rows, in batches of similar length."""
         width = getattr(self.text.base.config.get_text_config(), "vocab_size", 1)
         return batches([len(p.ids) for p in placed], [len(t) for t in targets], self.batch_size, width)
+
+
+def task_of(config: Any) -> str:
+    """The adapter's task type.
+
+    Raises:
+        ValueError: one that the measures cannot compare.
+    """
+    task = getattr(config.task_type, "value", config.task_type)
+    if task not in COMPARED_TASKS:
+        raise ValueError(
+            f"`task_type={task!r}` is not compared with its text; use {', '.join(COMPARED_TASKS)}. `read_prompt` "
+            "reads the text of any task's prompt."
+        )
+    return str(task)
 
 
 def make_comparison(
@@ -271,8 +272,8 @@ def make_comparison(
         ValueError: a task type that cannot be compared, or unusable rows.
     """
     config, base = prompt_config(model), model.get_base_model()
-    task, position = task_of(config), getattr(config, "prompt_position", "start")
-    leading = set(leading_ids(tokenizer, base)) | set(getattr(config, "leading_token_ids", None) or ())
+    task, placement = task_of(config), placement_of(config)
+    leading = set(leading_token_ids(tokenizer, base.config)) | set(getattr(config, "leading_token_ids", None) or ())
     pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
     causal = task == "CAUSAL_LM"
     counts = "position_ids" in inspect.signature(base.forward).parameters and (causal or hasattr(base, "score"))
@@ -281,12 +282,12 @@ def make_comparison(
         _check_classes(base.config)
     return ComparisonSetup(
         task=task,
-        rows=read_rows(rows, task, base, sorted(leading), position),
+        rows=read_rows(rows, sorted(leading), placement, task, base),
         prompt=ModelRunner(call=model, extra=config.num_virtual_tokens if causal else 0, **shared),
         text=ModelRunner(call=base, states_positions=counts, **shared),
         tokenizer=tokenizer,
         length=config.num_virtual_tokens,
-        position=position,
+        placement=placement,
         label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
         batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
     )
@@ -304,11 +305,6 @@ def _check_classes(config: Any) -> None:
         )
 
 
-def leading_ids(tokenizer: Any, base: Any) -> list[int]:
-    """Ids that stay in front of a prompt: BOS and CLS, as the tokenizer and the model's config name them."""
-    return sorted({*leading_token_ids(tokenizer), *named_token_ids(base.config, ("bos",))})
-
-
 def count_task(totals: TaskTotals, logits: Tensor, rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> None:
     """Add a batch's labelled positions to a side's task totals."""
     labels = [row.labels[j] for row, chosen in zip(rows, targets, strict=True) for j in chosen]
@@ -317,5 +313,5 @@ def count_task(totals: TaskTotals, logits: Tensor, rows: Sequence[Row], targets:
 
 def _first_labelled(rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> Iterator[bool]:
     for row, chosen in zip(rows, targets, strict=True):
-        first = next((j for j, label in enumerate(row.labels) if label != -100), None)
+        first = row.first
         yield from (j == first for j in chosen)

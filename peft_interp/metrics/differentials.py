@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from peft_interp.metrics.results import Performance
 from peft_interp.text.tokenization import as_ids
+from peft_interp.text.verbalizer import right_answers
 
 
 def vector_distances(vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,7 +209,7 @@ class TaskTotals:
                     f"{list(self.choices)}`; pass the ids of all label words, or None for no accuracy."
                 )
             scores, wanted = scores[:, known], match.int().argmax(dim=1)
-        self.right += _right(scores, wanted)
+        self.right += int(right_answers(scores, wanted).sum())
         self.rows += len(answers)
         gold_shares = nn.functional.one_hot(wanted, scores.shape[1])
         sums = torch.stack([scores.double().softmax(dim=1).sum(dim=0), gold_shares.double().sum(dim=0)]).cpu()
@@ -228,10 +229,3 @@ class TaskTotals:
             return None
         answered, gold = (self.answered / self.rows).tolist()
         return tuple(answered), tuple(gold)
-
-
-def _right(scores: Tensor, gold: Tensor) -> int:
-    """Rows whose gold choice scores strictly highest; a tie counts as wrong."""
-    best = scores.amax(dim=1, keepdim=True)
-    unique = (scores == best).sum(dim=1) == 1
-    return int(((scores.argmax(dim=1) == gold) & unique).sum())

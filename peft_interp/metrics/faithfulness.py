@@ -13,16 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from peft_interp.inference.batching import progress_bar
-from peft_interp.metrics.comparison import ComparisonSetup, adapter_in_eval_mode, count_task, make_comparison
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.comparison import ComparisonSetup, count_task, make_comparison
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt
 from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading, TokenEffect
-from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
+from peft_interp.metrics.text_rows import PlacedRow
+from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_text
 
 
@@ -98,16 +100,13 @@ def _add_variant(
 
 
 def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
-    if not ids:
-        return ""
-    if setup.position == "end":
-        return text_after(setup.tokenizer, ids)
-    return str(setup.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    return setup.placement.decode_prompt(setup.tokenizer, ids) if ids else ""
 
 
 FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token
 
 
+@locked
 def measure_faithfulness(
     model: Any,
     tokenizer: Any,
@@ -155,7 +154,7 @@ def measure_faithfulness(
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
     prompt_config(model, adapter_name)  # refuses what has no prompt
-    with torch.no_grad(), adapter_in_eval_mode(model, adapter_name):
+    with eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0

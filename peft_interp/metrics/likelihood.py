@@ -1,18 +1,20 @@
-"""NLL of many prompts at once under a causal language model, and stock perplexities of texts."""
+"""NLL of token ids under a causal language model: of one prompt, of many at once, and stock perplexities of texts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from peft_interp.inference.batching import Batches
+from peft_interp.inference.batching import Batches, logits_tokens
 from peft_interp.inference.eval_mode import eval_mode
-from peft_interp.text.tokenization import check_in_vocabulary
+from peft_interp.text.tokenization import as_ids, check_in_vocabulary
+from peft_interp.tuner.perplexity import token_nll
 
 DEFAULT_WINDOW = 1024
 
@@ -32,19 +34,101 @@ def language_model(model: Any) -> Any:
     return base
 
 
-def leading_ids(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts in front of every text (BOS, say); empty for most."""
-    plain, full = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
-    for start in range(len(full)):
-        if full[start : start + len(plain)] == plain:
-            return list(full[:start])
-    return []
-
-
 def window(model: Any) -> int:
     """How many tokens are scored at most; longer texts are cut."""
     size = getattr(model.config, "max_position_embeddings", None)
     return min(size, DEFAULT_WINDOW) if isinstance(size, int) and size > 0 else DEFAULT_WINDOW
+
+
+@dataclass(frozen=True)
+class SequenceReading:
+    """What one pass of a language model over a sequence of token ids tells.
+
+    Attributes:
+        nll: (length - 1,) nats, fp32: of every token but the first; empty for fewer than two tokens.
+        hidden: (dim,) fp32, mean over the tokens of the middle layer's states; only where asked for.
+        next_logits: (length, vocabulary) fp32: row i predicts what may stand at place i; only where asked for.
+    """
+
+    nll: Tensor
+    hidden: Tensor | None = None
+    next_logits: Tensor | None = None
+
+
+def read_sequences(
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    leading: Sequence[int] = (),
+    hidden: bool = False,
+    next_logits: bool = False,
+    longest: int | None = None,
+    batch_size: int = 64,
+    batches: Batches | None = None,
+) -> list[SequenceReading]:
+    """Run many sequences through a causal language model, in padded batches, without gradient.
+
+    Args:
+        model: a causal LM.
+        sequences: token ids, any lengths.
+        leading: ids in front of each that give context and are not scored (BOS). The first token after them is not
+            scored either, so that models with and without BOS are measured alike.
+        hidden: also return the mean state of the middle layer.
+        next_logits: also return the logits in front of every token. With nothing in `leading` those of the first place
+            are 0, as nothing predicts it.
+        longest: sequences are cut to so many tokens; None for no limit.
+        batch_size: sequences in one pass; those of like length go together, and fewer where memory runs out.
+        batches: remembers from call to call how much fits; None: for this call alone.
+
+    Returns:
+        A reading for each sequence, in order, on the CPU.
+
+    Raises:
+        ValueError: ids outside the vocabulary.
+    """
+    for ids in sequences:
+        check_in_vocabulary(ids, model.get_input_embeddings())
+    rows = [[*leading, *list(ids)[:longest]] for ids in sequences]
+    found = [SequenceReading(torch.zeros(0))] * len(rows)
+    fewest = 0 if hidden or next_logits else len(leading) + 2  # tokens that make a pass worth while
+    order = sorted((i for i in range(len(rows)) if len(rows[i]) >= fewest), key=lambda i: len(rows[i]))
+    token_cost = 1.0 + logits_tokens(model)
+
+    def cost(places: range, _: range) -> float:
+        return len(places) * len(rows[order[places[-1]]]) * token_cost
+
+    def work(places: range, _: range) -> None:
+        part = [order[k] for k in places]
+        readings = _padded_pass(model, [rows[i] for i in part], len(leading), hidden, next_logits)
+        for i, reading in zip(part, readings, strict=True):
+            found[i] = reading
+
+    batches = batches or Batches()
+    with eval_mode(model):
+        for start in range(0, len(order), batch_size):
+            batches.run(work, cost, range(start, min(start + batch_size, len(order))), range(1))
+    return found
+
+
+def _padded_pass(
+    model: Any, rows: Sequence[Sequence[int]], lead: int, hidden: bool, next_logits: bool
+) -> list[SequenceReading]:
+    """One pass over some rows, of which the first `lead` tokens are context."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+    output = model(input_ids=ids, attention_mask=mask, output_hidden_states=hidden, use_cache=False)
+    nlls = token_nll(output.logits, ids).cpu()  # (rows, width - 1)
+    readings = []
+    for i, row in enumerate(rows):
+        middle = logits = None
+        if hidden:
+            states = output.hidden_states[len(output.hidden_states) // 2]
+            middle = states[i, lead : len(row)].float().mean(0).cpu()
+        if next_logits:
+            logits = output.logits[i, max(0, lead - 1) : len(row) - 1].float().cpu()
+            logits = logits if lead else nn.functional.pad(logits, (0, 0, 1, 0))
+        readings.append(SequenceReading(nlls[i, lead : len(row) - 1].clone(), middle, logits))
+    return readings
 
 
 def token_nlls(
@@ -59,10 +143,7 @@ def token_nlls(
     Args:
         model: a causal LM.
         sequences: token ids, any lengths; cut to the model's window.
-        leading: ids in front of each that give context and are not scored (BOS). The first token after them is not
-            scored either, so that models with and without BOS are measured alike.
-        batch_size: sequences in one pass; those of like length go together, and fewer where memory runs out.
-        batches: remembers from call to call how much fits; None: for this call alone.
+        leading, batch_size, batches: as for `read_sequences`.
 
     Returns:
         One tensor on the CPU for each sequence, (length - 1,), nats, fp32; empty for fewer than two tokens.
@@ -70,36 +151,27 @@ def token_nlls(
     Raises:
         ValueError: ids outside the vocabulary.
     """
-    for ids in sequences:
-        check_in_vocabulary(ids, model.get_input_embeddings())
     room = window(model) - len(leading)
-    rows = [[*leading, *list(ids)[:room]] for ids in sequences]
-    found: list[Tensor] = [torch.zeros(0)] * len(rows)
-    order = sorted((i for i in range(len(rows)) if len(rows[i]) > len(leading) + 1), key=lambda i: len(rows[i]))
-
-    def cost(places: range, _: range) -> float:
-        return len(places) * len(rows[order[places[-1]]])
-
-    def work(places: range, _: range) -> None:
-        part = [order[k] for k in places]
-        nll = _padded_nll(model, [rows[i] for i in part])
-        for i, values in zip(part, nll, strict=True):
-            found[i] = values[len(leading) : len(rows[i]) - 1].clone()
-
-    batches = batches or Batches()
-    with eval_mode(model):
-        for start in range(0, len(order), batch_size):
-            batches.run(work, cost, range(start, min(start + batch_size, len(order))), range(1))
-    return found
+    readings = read_sequences(model, sequences, leading, longest=room, batch_size=batch_size, batches=batches)
+    return [reading.nll for reading in readings]
 
 
-def _padded_nll(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
-    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]  # (batch, longest - 1, vocabulary)
-    targets = ids[:, 1:].to(logits.device)
-    return nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").cpu()
+def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int] = ()) -> float:
+    """NLL of a prompt under a causal language model: the log-perplexity of arXiv 2504.02144.
+
+    Args:
+        model: a transformers causal LM; of an adapter its base model, without the adapter's own prompt in front.
+        ids: (prompt,) token ids of the prompt.
+        leading_ids: ids in front of it (BOS), which give context but are not scored.
+
+    Returns:
+        Nats per token over tokens 2..L; NaN for prompts of fewer than two tokens. exp() of it is the perplexity.
+
+    Raises:
+        ValueError: no list of token ids, ids outside the vocabulary, or a model that predicts no next token.
+    """
+    known = as_ids(ids, "ids").tolist()
+    return mean_nll(read_sequences(language_model(model), [known], leading_ids)[0].nll)
 
 
 def mean_nll(nlls: Tensor) -> float:
@@ -108,7 +180,7 @@ def mean_nll(nlls: Tensor) -> float:
 
 
 def perplexities(
-    texts: Sequence[str], model: Any, tokenizer: Any, batch_size: int = 16, add_start_token: bool = False
+    model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 16, add_start_token: bool = False
 ) -> list[float]:
     """Perplexity of each text, as the `perplexity` measurement of `evaluate` defines it.
 
@@ -116,9 +188,9 @@ def perplexities(
     texts is a mean of perplexities, not the exponential of the mean NLL.
 
     Args:
-        texts: what to score.
         model: a causal LM, or an adapter on one (then its base model is asked).
         tokenizer: its tokenizer; no special tokens are added.
+        texts: what to score.
         batch_size: texts in one pass.
         add_start_token: put BOS in front, so that the first token is scored too.
 

@@ -56,7 +56,7 @@ class Scrutability(_ColumnOfTexts, evaluate.Measurement):
     def _compute(self, data: Sequence[str], model: Any, tokenizer: Any, **options: Any) -> dict[str, Any]:
         _check_texts(data)
         kept = _options(options, measure_scrutability)
-        results = [measure_scrutability(text, model, tokenizer, **kept) for text in data]
+        results = [measure_scrutability(model, tokenizer, text, **kept) for text in data]
         names = list(dict.fromkeys(name for result in results for name in result.measures))
         means = {
             name: _mean([found.measures[name].value for found in results if name in found.measures]) for name in names

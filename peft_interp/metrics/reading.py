@@ -14,11 +14,13 @@ from peft import PeftModel, PeftType
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor
 
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.differentials import vector_distances
 from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
-from peft_interp.metrics.text_rows import text_after, token_texts
+from peft_interp.text.placement import placement_of
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.tokenization import check_tokenizer, named_token_ids
+from peft_interp.text.tokenization import check_tokenizer, named_token_ids, token_texts
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.projection import row_terms, similarity
@@ -49,6 +51,7 @@ class _Table:
         return self.module.forward(ids.to(self.weight.device)).detach()  # without hooks: NEFTune's adds noise
 
 
+@locked
 @torch.no_grad()
 def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, neighbours: int = 5) -> PromptReading:
     """What a prompt adapter says, token by token.
@@ -86,16 +89,15 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         ids = torch.where(exact, ids, nearest[:, 0])
         typical_cosine, typical_euclidean = _typical_distances(table)
         cosine, euclidean = vector_distances(vectors.to(table.weight.dtype), table.made_of(ids))
-    ends = getattr(config, "prompt_position", "start") == "end"
-    text = text_after(tokenizer, ids.tolist()) if ends else tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    placement = placement_of(config)
     near = [dict(zip(x.tolist(), y.tolist(), strict=True)) for x, y in zip(nearest, distances, strict=True)]
     away = [cosine.tolist(), (euclidean / table.scale).tolist()]
     return PromptReading(
         method=PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else PeftType(config.peft_type).value,
-        text=str(text),
+        text=placement.decode_prompt(tokenizer, ids.tolist()),
         tokens=_tokens(tokenizer, ids.tolist(), away, near, neighbours),
         discrete=bool(exact.all()),
-        position="end" if ends else "start",
+        position=placement.name,
         typical_cosine_distance=typical_cosine,
         typical_euclidean_distance=typical_euclidean,
     )
@@ -137,6 +139,7 @@ def prompt_config(model: Any, adapter_name: str | None = None) -> Any:
     return config
 
 
+@locked
 @torch.no_grad()
 def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
     """(prompt, dim) the vectors that PEFT puts among the input embeddings.
@@ -162,11 +165,8 @@ def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
         vectors = encoder.embedding.weight
     else:
         device = next(encoder.parameters()).device
-        training = {module: module.training for module in encoder.modules()}
-        encoder.eval()  # P-tuning's encoder has dropout
-        vectors = encoder(model.prompt_tokens[name].unsqueeze(0).to(device))[0]
-        for module, mode in training.items():
-            module.training = mode
+        with eval_mode(encoder):  # P-tuning's has dropout
+            vectors = encoder(model.prompt_tokens[name].unsqueeze(0).to(device))[0]
     vectors = vectors.detach()[: config.num_virtual_tokens]  # the rest is a second prompt that no forward reads
     if not torch.isfinite(vectors).all():
         raise FloatingPointError(f"the vectors of adapter {name!r} contain NaN or infinity; load another checkpoint.")

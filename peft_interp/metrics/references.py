@@ -19,11 +19,13 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
+from peft_interp.inference.eval_mode import update_count
+from peft_interp.inference.model_lock import locked
+from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.results import Measure
 from peft_interp.metrics.token_metrics import BETTER, measure_tokens
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.verbalizer import encode_after
+from peft_interp.text.tokenization import encode_after, leading_ids
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
 REFERENCE_KINDS = ("human", "shuffled", "random")
@@ -97,6 +99,7 @@ def human_prompts() -> tuple[str, ...]:
     return tuple(json.loads(line)["text"] for line in lines)
 
 
+@locked
 def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> Levels:
     """Measure human-written, shuffled and random prompts under a model, or return what was measured before.
 
@@ -118,7 +121,7 @@ def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> L
         raise ValueError(f"`length={length}` must be >= 2: the first token's likelihood is not measured.")
     base = language_model(model)
     known = _levels.setdefault(base, {})
-    updates = sum(parameter._version for parameter in base.parameters())
+    updates = sum(update_count(parameter) for parameter in base.parameters())
     key = (tokenizer.name_or_path, len(tokenizer), updates)
     if key not in known:
         for stale in [other for other in known if other[-1] != updates]:

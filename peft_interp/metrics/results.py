@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from peft_interp.text.placement import Placement, placement_named
+
 
 @dataclass(frozen=True)
 class Neighbour:
@@ -50,7 +52,7 @@ class PromptReading:
         text: the tokens' text.
         tokens: one entry for each place.
         discrete: every vector is exactly the row of its token, so the text is all there is.
-        position: where the prompt stands, "start" or "end" of the input.
+        position: where the prompt stands, by the placement's name: "start" or "end" of the input.
         typical_cosine_distance: mean distance of a token of this table to the nearest other one: what "near" means.
         typical_euclidean_distance: the same for euclidean distance.
     """
@@ -62,6 +64,11 @@ class PromptReading:
     position: str
     typical_cosine_distance: float
     typical_euclidean_distance: float
+
+    @property
+    def placement(self) -> Placement:
+        """Where the prompt stands."""
+        return placement_named(self.position)
 
     @property
     def ids(self) -> list[int]:

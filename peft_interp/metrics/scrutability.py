@@ -11,8 +11,8 @@ Names and directions in `Scrutability.measures` (a share runs from 0 to 1; those
 | `worst_nll` | NLL of the least likely token, nats | lower |
 | (`nll_in_template`) | NLL per token of the prompt in its place: given what stands in front of it there | lower |
 | (`following_nll`) | NLL per token of the template's text after the prompt, given the prompt | lower |
-| (`judge_nll`) | as `nll`, under the judge and its tokenizer | lower |
-| (`judge_gap`) | task model's nats per character less the judge's, each less its own human median; far below 0: only the task model finds the text likely, a sign of gaming | higher |
+| (`judge_nll`) | as `nll`, under another language model, `perplexity_model`, and its tokenizer | lower |
+| (`judge_gap`) | task model's nats per character less the other's, each less its own human median; far below 0: only the task model finds the text likely, a sign of gaming | higher |
 | `repetition` | share of tokens that repeat an earlier one | lower |
 | `repetition_penalty` | sum of (count - 1)^1.5 by length (FLRT) | lower |
 | `distinct_1`, `distinct_2` | different tokens, and pairs of tokens, by all | higher |
@@ -42,12 +42,13 @@ from typing import Any
 import torch
 
 import peft_interp.metrics.text_metrics as text_metrics
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.flags import find_flags, language
-from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, token_nlls
+from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.references import Levels, levels_after, reference_levels
 from peft_interp.metrics.results import Flag, Measure, Scrutability
 from peft_interp.metrics.token_metrics import BETTER, measure_tokens, special_ids
-from peft_interp.text.tokenization import as_ids, check_text, check_texts, check_tokenizer
+from peft_interp.text.tokenization import as_ids, check_text, check_texts, check_tokenizer, leading_ids, token_texts
 
 COEFFICIENTS = Path(__file__).parent / "data" / "readability.json"
 FAULTS = ("nll_position", "unknown_words", "repetition")
@@ -101,13 +102,14 @@ def faults_of(measures: Mapping[str, float], english: bool = True) -> dict[str, 
     }
 
 
+@locked
 def measure_scrutability(
-    text: str | None,
     model: Any,
     tokenizer: Any,
+    text: str | None = None,
     ids: Sequence[int] | None = None,
-    judge: Any = None,
-    judge_tokenizer: Any = None,
+    perplexity_model: Any = None,
+    perplexity_tokenizer: Any = None,
     template_text: str | None = None,
     label_words: Sequence[str] = (),
     training_texts: Sequence[str] = (),
@@ -123,12 +125,12 @@ def measure_scrutability(
     model over the prompt; and one over 200 human-written prompts in its place, where the template has text in front.
 
     Args:
-        text: the prompt; may be None where `ids` are given.
         model: the task's causal LM, or an adapter on it (then its base model judges, without the prompt in front).
         tokenizer: its tokenizer.
+        text: the prompt; may be None where `ids` are given.
         ids: the prompt's own token ids, judged as they are, with their own text; the text is tokenised otherwise.
-        judge: another causal LM, for `judge_nll` and `judge_gap`.
-        judge_tokenizer: its tokenizer; the same as the model's by default.
+        perplexity_model: another causal LM, for `judge_nll` and `judge_gap`.
+        perplexity_tokenizer: its tokenizer; the same as the model's by default.
         template_text: an example of the text around the prompt, "{prompt} The film was long. It was"; without
             "{prompt}" it stands after the prompt.
         label_words: words that the task answers with.
@@ -146,7 +148,7 @@ def measure_scrutability(
 
     Raises:
         ValueError: neither text nor ids, something else in the place of a text, ids, a list of texts or a tokenizer, no
-            causal LM, a task description without an encoder or the reverse, or a text tokenizer missing for the judge.
+            causal LM, or a task description without an encoder or the reverse.
     """
     check_texts("label_words", label_words)
     check_texts("training_texts", training_texts)
@@ -154,22 +156,24 @@ def measure_scrutability(
     base = language_model(model)
     levels = reference_levels(base, tokenizer, len(ids)) if references and len(ids) > 1 else None
     measures = _of_tokens(base, tokenizer, text, ids, levels)
-    measures |= _judged(text, judge, judge_tokenizer or tokenizer, measures["nll_per_character"], levels)
+    other = perplexity_tokenizer or tokenizer
+    measures |= _under_another(text, perplexity_model, other, measures["nll_per_character"], levels)
     measures |= _in_template(base, tokenizer, ids, template_text, levels)
     measures |= _of_text(text, label_words, training_texts)
     measures |= _by_others(text, task_description, encoder, grammar_judge, raters)
     special = sum(i in special_ids(tokenizer) for i in ids)
-    flags = find_flags(text, text_metrics.piece_texts(tokenizer, ids), special, label_words, training_texts)
+    flags = find_flags(text, token_texts(tokenizer, ids), special, label_words, training_texts)
     return _verdict(text, measures, flags)
 
 
-def scrutability_scores(prompts: Sequence[Sequence[int]], model: Any, tokenizer: Any) -> list[float]:
+@locked
+def scrutability_scores(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> list[float]:
     """The scores that `measure_scrutability` gives to many prompts, from one pass of the model over all of them.
 
     Args:
-        prompts: token ids of each.
         model: as for `measure_scrutability`.
         tokenizer: its tokenizer.
+        prompts: token ids of each.
 
     Returns:
         One number for each prompt, 0 (unreadable) to 1; NaN for fewer than two tokens, and under a model to which
@@ -224,10 +228,11 @@ def _of_tokens(base: Any, tokenizer: Any, text: str, ids: list[int], levels: Lev
     return {name: levels.measure(name, value) if levels else plain(name, value) for name, value in values.items()}
 
 
-def _judged(text: str, judge: Any, tokenizer: Any, task: Measure, levels: Levels | None) -> dict[str, Measure]:
-    if judge is None:
+def _under_another(text: str, model: Any, tokenizer: Any, task: Measure, levels: Levels | None) -> dict[str, Measure]:
+    """`judge_nll` and `judge_gap` under the perplexity model."""
+    if model is None:
         return {}
-    base, ids = language_model(judge), tokenizer.encode(text, add_special_tokens=False)
+    base, ids = language_model(model), tokenizer.encode(text, add_special_tokens=False)
     values = measure_tokens(tokenizer, ids, token_nlls(base, [ids], leading_ids(tokenizer))[0], text)
     gap = task.value - values["nll_per_character"]
     if levels is None or len(ids) < 2:

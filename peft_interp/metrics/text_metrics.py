@@ -1,6 +1,7 @@
 """What can be measured on a prompt's text and tokens without a model: pure functions on strings.
 
-A *piece* is the text of one token with its leading blank (" film", "ing", "</s>"). Shares run from 0 to 1.
+A *piece* is the text of one token with its leading blank (" film", "ing", "</s>"), as `token_texts` makes it.
+Shares run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -52,16 +53,6 @@ def mixture(words: Sequence[str]) -> list[str]:
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _UNIT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 COPY_LENGTH = 5  # words; shorter runs occur by chance
-
-
-def piece_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token with its leading blank; see `vocabulary.token_texts`."""
-    if not len(ids):
-        return []  # `batch_decode` makes one empty text of no ids
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    prefix = len(tokenizer.decode(anchor, clean_up_tokenization_spaces=False))
-    after = tokenizer.batch_decode([[*anchor, i] for i in ids], clean_up_tokenization_spaces=False)
-    return [text[prefix:] for text in after]
 
 
 def words_of(text: str) -> list[str]:

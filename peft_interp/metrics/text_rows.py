@@ -12,29 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peft_interp.metrics.differentials import common_prefix, common_suffix, token_error_rate
+from peft_interp.text.rows import Row
+from peft_interp.text.tokenization import decode, decode_after, encode, encode_all, encode_all_after
 
-_ANCHOR = "a"
 _JUNCTION = 8  # tokens of a row that are tokenised together with the prompt where the whole row cannot be
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example, without padding.
-
-    Attributes:
-        leading: a BOS or CLS that stays in front of the prompt; at most one id.
-        body: the ids after it.
-        labels: for a causal LM one for each id of `body`, for an encoder-decoder the decoder's targets, for a
-            classifier the class alone; -100 where nothing is predicted.
-        start: index into `body` before which the prompt stands.
-        decoder_ids: what an encoder-decoder's decoder is given.
-    """
-
-    leading: list[int]
-    body: list[int]
-    labels: list[int]
-    start: int = 0
-    decoder_ids: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -43,7 +24,7 @@ class PlacedRow:
 
     Attributes:
         ids: what the model is given, leading token included.
-        columns: index into the row's body -> column of the model's output that belongs to the same token, for the
+        columns: index into the row's ids -> column of the model's output that belongs to the same token, for the
             tokens that survived.
         error_rate: edit distance between the prompt's ids and those found in their place, per token of the prompt.
     """
@@ -53,21 +34,9 @@ class PlacedRow:
     error_rate: float = 0.0
 
     def predicted(self, start: int) -> dict[int, int]:
-        """Index into the body -> column whose logits predict that token, where the token in front survived as well."""
+        """Index into the row's ids -> column whose logits predict it, where the token in front survived as well."""
         known = self.columns
         return {j: c - 1 for j, c in known.items() if c > 0 and (j in (0, start) or j - 1 in known)}
-
-
-def text_after(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The ids' text as it stands after other text: with the leading blank that decoding them alone may lose."""
-    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
-    head, whole = (str(tokenizer.decode(x, clean_up_tokenization_spaces=False)) for x in (anchor, [*anchor, *ids]))
-    return whole[len(head) :] if whole.startswith(head) else str(tokenizer.decode(list(ids)))
-
-
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token, as it stands after other text."""
-    return [text_after(tokenizer, [i]) for i in ids]
 
 
 def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]) -> list[PlacedRow]:
@@ -82,16 +51,16 @@ def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequen
     Returns:
         One for each row.
     """
-    fronts = [row.body[: row.start] for row in rows]
-    backs = [row.body[row.start :] for row in rows]
-    front_texts = [str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) for ids in fronts]
-    back_texts = [text_after(tokenizer, ids) if ids else "" for ids in backs]
-    again = _encode(tokenizer, [a + text + b for a, b in zip(front_texts, back_texts, strict=True)])
-    alone = _encode_after(tokenizer, back_texts)
+    fronts = [list(row.ids[: row.start]) for row in rows]
+    backs = [list(row.after) for row in rows]
+    front_texts = [decode(tokenizer, ids) for ids in fronts]
+    back_texts = [decode_after(tokenizer, ids) if ids else "" for ids in backs]
+    again = encode_all(tokenizer, [a + text + b for a, b in zip(front_texts, back_texts, strict=True)])
+    alone = encode_all_after(tokenizer, back_texts)
     if text:
         stable = [a == b for a, b in zip(alone, backs, strict=True)]
     else:  # nothing is written, nothing is to be tokenised again
-        stable, again = [True] * len(rows), [row.body for row in rows]
+        stable, again = [True] * len(rows), [list(row.ids) for row in rows]
     found = []
     for i, row in enumerate(rows):
         ids = again[i] if stable[i] else _junction(tokenizer, front_texts[i] + text, backs[i])
@@ -102,31 +71,19 @@ def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequen
 def _junction(tokenizer: Any, text: str, back: list[int]) -> list[int]:
     """`text` tokenised with as much of `back` as survives after it, and the rest of `back` as it is."""
     for size in range(min(_JUNCTION, len(back)), 0, -1):
-        ids = _encode(tokenizer, [text + text_after(tokenizer, back[:size])])[0]
+        ids = encode(tokenizer, text + decode_after(tokenizer, back[:size]))
         if ids and ids[-1] == back[size - 1]:
             return ids + back[size:]
-    return _encode(tokenizer, [text])[0] + back
+    return encode(tokenizer, text) + back
 
 
 def _align(row: Row, front: list[int], back: list[int], ids: list[int], prompt_ids: Sequence[int]) -> PlacedRow:
     """Find the row's own tokens again, from both ends."""
     kept_back = common_suffix(back, ids)
     kept_front = common_prefix(front, ids[: len(ids) - kept_back])
-    lead, shift = len(row.leading), len(ids) - len(row.body)
+    lead, shift = len(row.leading), len(ids) - len(row.ids)
     columns = {j: lead + j for j in range(kept_front)}
-    columns |= {j: lead + j + shift for j in range(len(row.body) - kept_back, len(row.body))}
+    columns |= {j: lead + j + shift for j in range(len(row.ids) - kept_back, len(row.ids))}
     expected = [*front[kept_front:], *prompt_ids, *back[: len(back) - kept_back]]
     rate = token_error_rate(expected, ids[kept_front : len(ids) - kept_back], length=len(prompt_ids))
     return PlacedRow(ids=[*row.leading, *ids], columns=columns, error_rate=rate)
-
-
-def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    return encoded
-
-
-def _encode_after(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of texts as they are tokenised after other text; an empty list where a text melts into it."""
-    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
-    whole = _encode(tokenizer, [_ANCHOR + text for text in texts])
-    return [ids[len(anchor) :] if ids[: len(anchor)] == anchor else [] for ids in whole]

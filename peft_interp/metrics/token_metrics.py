@@ -11,6 +11,7 @@ from torch import Tensor
 import peft_interp.metrics.text_metrics as measures
 from peft_interp.metrics.dictionary import dictionary_share
 from peft_interp.metrics.likelihood import mean_nll
+from peft_interp.text.tokenization import token_texts
 
 BETTER = {
     "nll": "lower",
@@ -54,7 +55,7 @@ def measure_tokens(tokenizer: Any, ids: Sequence[int], nlls: Tensor, text: str |
         Values by name; `BETTER` has their directions, `scrutability` describes them.
     """
     text = text if text is not None else tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
-    pieces = measures.piece_texts(tokenizer, ids)
+    pieces = token_texts(tokenizer, ids)
     special = special_ids(tokenizer)
     nll = mean_nll(nlls)
     return {

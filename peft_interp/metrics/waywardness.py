@@ -17,22 +17,25 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from peft_interp.inference.batching import progress_bar
-from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, adapter_in_eval_mode, count_task, leading_ids
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.model_lock import locked
+from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, count_task
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
-from peft_interp.metrics.rows import read_rows
-from peft_interp.metrics.text_rows import PlacedRow, Row, text_after
+from peft_interp.metrics.text_rows import PlacedRow
+from peft_interp.text.placement import IGNORED, Placement, placement_named, placement_of
+from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.verbalizer import encode_after
+from peft_interp.text.tokenization import leading_token_ids
 from peft_interp.tuner.embedding import Prompt
-from peft_interp.tuner.layout import POSITIONS
 from peft_interp.tuner.model_inputs import compose_inputs
 from peft_interp.tuner.projection import row_terms, similarity
 
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
 
 
+@locked
 def measure_waywardness(
     model: Any,
     tokenizer: Any,
@@ -66,7 +69,7 @@ def measure_waywardness(
         seed: of the order of rows; the caller's random state is not touched.
         progress: show a bar.
         position: where the prompt stands, "start" or "end" (right before the answer); None for where the active
-            adapter's stands, and "start" without one.
+            adapter's stands, and before the text without one.
 
     Returns:
         The share of vectors nearest to their target token, the task with them, and with the target text itself. The
@@ -77,10 +80,8 @@ def measure_waywardness(
         ValueError: not a causal LM, another position, a target text without tokens or with special ones, or unusable
             rows.
     """
-    place = _position(model) if position is None else position
-    if place not in POSITIONS:
-        raise ValueError(f"`position={position!r}` is unknown; use one of {', '.join(POSITIONS)}.")
-    with adapter_in_eval_mode(model):
+    place = _placement(model) if position is None else placement_named(position)
+    with eval_mode(model):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         ids = _target_ids(base, tokenizer, target_text, place)
         train, test = (
@@ -90,25 +91,19 @@ def measure_waywardness(
         order = _order(len(train.rows), batch_size, steps, seed)
         with progress_bar(steps, "Training towards another text", progress) as bar:
             vectors = _train(train, ids, order, learning_rate, weight, bar)
-        with torch.no_grad():
-            return _judge(test, target_text, ids, vectors)
+        return _judge(test, target_text, ids, vectors)
 
 
-def _position(model: Any) -> str:
+def _placement(model: Any) -> Placement:
     """Where the active adapter's prompt stands."""
-    config = model.active_peft_config if isinstance(model, PeftModel) else None
-    return str(getattr(config, "prompt_position", "start"))
+    return placement_of(model.active_peft_config if isinstance(model, PeftModel) else None)
 
 
-def _target_ids(base: Any, tokenizer: Any, target_text: str, position: str) -> Tensor:
+def _target_ids(base: Any, tokenizer: Any, target_text: str, placement: Placement) -> Tensor:
     """(prompt,) ids of the target text, as it is tokenised where it stands."""
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(f"{type(base).__name__} is no causal language model; waywardness is measured on those only.")
-    if position == "end" and target_text.strip():
-        found = encode_after(tokenizer, " " + target_text.lstrip())
-    else:
-        found = tokenizer.encode(target_text, add_special_tokens=False)
-    ids = torch.tensor(found, device=base.device)
+    ids = torch.tensor(placement.encode_prompt(tokenizer, target_text), device=base.device)
     if not len(ids) or not bool(_allowed(base, tokenizer)[ids].all()):
         raise ValueError(f"`target_text={target_text!r}` has no tokens, or special ones; give plain words.")
     return ids
@@ -125,29 +120,27 @@ def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tenso
         _allowed(setup.text.base, setup.tokenizer),
     )
     share = _margins(vectors, table, allowed, ids).gt(0).float().mean().item()
-    ends = setup.position == "end"
-    plain = str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
-    text = text_after(setup.tokenizer, ids.tolist()) if ends else plain
+    text = setup.placement.decode_prompt(setup.tokenizer, ids.tolist())
     wayward = _performance(setup, _runner(setup, vectors, ids), setup.as_prompt(setup.rows))
     as_text = _performance(setup, setup.text, setup.as_text(setup.rows, text, ids.tolist()))
     return Waywardness(target_text, share, wayward, as_text)
 
 
 def _comparison(
-    base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int, position: str
+    base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int, placement: Placement
 ) -> ComparisonSetup:
     pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
     counts = "position_ids" in inspect.signature(base.forward).parameters
     side = ModelRunner(call=base, base=base, pad_id=pad or 0, states_positions=counts)
-    read = read_rows(rows, "CAUSAL_LM", base, leading_ids(tokenizer, base), position)
-    setup = ComparisonSetup("CAUSAL_LM", read, side, side, tokenizer, length, position, label_ids, size)
+    read = read_rows(rows, leading_token_ids(tokenizer, base.config), placement)
+    setup = ComparisonSetup("CAUSAL_LM", read, side, side, tokenizer, length, placement, label_ids, size)
     setup.check_room(setup.as_prompt(read), length)
     return setup
 
 
 def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner:
     """The base model behind these vectors."""
-    base, leading = setup.text.base, leading_ids(setup.tokenizer, setup.text.base)
+    base, leading = setup.text.base, leading_token_ids(setup.tokenizer, setup.text.base.config)
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
         prompt, embeddings = Prompt(vectors, vectors, ids), base.get_input_embeddings()
@@ -159,8 +152,8 @@ def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner
             None,
             attention_mask,
             as_ids=False,
-            position=setup.position,
-            answer=None if labels is None else labels.ne(-100),
+            placement=setup.placement,
+            answer=None if labels is None else labels.ne(IGNORED),
         )
         inputs = composed.with_positions() if setup.text.states_positions else composed.inputs
         return base(**inputs, return_dict=return_dict)

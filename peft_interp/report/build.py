@@ -6,28 +6,31 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
-from peft_interp.metrics.rows import examples, plain_ids
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.origin import describe
 from peft_interp.report.record import PromptReport, Rival
 from peft_interp.report.verdicts import decide, why_no_text
+from peft_interp.text.placement import IGNORED, PROMPT, START
+from peft_interp.text.rows import examples, plain_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 UNRELATED_TEXT = "Please count the apples on the table"
 
 
+@locked
 def report_prompt(
     model: Any,
     tokenizer: Any,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
-    judge: Any | None = None,
-    judge_tokenizer: Any | None = None,
+    perplexity_model: Any | None = None,
+    perplexity_tokenizer: Any | None = None,
     rivals: Iterable[Rival | tuple[str, float, float]] = (),
     waywardness: bool | str | Mapping[str, Any] = False,
     adapter_name: str | None = None,
@@ -44,8 +47,8 @@ def report_prompt(
         rows: tokenised examples, as for `measure_faithfulness`, held out from training; None: behaviour stays unknown.
         verbalizer: names the label words, for accuracies and for label words copied into the prompt.
         label_token_ids: the label words' ids, where there is no verbalizer.
-        judge: another causal LM that judges the text as well; needed where the base model is no causal LM.
-        judge_tokenizer: its tokenizer; None for `tokenizer`.
+        perplexity_model: another causal LM that reads the text as well; needed where the base model is no causal LM.
+        perplexity_tokenizer: its tokenizer; None for `tokenizer`.
         rivals: other prompts of the task, as `Rival` or (name, accuracy, nll).
         waywardness: also train a prompt towards an unrelated text: True, the text, or a mapping of arguments for
             `measure_waywardness`. Every other row trains it, the rest measure it. A prompt of tokens gets scores only.
@@ -68,7 +71,7 @@ def report_prompt(
     template = _template(reading, model, tokenizer, rows, adapter_name)
     words = tuple(verbalizer.label_words) if verbalizer is not None else ()
     options = {"label_words": words, "template_text": template, **(scrutability or {})}
-    judged = _judge(reading, model, tokenizer, judge, judge_tokenizer, options)
+    judged = _readability(reading, model, tokenizer, perplexity_model, perplexity_tokenizer, options)
     shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
     measured = bound = None
     untested = _untested(reading, model, rows) if waywardness else ""
@@ -76,7 +79,7 @@ def report_prompt(
         measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **shared, **comparison)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
-    known = {**describe(model, adapter_name, rows, verbalizer, judge), **(context or {})}
+    known = {**describe(model, adapter_name, rows, verbalizer, perplexity_model), **(context or {})}
     chance = 1 / len(label_token_ids) if label_token_ids else None
     verdicts = decide(reading, judged, measured, bound, chance, untested)
     return PromptReport(reading, verdicts, judged, measured, bound, _rivals(rivals), known)
@@ -91,7 +94,7 @@ def _check_given(reading: PromptReading, rows: Any, verbalizer: Any, comparison:
     if rows is not None:
         next(examples(rows), None)
     if verbalizer is not None:
-        check_verbalizer(verbalizer, reading.position)
+        check_verbalizer(verbalizer, reading.placement)
     if "text" in comparison:  # a report that compared another text than it shows and judges would mix two
         raise ValueError(
             f"`text={comparison['text']!r}` is not taken here: a report reads, judges and compares one text, the "
@@ -105,30 +108,25 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     try:
         prompt_vectors(model, adapter_name)
     except ValueError:
-        return PromptReading(config.peft_type.value, "", (), False, "start", math.nan, math.nan)
+        return PromptReading(config.peft_type.value, "", (), False, START.name, math.nan, math.nan)
     return read_prompt(model, tokenizer, adapter_name)
 
 
-def _judge(
+def _readability(
     reading: PromptReading,
     model: Any,
     tokenizer: Any,
-    judge: Any | None,
-    judge_tokenizer: Any | None,
+    other: Any | None,
+    other_tokenizer: Any | None,
     options: Mapping[str, Any],
 ) -> Scrutability | None:
-    """Readability under the base model, or under the judge alone where the base model is no causal LM."""
+    """Under the base model, or under the perplexity model alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
-    if not _is_causal(model.get_base_model()):
-        return (
-            None
-            if judge is None
-            else measure_scrutability(reading.text, judge, judge_tokenizer or tokenizer, **options)
-        )
-    return measure_scrutability(
-        reading.text, model, tokenizer, ids=reading.ids, judge=judge, judge_tokenizer=judge_tokenizer, **options
-    )
+    if _is_causal(model.get_base_model()):
+        options = {**options, "ids": reading.ids, "perplexity_model": other, "perplexity_tokenizer": other_tokenizer}
+        return measure_scrutability(model, tokenizer, reading.text, **options)
+    return None if other is None else measure_scrutability(other, other_tokenizer or tokenizer, reading.text, **options)
 
 
 def _template(reading: PromptReading, model: Any, tokenizer: Any, rows: Any | None, adapter: str | None) -> str | None:
@@ -137,10 +135,10 @@ def _template(reading: PromptReading, model: Any, tokenizer: Any, rows: Any | No
     if rows is None or not len(rows) or getattr(task, "value", task) != "CAUSAL_LM":
         return None
     ids = plain_ids(rows[0]["input_ids"])
-    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [-100] * len(ids)
-    kept = [token for token, label in zip(ids, labels, strict=False) if label == -100]
+    labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [IGNORED] * len(ids)
+    kept = [token for token, label in zip(ids, labels, strict=False) if label == IGNORED]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return f"{text}{{prompt}}" if reading.position == "end" else f"{{prompt}}{text}"
+    return reading.placement.put(PROMPT, text)
 
 
 def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:

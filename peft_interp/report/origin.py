@@ -26,7 +26,7 @@ def describe(
     adapter_name: str | None = None,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    judge: Any | None = None,
+    perplexity_model: Any | None = None,
 ) -> dict[str, Any]:
     """A report's context.
 
@@ -35,7 +35,7 @@ def describe(
         adapter_name: None for the active one.
         rows: the data it was measured on.
         verbalizer: template and label words.
-        judge: the second language model.
+        perplexity_model: the second language model.
 
     Returns:
         base_model and judge (without a path of this machine), task_type, method settings, rows, template, label_words,
@@ -48,7 +48,7 @@ def describe(
         "rows": len(rows) if rows is not None else None,
         "template": verbalizer.template if verbalizer is not None else None,
         "label_words": list(verbalizer.label_words) if verbalizer is not None else None,
-        "judge": _name(getattr(judge, "name_or_path", None)),
+        "judge": _name(getattr(perplexity_model, "name_or_path", None)),
         "settings": _settings(config),
         "versions": {name: found for name, package in _PACKAGES.items() if (found := _version(package))},
         "date": datetime.now(UTC).date().isoformat(),

@@ -21,7 +21,7 @@ _NAMES = {
     "rows": "rows",
     "label_words": "label words",
     "template": "template",
-    "judge": "judge model",
+    "judge": "perplexity model",
     "training": "training",
     "versions": "versions",
     "date": "date",
@@ -60,8 +60,7 @@ def usage(report: PromptReport) -> list[tuple[str, str]]:
     load = "\n".join([*ours, "from peft import PeftModel", bring, "", *make])
     ways = [("As an adapter", load)]
     if report.reading.discrete and report.reading.text:
-        where = "in front of the input" if report.reading.position == "start" else "after the input"
-        ways.append((f"As text, {where}", f"prompt = {report.reading.text!r}"))
+        ways.append((f"As text, {report.reading.placement.preposition} the input", f"prompt = {report.reading.text!r}"))
     return ways
 
 

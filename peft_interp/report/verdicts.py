@@ -184,8 +184,8 @@ def readable(reading: PromptReading, judged: Scrutability | None) -> Answer:
         return "unknown", "there is no text to read"
     if judged is None:
         return "unknown", (
-            "no causal language model judged it; where the base model is none, pass one with `judge=` (`--judge` on "
-            "the command line)"
+            "no causal language model judged it; where the base model is none, pass one with "
+            "`perplexity_model=` (`--perplexity-model` on the command line)"
         )
     whose = "" if reading.discrete else "its nearest tokens: "
     blocking = [flag.words for flag in judged.flags if flag.unreadable]

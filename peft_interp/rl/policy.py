@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
+from peft_interp.inference.head import tapped_head
 from peft_interp.rl.soft_q import polyak_update
 from peft_interp.text.tokenization import named_token_ids
-from peft_interp.tuner.shared_prefix import tapped_head
 
 
 def prompt_noise(seed: int, step: int, count: int, length: int) -> Tensor:
@@ -224,5 +224,6 @@ class PromptPolicy(nn.Module):
         return q.masked_fill(~self._mask(q), -torch.inf)
 
     def _mask(self, reference: Tensor) -> Tensor:
-        self._allowed = self._allowed.to(reference.device)
+        with lasting_tensors():
+            self._allowed = self._allowed.to(reference.device)
         return self._allowed

@@ -52,7 +52,6 @@ class PromptSearch(ScoredSearch):
         scorer: what prompts are worth.
         train: the examples of the training reward.
         length: tokens of a prompt.
-        position: "start" or "end".
         config: the run's settings.
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
@@ -65,12 +64,11 @@ class PromptSearch(ScoredSearch):
         scorer: PromptScorer,
         train: Examples,
         length: int,
-        position: str,
         config: RLPromptConfig,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scorer, train, position, processes, archive_path)
+        super().__init__(scorer, train, processes, archive_path)
         self.policy, self.vocabulary, self.length, self.config = policy, vocabulary, length, config
         self.choice = Choice(config.top_k or None, config.top_p, config.temperature, config.fluency_top_n)
         self.reference: dict[str, tuple[float, float]] = {}  # mean, std of each reward when it first applied
@@ -114,7 +112,7 @@ class PromptSearch(ScoredSearch):
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""
-        return self.vocabulary.candidate(ids, self.position, self.following_text, self.preceding_texts)
+        return self.vocabulary.candidate(ids, self.beside)
 
     def _rewards(self, found: Sequence[ScoredPrompt], step: int) -> Tensor:
         """(prompts,) rewards of the loss."""
@@ -199,7 +197,6 @@ def make_search(
         scorer,
         train,
         config.num_virtual_tokens,
-        config.prompt_position,
         args,
         processes,
         Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None,

@@ -18,7 +18,7 @@ from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.search import PromptSearch, Rollout, make_search
 from peft_interp.rl.soft_q import soft_q_loss
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.prompt_scorer import Judge
+from peft_interp.scoring.prompt_scorer import PerplexityModel
 from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
@@ -55,9 +55,9 @@ class RLPromptTrainer(PromptScoringTrainer):
         reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`.
         policy_model: the policy's causal LM, by default the task model.
         policy_tokenizer: its tokenizer, by default the same.
-        judge_model: the causal LM that measures the prompt's NLL, by default the task model.
-        judge_tokenizer: its tokenizer, by default the same.
-        scrutability: `f(text, model, tokenizer)` that returns a number or an object with a `score`, in place of
+        perplexity_model: the causal LM that measures the prompt's NLL, by default the task model.
+        perplexity_tokenizer: its tokenizer, by default the same.
+        scrutability: `f(model, tokenizer, text)` that returns a number or an object with a `score`, in place of
             `measure_scrutability`.
         text_column: the text, where the verbalizer fills rows in.
         label_column: the label, 0, 1, ..., for the same.
@@ -82,8 +82,8 @@ class RLPromptTrainer(PromptScoringTrainer):
         reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
         policy_model: Any = None,
         policy_tokenizer: Any = None,
-        judge_model: Any = None,
-        judge_tokenizer: Any = None,
+        perplexity_model: Any = None,
+        perplexity_tokenizer: Any = None,
         scrutability: Callable[..., Any] | None = None,
         text_column: str = "sentence",
         label_column: str = "label",
@@ -102,7 +102,7 @@ class RLPromptTrainer(PromptScoringTrainer):
             max_length,
             **trainer_options,
         )
-        judge = None if judge_model is None else Judge(judge_model, judge_tokenizer)
+        scored_by = None if perplexity_model is None else PerplexityModel(perplexity_model, perplexity_tokenizer)
         scorer = make_scorer(
             model,
             args,
@@ -110,7 +110,7 @@ class RLPromptTrainer(PromptScoringTrainer):
             processing_class,
             verbalizer,
             reward_funcs,
-            judge,
+            scored_by,
             scrutability,
             args.readability_weights,
         )

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.text.surrounding_text import SurroundingText
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.tokenization import decode_after, token_texts
-from peft_interp.text.verbalizer import encode_after
+from peft_interp.text.tokenization import encode_all_after, vocabulary_texts
 
 
 @dataclass(frozen=True)
@@ -84,91 +84,39 @@ class PolicyVocabulary:
         known = [back.get(i, -1) for i in task_ids]
         return None if -1 in known else known
 
-    def candidate(
-        self, ids: Sequence[int], position: str, following_text: str = "", preceding_texts: Sequence[str] = ()
-    ) -> Candidate:
-        """The prompt that the text of the task model's `ids` is, in its place.
-
-        Args:
-            ids: of the task model.
-            position: "start": in front of `following_text`; "end": after the text.
-            following_text: the text of a real input, with its leading blank.
-            preceding_texts: as `place_candidate`.
-        """
+    def candidate(self, ids: Sequence[int], beside: SurroundingText) -> Candidate:
+        """The prompt that the text of the task model's `ids` is, `beside` real inputs."""
 
         def fits(again: Sequence[int]) -> bool:
             return len(again) == len(ids) and bool(self.task_allowed[list(again)].all())
 
-        return place_candidate(self.tokenizer, ids, position, following_text, fits, preceding_texts)
+        return place_candidate(self.tokenizer, ids, beside, fits)
 
 
 def place_candidate(
     tokenizer: Any,
     ids: Sequence[int],
-    position: str,
-    following_text: str,
+    beside: SurroundingText,
     fits: Callable[[Sequence[int]], bool],
-    preceding_texts: Sequence[str] = (),
 ) -> Candidate:
     """The prompt that the text of `ids` is, in its place.
 
     Args:
         tokenizer: the task model's.
         ids: of the task model.
-        position: "start": in front of `following_text`; "end": after the text.
-        following_text: the text of a real input, with its leading blank.
+        beside: what the prompt stands beside in real inputs.
         fits: whether the adapter can hold these ids.
-        preceding_texts: ends of real inputs (`texts_in_front`); a prompt at the end must be the same after each.
     """
-    text = prompt_text(tokenizer, ids, position)
-    again = _tokenised_in_place(tokenizer, text, position, following_text, preceding_texts)
+    text = beside.decode_prompt(tokenizer, ids)
+    again = beside.encode_prompt(tokenizer, text)
     return Candidate(tuple(again or ids), text, again == list(ids), again is not None and fits(again))
-
-
-def prompt_text(tokenizer: Any, ids: Sequence[int], position: str) -> str:
-    """A prompt as text: at the start of an input, or with its leading blank after one."""
-    if position == "end":
-        return decode_after(tokenizer, ids)
-    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
-
-
-def _tokenised_in_place(
-    tokenizer: Any, text: str, position: str, following_text: str, preceding_texts: Sequence[str]
-) -> list[int] | None:
-    """Ids of the prompt's text where it stands; None where it melts with its neighbour or is no text at all."""
-    if position == "end":
-        return _tokenised_after(tokenizer, text, preceding_texts)
-    ids: list[int]
-    if not following_text[:1].isspace():  # where prompt and input meet is not known
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        return ids or None
-    following = encode_after(tokenizer, following_text)
-    ids = tokenizer.encode(text + following_text, add_special_tokens=False)
-    return ids[: -len(following)] or None if ids[-len(following) :] == following else None
-
-
-def _tokenised_after(tokenizer: Any, text: str, preceding_texts: Sequence[str]) -> list[int] | None:
-    """Ids of the prompt's text after a letter, if they are the same after every real text."""
-    try:
-        ids = encode_after(tokenizer, text)
-    except ValueError:
-        return None
-    if preceding_texts and ids:
-        whole = [before + text for before in preceding_texts]
-        encoded = tokenizer([*preceding_texts, *whole], add_special_tokens=False)["input_ids"]
-        count = len(preceding_texts)
-        if any(both != [*before, *ids] for before, both in zip(encoded[:count], encoded[count:], strict=True)):
-            return None
-    return ids or None
 
 
 def _translation(policy_tokenizer: Any, tokenizer: Any, mask: Tensor, task_allowed: Tensor) -> list[int]:
     """The task model's id of every policy token, -1 where its text is not exactly one allowed token."""
-    texts = token_texts(policy_tokenizer, len(mask))
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    encoded = tokenizer(["a" + text for text in texts], add_special_tokens=False)["input_ids"]
+    texts = vocabulary_texts(policy_tokenizer, len(mask))
     translation = []
-    for ok, text, ids in zip(mask.tolist(), texts, encoded, strict=True):
-        single = ok and bool(text) and len(ids) == len(anchor) + 1 and ids[: len(anchor)] == anchor
-        translation.append(ids[-1] if single and bool(task_allowed[ids[-1]]) else -1)
+    for ok, text, ids in zip(mask.tolist(), texts, encode_all_after(tokenizer, texts), strict=True):
+        single = ok and bool(text) and ids is not None and len(ids) == 1 and bool(task_allowed[ids[0]])
+        translation.append(ids[0] if ids and single else -1)
     return translation

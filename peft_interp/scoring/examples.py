@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.metrics.likelihood import leading_ids
-from peft_interp.scoring.scored_rows import IGNORED
+from peft_interp.text.placement import IGNORED
+from peft_interp.text.rows import without_padding
+from peft_interp.text.tokenization import ids_around_text
 from peft_interp.text.verbalizer import Verbalizer
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
@@ -47,8 +48,8 @@ class Examples:
 
 
 def read_examples(
-    dataset: Any,
     tokenizer: Any,
+    dataset: Any,
     verbalizer: Verbalizer | None = None,
     text_column: str = "sentence",
     label_column: str = "label",
@@ -62,8 +63,8 @@ def read_examples(
     rows of text and label are put into its template first. Rows without labels are for reward functions alone.
 
     Args:
-        dataset: a `datasets.Dataset` or a list of dicts.
         tokenizer: the task model's.
+        dataset: a `datasets.Dataset` or a list of dicts.
         verbalizer: template and label words, or None.
         text_column: column with the text.
         label_column: column with the label, 0, 1, ...
@@ -80,7 +81,7 @@ def read_examples(
     columns = {name: [row.get(name) for row in raw] for name in raw[0] if name not in _MODEL_COLUMNS}
     rows: list[dict[str, list[int]]] = []
     if "input_ids" in raw[0] and "labels" in raw[0]:
-        rows = [_without_padding(row) for row in raw]
+        rows = [without_padding(row, number) for number, row in enumerate(raw)]
     elif verbalizer is not None:
         if missing := {text_column, label_column} - set(raw[0]):
             raise ValueError(
@@ -91,7 +92,7 @@ def read_examples(
         rows = [verbalizer.encode(tokenizer, row[text_column], row[label_column], max_length, known) for row in raw]
         rows = [_as_masked(row, tokenizer) for row in rows] if masked else rows
     for i, row in enumerate(rows):
-        if all(label == -100 for label in row["labels"]):
+        if all(label == IGNORED for label in row["labels"]):
             raise ValueError(f"row {i} of `{what}` has no label (all are -100); drop it or give it one.")
     gold = None if verbalizer is None or not rows else _gold(rows, verbalizer, tokenizer, what)
     return Examples(rows, _inputs(raw, rows, tokenizer, text_column), columns, gold)
@@ -115,17 +116,6 @@ def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     }
 
 
-def _without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
-    ids, labels = (torch.as_tensor(row[name]).tolist() for name in ("input_ids", "labels"))
-    mask = torch.as_tensor(row.get("attention_mask", [1] * len(ids))).tolist()
-    kept = [i for i, attended in enumerate(mask) if attended]
-    return {
-        "input_ids": [ids[i] for i in kept],
-        "attention_mask": [1] * len(kept),
-        "labels": [labels[i] for i in kept],
-    }
-
-
 def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]]:
     """`text answer` as a masked LM reads it: `<s> text <mask> </s>`, the answer in the labels only."""
     if tokenizer.mask_token_id is None:
@@ -134,17 +124,16 @@ def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]
             "at; pass the masked LM's own tokenizer as `processing_class`."
         )
     *text, answer = row["input_ids"]
-    front = leading_ids(tokenizer)
-    after = tokenizer.encode("a")[len(front) + len(tokenizer.encode("a", add_special_tokens=False)) :]
+    front, after = ids_around_text(tokenizer)
     text = text[1:] if text[:1] == [tokenizer.bos_token_id] else text
     ids = [*front, *text, tokenizer.mask_token_id, *after]
-    labels = [-100] * (len(front) + len(text)) + [answer] + [-100] * len(after)
+    labels = [IGNORED] * (len(front) + len(text)) + [answer] + [IGNORED] * len(after)
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 
 def _gold(rows: list[dict[str, list[int]]], verbalizer: Verbalizer, tokenizer: Any, what: str) -> Tensor:
     known = verbalizer.label_token_ids(tokenizer)
-    answers = [next(label for label in row["labels"] if label != -100) for row in rows]
+    answers = [next(label for label in row["labels"] if label != IGNORED) for row in rows]
     if strange := sorted({answer for answer in answers if answer not in known}):
         raise ValueError(
             f"`{what}` has labels {tokenizer.convert_ids_to_tokens(strange)} that are none of the label words "
@@ -158,6 +147,6 @@ def _inputs(raw: list[dict[str, Any]], rows: list[dict[str, list[int]]], tokeniz
     if column in raw[0]:
         return [str(row[column]) for row in raw]
     unlabelled = [
-        [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100] for row in rows
+        [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED] for row in rows
     ]
     return tokenizer.batch_decode(unlabelled, skip_special_tokens=True) if rows else [""] * len(raw)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import Batches, halves, logits_tokens
-from peft_interp.scoring.answer_head import answer_logits_at
-from peft_interp.scoring.scored_rows import IGNORED, Answers, Position, ScoredRow, compose
+from peft_interp.inference.head import answer_logits_at
 from peft_interp.scoring.token_tree import Context, TokenTree, build_context, new_nodes, pack, token_tree, visible
+from peft_interp.text.placement import IGNORED
+from peft_interp.text.rows import Answers, Row
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def prompt_branches(prompts: Sequence[tuple[int, ...]], tail: int) -> Branches:
     return branches([(-1, *prompt, *own) for prompt in prompts], answers)
 
 
-def text_branches(rows: Sequence[ScoredRow], whole: bool) -> Branches:
+def text_branches(rows: Sequence[Row], whole: bool) -> Branches:
     """Texts up to the token in front of their last answer (of their first, unless `whole`)."""
     answers = []
     for row in rows:
@@ -100,7 +101,6 @@ class PlainScoring:
     Args:
         model: causal or masked LM.
         rows: examples.
-        position: where the prompt goes.
         label_ids: (labels,) or None.
         rows_of_head: label words may be read from their rows of the head.
         batches: how much one pass may take.
@@ -110,21 +110,20 @@ class PlainScoring:
     def __init__(
         self,
         model: Any,
-        rows: Sequence[ScoredRow],
-        position: Position,
+        rows: Sequence[Row],
         label_ids: Tensor | None,
         rows_of_head: bool,
         batches: Batches,
         causal: bool = True,
     ) -> None:
-        self.model, self.rows, self.position, self.causal = model, rows, position, causal
+        self.model, self.rows, self.causal = model, rows, causal
         self.label_ids, self.rows_of_head, self.batches = label_ids, rows_of_head, batches
         self._position_cost = logits_tokens(model)
 
     def score(self, out: Tensor, prompts: Sequence[tuple[int, ...]], whole: bool) -> None:
         """Fill `out`, (prompts, rows, labels) log-probabilities or, if `whole`, (prompts, rows) losses."""
         order = sorted(range(len(self.rows)), key=lambda i: len(self.rows[i].ids))
-        lengths = [len(self.rows[i].leading) + len(self.rows[i].ids) for i in order]
+        lengths = [self.rows[i].length for i in order]
         labelled = [sum(label >= 0 for label in self.rows[i].labels) for i in order]
 
         def cost(rows: range, columns: range) -> float:
@@ -134,7 +133,7 @@ class PlainScoring:
 
         def work(rows: range, columns: range) -> None:
             pairs = [(i, j) for i in order[rows.start : rows.stop] for j in columns]
-            composed = [compose(self.rows[i], prompts[j], self.position, self.causal, whole) for i, j in pairs]
+            composed = [self.rows[i].compose(prompts[j], self.causal, whole) for i, j in pairs]
             scores = self._scores([ids for ids, _ in composed], [found for _, found in composed], whole)
             examples, numbers = torch.tensor(pairs, device=out.device).unbind(1)
             out[numbers, examples] = scores.to(out.device)
@@ -176,7 +175,7 @@ class SharedScoring:
     Args:
         model: causal LM.
         rows: examples.
-        position: where the prompt goes.
+        prompt_first: the prompt opens the rows; else it stands right before their answers.
         label_ids: (labels,) or None.
         rows_of_head: label words may be read from their rows of the head.
         batches: how much one pass may take.
@@ -186,14 +185,14 @@ class SharedScoring:
     def __init__(
         self,
         model: Any,
-        rows: Sequence[ScoredRow],
-        position: Position,
+        rows: Sequence[Row],
+        prompt_first: bool,
         label_ids: Tensor | None,
         rows_of_head: bool,
         batches: Batches,
         cache_bytes: int,
     ) -> None:
-        self.model, self.rows, self.position = model, rows, position
+        self.model, self.rows, self.prompt_first = model, rows, prompt_first
         self.label_ids, self.rows_of_head = label_ids, rows_of_head
         self.batches, self.cache_bytes = batches, cache_bytes
         self._kept: dict[tuple[int, ...], Context] = {}
@@ -201,7 +200,7 @@ class SharedScoring:
 
     def score(self, out: Tensor, prompts: Sequence[tuple[int, ...]], whole: bool) -> None:
         """Fill `out`, (prompts, rows, labels) log-probabilities or, if `whole`, (prompts, rows) losses."""
-        if self.position == "end":
+        if not self.prompt_first:
             self._after_rows(out, prompts, whole)
             return
         for leading in sorted({row.leading for row in self.rows}):
@@ -215,7 +214,7 @@ class SharedScoring:
                 self._block(out, context, own, None, group, following, whole)
 
     def _after_rows(self, out: Tensor, prompts: Sequence[tuple[int, ...]], whole: bool) -> None:
-        contexts = [row.before("end") for row in self.rows]
+        contexts = [row.before for row in self.rows]
         tails = [row.ids[row.first : row.last] if whole else () for row in self.rows]
         asked = [row.labels[row.first : row.last + 1] if whole else () for row in self.rows]
         order = sorted(range(len(contexts)), key=lambda i: (self.rows[i].last - self.rows[i].first, len(contexts[i])))

@@ -27,6 +27,7 @@ from peft_interp.scoring.rewards import (
     special_token_share,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
+from peft_interp.text.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,20 @@ class Task:
     Attributes:
         model: plain base model.
         tokenizer: its tokenizer.
-        position: "start" or "end".
+        placement: where they stand.
         leading_ids: ids that stay in front of a prompt at the start (BOS).
         label_token_ids: the label words' tokens; None without label words.
     """
 
     model: Any
     tokenizer: Any
-    position: str
+    placement: Placement
     leading_ids: tuple[int, ...]
     label_token_ids: list[int] | None
 
 
 @dataclass(frozen=True)
-class Judge:
+class PerplexityModel:
     """The causal LM that says how likely a prompt is, with its tokenizer (None: the task model's) and BOS."""
 
     model: Any
@@ -64,15 +65,15 @@ class PromptScorer:
         task: the model that prompts are for.
         config: kinds and weights of the task's rewards.
         functions: the user's reward functions.
-        judge: None where no causal LM is at hand; then there is no `nll`.
-        scrutability: `f(text, model, tokenizer)` that returns a number, an object with a `score`, or None where it does
+        perplexity_model: None where no causal LM is at hand; then there is no `nll`.
+        scrutability: `f(model, tokenizer, text)` that returns a number, an object with a `score`, or None where it does
             not apply. By default the score of `measure_scrutability`, if it weighs anything.
         readability: weights of `nll`, `repetition`, `special_tokens` and `scrutability` in the reward, negative where
             lower is better; their absolute values add up to at most 1, the rest is the task's.
 
     Raises:
-        ValueError: a weight without what it weighs, a judge that cannot tell readable from shuffled words where
-            scrutability counts, or no reward at all.
+        ValueError: a weight without what it weighs, a perplexity model that cannot tell readable from shuffled
+            words where scrutability counts, or no reward at all.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class PromptScorer:
         task: Task,
         config: RewardArguments,
         functions: Sequence[RewardFunction] = (),
-        judge: Judge | None = None,
+        perplexity_model: PerplexityModel | None = None,
         scrutability: Callable[..., Any] | None = None,
         readability: Mapping[str, float] | None = None,
     ) -> None:
-        self.task, self.config, self.judge, self.scrutability = task, config, judge, scrutability
+        self.task, self.config, self.perplexity_model, self.scrutability = task, config, perplexity_model, scrutability
         self.functions = dict(zip(function_names(functions), functions, strict=True))
         self.task_reward = _task_reward(config, task.label_token_ids is not None, bool(functions))
         readable = dict(readability or {})
@@ -93,7 +94,7 @@ class PromptScorer:
         rest = 1.0 - sum(map(abs, readable.values()))
         self.weights = {name: weight * rest for name, weight in self.raw_weights.items()} | readable
         self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
-        self._judge_batches = Batches()
+        self._nll_batches = Batches()
 
     def _raw_weights(self) -> dict[str, float]:
         """Weights of what counts as the task: its reward and the reward functions."""
@@ -157,7 +158,7 @@ class PromptScorer:
                 self.task.model,
                 examples.rows,
                 label_token_ids=self.task.label_token_ids,
-                position=self.task.position,
+                position=self.task.placement.name,
                 leading_ids=self.task.leading_ids,
             )
             self._task_scorers[id(examples)] = (examples, scorer)
@@ -182,38 +183,38 @@ class PromptScorer:
         return {name: values for name, values in rewards.items() if name == self.task_reward}
 
     def _text_measures(self, candidates: Sequence[Candidate]) -> dict[str, list[float | None]]:
-        tokenizer, judge = self.task.tokenizer, self.judge
+        tokenizer, perplexity_model = self.task.tokenizer, self.perplexity_model
         measures: dict[str, list[float | None]] = {
             "repetition": [repetition_penalty(candidate.ids) for candidate in candidates],
             "special_tokens": [special_token_share(candidate.ids, tokenizer) for candidate in candidates],
         }
-        if judge is None:
+        if perplexity_model is None:
             return measures
         measures["nll"] = self.nlls(candidates)
-        model, known = judge.model, judge.tokenizer or tokenizer
+        model, known = perplexity_model.model, perplexity_model.tokenizer or tokenizer
         if self.scrutability is not None:
-            found = [self.scrutability(candidate.text, model, known) for candidate in candidates]
+            found = [self.scrutability(model, known, candidate.text) for candidate in candidates]
             numbers = [getattr(value, "score", value) for value in found]
             measures["scrutability"] = [None if number is None else float(number) for number in numbers]
         elif "scrutability" in self.weights:
-            scores = scrutability_scores(self._judged_ids(candidates), model, known)
+            scores = scrutability_scores(model, known, self._nll_ids(candidates))
             measures["scrutability"] = [None if math.isnan(score) else score for score in scores]
         return measures
 
     def nlls(self, candidates: Sequence[Candidate]) -> list[float | None]:
-        """Nats per token under the judge, lower is more fluent; None for a single token, which nothing predicts.
+        """Nats per token under the perplexity model, lower is more fluent; None for a single token.
 
         Raises:
-            ValueError: there is no judge.
+            ValueError: there is no perplexity model.
         """
-        if self.judge is None:
-            raise ValueError("there is no causal language model to judge prompts; pass one as `judge_model`.")
-        ids, batches = self._judged_ids(candidates), self._judge_batches
-        found = token_nlls(self.judge.model, ids, self.judge.leading_ids, batches=batches)
+        if self.perplexity_model is None:
+            raise ValueError("there is no causal language model to score prompts; pass one as `perplexity_model`.")
+        ids, batches = self._nll_ids(candidates), self._nll_batches
+        found = token_nlls(self.perplexity_model.model, ids, self.perplexity_model.leading_ids, batches=batches)
         return [mean_nll(nlls) if len(nlls) else None for nlls in found]
 
-    def _judged_ids(self, candidates: Sequence[Candidate]) -> list[Any]:
-        tokenizer = self.judge.tokenizer if self.judge is not None else None
+    def _nll_ids(self, candidates: Sequence[Candidate]) -> list[Any]:
+        tokenizer = self.perplexity_model.tokenizer if self.perplexity_model is not None else None
         if tokenizer is None:
             return [candidate.ids for candidate in candidates]
         return [tokenizer.encode(candidate.text, add_special_tokens=False) for candidate in candidates]
@@ -228,34 +229,34 @@ def _task_reward(config: RewardArguments, has_label_words: bool, has_functions: 
 
 
 def _check_parts(scorer: PromptScorer, readability: Mapping[str, float]) -> None:
-    weights, functions, judge = scorer.config.reward_weights, len(scorer.functions), scorer.judge
+    weights, functions, perplexity_model = scorer.config.reward_weights, len(scorer.functions), scorer.perplexity_model
     if weights is not None and (len(weights) != functions or not all(math.isfinite(weight) for weight in weights)):
         raise ValueError(
             f"`reward_weights={weights}` must be {functions} finite numbers, one for each reward function."
         )
     if scorer.task_reward == "none" and not functions and sum(map(abs, readability.values())) < 1:
         raise ValueError("`task_reward='none'` without `reward_funcs` leaves nothing to be rewarded; pass functions.")
-    if "nll" in readability and judge is None:
+    if "nll" in readability and perplexity_model is None:
         raise ValueError(
             f"`perplexity_reward_weight={-readability['nll']}` needs a causal language model, which the "
-            "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
+            "task model is not; pass one as `perplexity_model`, with its tokenizer as `perplexity_tokenizer`."
         )
     if "scrutability" in readability:
         _check_scrutability(scorer, readability["scrutability"])
 
 
 def _check_scrutability(scorer: PromptScorer, weight: float) -> None:
-    judge = scorer.judge
-    if judge is None:
+    perplexity_model = scorer.perplexity_model
+    if perplexity_model is None:
         raise ValueError(
             f"`scrutability_reward_weight={weight}` needs a causal language model that reads the prompt, which the "
-            "task model is not; pass one as `judge_model`, with its tokenizer as `judge_tokenizer`."
+            "task model is not; pass one as `perplexity_model`, with its tokenizer as `perplexity_tokenizer`."
         )
     if scorer.scrutability is None:
-        levels = reference_levels(judge.model, judge.tokenizer or scorer.task.tokenizer)
+        levels = reference_levels(perplexity_model.model, perplexity_model.tokenizer or scorer.task.tokenizer)
         if math.isnan(levels.nll_position(0.0)):
             raise ValueError(
                 f"`scrutability_reward_weight={weight}` needs a language model that finds people's prompts likelier "
                 "than the same words shuffled, and this one does not (untrained, or of another language); pass a "
-                "better one as `judge_model`, or your own score as `scrutability=f(text, model, tokenizer)`."
+                "better one as `perplexity_model`, or your own score as `scrutability=f(model, tokenizer, text)`."
             )

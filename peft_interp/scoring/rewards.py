@@ -17,6 +17,7 @@ from torch import Tensor
 
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
+from peft_interp.text.verbalizer import right_answers
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 200.0, 180.0
 Z_SCORE_EPSILON = 1e-4
@@ -48,9 +49,7 @@ def gap_reward(
 
 def label_accuracies(log_probs: Tensor, gold: Tensor) -> Tensor:
     """(prompts,) share of examples, 0 to 1, whose gold label scores strictly highest; a tie counts as wrong."""
-    right = _at(log_probs, gold)
-    others = log_probs.scatter(-1, gold.expand(log_probs.shape[:-1]).unsqueeze(-1), -torch.inf)
-    return (right > others.amax(-1)).double().mean(-1)
+    return right_answers(log_probs, gold).double().mean(-1)
 
 
 def _at(scores: Tensor, gold: Tensor) -> Tensor:

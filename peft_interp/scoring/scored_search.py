@@ -17,8 +17,9 @@ from torch import Tensor
 from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.neighbours import text_after, texts_in_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.text.rows import read_rows
+from peft_interp.text.surrounding_text import surrounding_text
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,6 @@ class ScoredSearch:
     Args:
         scorer: what prompts are worth.
         train: the examples of the training reward.
-        position: "start" or "end".
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
     """
@@ -139,21 +139,18 @@ class ScoredSearch:
         self,
         scorer: PromptScorer,
         train: Examples,
-        position: str,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        self.scorer, self.train, self.position = scorer, train, position
+        self.scorer, self.train = scorer, train
         self.processes = processes or Processes()
         self.archive, self.archive_path = Archive(), archive_path
         self.best: Best | None = None
         self.evaluations = 0  # prompt-example pairs that were run so far, by all processes
         self.trainer_state: Any = None
         task = scorer.task
-        self.following_text = text_after(train, task.tokenizer, task.leading_ids)
-        self.preceding_texts: tuple[str, ...] = ()  # for a prompt at the end
-        if position == "end":
-            self.preceding_texts = texts_in_front(train, task.tokenizer, task.leading_ids)
+        rows = read_rows(train.rows, task.leading_ids, task.placement, every_row_labelled=True) if train.rows else []
+        self.beside = surrounding_text(task.tokenizer, rows, task.placement)
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
         """The prompt that these ids of the task model are as text."""

@@ -10,13 +10,13 @@ from typing import Any
 from accelerate.utils import broadcast, gather_object
 from transformers import TrainingArguments
 
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
+from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer, Task
 from peft_interp.scoring.rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.scored_search import Processes
-from peft_interp.text.tokenization import named_token_ids
+from peft_interp.text.placement import placement_of
+from peft_interp.text.tokenization import leading_ids, named_token_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import check_scorer
@@ -84,7 +84,7 @@ def check_model(
             "`trainer.evaluate(other, metric_key_prefix='other')`."
         )
     if verbalizer is not None:
-        check_verbalizer(verbalizer, config.prompt_position)
+        check_verbalizer(verbalizer, placement_of(config))
 
 
 def make_scorer(
@@ -94,7 +94,7 @@ def make_scorer(
     tokenizer: Any,
     verbalizer: Verbalizer | None,
     reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
-    judge: Judge | None = None,
+    perplexity_model: PerplexityModel | None = None,
     scrutability: Callable[..., Any] | None = None,
     readability: Mapping[str, float] | None = None,
 ) -> PromptScorer:
@@ -107,7 +107,7 @@ def make_scorer(
         tokenizer: the task model's.
         verbalizer: template and label words, or None.
         reward_funcs: the user's reward functions.
-        judge: the model of the prompt's NLL, None for the task model if that is a causal LM.
+        perplexity_model: the model of the prompt's NLL, None for the task model if that is a causal LM.
         scrutability, readability: as for `PromptScorer`.
 
     Raises:
@@ -128,9 +128,10 @@ def make_scorer(
             "there are no labels and no reward: `train_dataset` has no columns `input_ids` and `labels`. Encode it, "
             "pass a `verbalizer` (template and label words) to fill in text and label, or pass `reward_funcs`."
         )
-    task = Task(base, tokenizer, config.prompt_position, tuple(config.leading_token_ids or ()), label_ids)
-    judge = own_judge(task, train) if judge is None else _given_judge(judge, task, args)
-    return PromptScorer(task, args, functions, judge, scrutability, readability)
+    task = Task(base, tokenizer, placement_of(config), tuple(config.leading_token_ids or ()), label_ids)
+    given = perplexity_model
+    scored_by = own_perplexity_model(task, train) if given is None else _given_perplexity_model(given, task, args)
+    return PromptScorer(task, args, functions, scored_by, scrutability, readability)
 
 
 def processes_of(accelerator: Any) -> Processes:
@@ -141,20 +142,20 @@ def processes_of(accelerator: Any) -> Processes:
     return Processes(accelerator.num_processes, accelerator.process_index, gather_object, agree)
 
 
-def _given_judge(judge: Judge, task: Task, args: RewardArguments) -> Judge:
-    """The user's judge, which sees in front of a prompt what its tokenizer puts there."""
-    if judge.tokenizer is None:
-        check_scorer(judge.model, task.model.get_input_embeddings().weight)
+def _given_perplexity_model(given: PerplexityModel, task: Task, args: RewardArguments) -> PerplexityModel:
+    """The user's perplexity model, which sees in front of a prompt what its tokenizer puts there."""
+    if given.tokenizer is None:
+        check_scorer(given.model, task.model.get_input_embeddings().weight)
     return replace(
-        judge, model=judge.model.to(args.device), leading_ids=tuple(leading_ids(judge.tokenizer or task.tokenizer))
+        given, model=given.model.to(args.device), leading_ids=tuple(leading_ids(given.tokenizer or task.tokenizer))
     )
 
 
-def own_judge(task: Task, train: Examples) -> Judge | None:
-    """The task model as the judge, which sees a BOS in front of a prompt if inputs begin with one; None if no LM."""
+def own_perplexity_model(task: Task, train: Examples) -> PerplexityModel | None:
+    """The task model, which sees a BOS in front of a prompt if inputs begin with one; None if it is no causal LM."""
     if not hasattr(task.model, "prepare_inputs_for_generation") or task.model.config.is_encoder_decoder:
         return None
     if not train.rows:
-        return Judge(task.model, None, tuple(leading_ids(task.tokenizer)))
+        return PerplexityModel(task.model, None, tuple(leading_ids(task.tokenizer)))
     begins = train.rows[0]["input_ids"][0] in task.leading_ids
-    return Judge(task.model, None, tuple(named_token_ids(task.model.config, ("bos",))[:1]) if begins else ())
+    return PerplexityModel(task.model, None, tuple(named_token_ids(task.model.config, ("bos",))[:1]) if begins else ())

@@ -1,7 +1,7 @@
 """`TaskScorer`: what prompts are worth on labelled examples, exactly, at a fraction of a forward pass per pair.
 
 Whatever prompts or examples have in common is run once (`shared_scoring`); the head is run only where an answer is
-asked, and for label words only on their rows (`answer_head`).
+asked, and for label words only on their rows (`inference.head`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import Batches, available_bytes, default_tokens
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.head import head_is_linear
 from peft_interp.inference.max_length import model_max_length
-from peft_interp.scoring.answer_head import head_is_linear
 from peft_interp.scoring.passes import PlainScoring, SharedScoring
-from peft_interp.scoring.scored_rows import IGNORED, Position, ScoredRow, compose, read_rows
+from peft_interp.text.placement import IGNORED, START, placement_named
+from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.tokenization import check_in_vocabulary
 from peft_interp.tuner.shared_prefix import can_share_prefix
 
@@ -59,19 +60,18 @@ class TaskScorer:
         model: Any,
         rows: Sequence[Mapping[str, Any]],
         label_token_ids: Sequence[int] | None = None,
-        position: str = "start",
+        position: str = START.name,
         leading_ids: Sequence[int] = (),
         tokens_per_batch: int | None = None,
         cache_bytes: int | None = None,
         share: bool | None = None,
     ) -> None:
-        if position not in ("start", "end"):
-            raise ValueError(f"`position={position!r}` must be 'start' or 'end'.")
+        self.placement = placement_named(position)
         if tokens_per_batch is not None and tokens_per_batch < 1:
             raise ValueError(f"`tokens_per_batch={tokens_per_batch}` must be >= 1; None chooses by the free memory.")
         _check_model(model)
-        self.model, self.position = model, cast(Position, position)
-        self.rows = read_rows(rows, leading_ids)
+        self.model = model
+        self.rows = read_rows(rows, leading_ids, self.placement, every_row_labelled=True)
         self.device = model.get_input_embeddings().weight.device
         self.forward_passes = 0
         self._causal = is_causal(model)
@@ -81,9 +81,7 @@ class TaskScorer:
         self._batches = Batches(tokens_per_batch or default_tokens(model, self.device))
         with eval_mode(model):
             linear = self._labels is not None and head_is_linear(model, self._labels)
-            self._plain = PlainScoring(
-                model, self.rows, self.position, self._labels, linear, self._batches, self._causal
-            )
+            self._plain = PlainScoring(model, self.rows, self._labels, linear, self._batches, self._causal)
             self._shared: SharedScoring | None = None
             limit = available_bytes(self.device) // 4 if cache_bytes is None else cache_bytes
             if share is not False and self._causal and can_run_trees(model):
@@ -145,10 +143,10 @@ class TaskScorer:
     def _fill(self, out: Tensor, prompts: list[tuple[int, ...]], whole: bool) -> None:
         """Shared where every context has a token to begin with, plain elsewhere."""
         shared = self._shared
-        if shared is None or (shared.position == "start" and len(prompts) <= _FEW_PROMPTS):
+        if shared is None or (shared.prompt_first and len(prompts) <= _FEW_PROMPTS):
             self._plain.score(out, prompts, whole)
             return
-        rootless = shared.position == "start" and not all(row.leading for row in self.rows)
+        rootless = shared.prompt_first and not all(row.leading for row in self.rows)
         bare = [prompt for prompt in prompts if rootless and not prompt]
         if not bare:
             shared.score(out, prompts, whole)
@@ -161,18 +159,18 @@ class TaskScorer:
 
     def _share(self, linear: bool, cache_bytes: int) -> None:
         """Set up shared contexts, if they can be and give what the plain pass gives."""
-        position = self.position
-        if position == "end":
-            empty = [not row.before("end") for row in self.rows]
+        prompt_first = self.placement.before_text
+        if not prompt_first:
+            empty = [not row.before for row in self.rows]
             if any(empty) and not all(empty):
                 return
-            position = "start" if all(empty) else position  # nothing in front: both places are the same
-        common = (position, self._labels, linear)
-        sample = sorted(self.rows, key=lambda row: len(row.leading) + len(row.ids))[:2]
-        trial = SharedScoring(self.model, sample, *common, self._batches, 0)
+            prompt_first = all(empty)  # nothing in front of the prompt: it opens the row
+        common = (self._labels, linear)
+        sample = sorted(self.rows, key=lambda row: row.length)[:2]
+        trial = SharedScoring(self.model, sample, prompt_first, *common, self._batches, 0)
         plain = PlainScoring(self.model, sample, *common, self._batches)
         limit = model_max_length(self.model)
-        fits = limit is None or len(sample[-1].leading) + len(sample[-1].ids) + 3 <= limit
+        fits = limit is None or sample[-1].length + 3 <= limit
         if fits and not _agree(trial, plain, sample):
             logger.warning(
                 "%s does not give the same result with a shared key/value cache; every pair gets a plain forward pass, "
@@ -180,7 +178,7 @@ class TaskScorer:
                 type(self.model).__name__,
             )
             return
-        self._shared = SharedScoring(self.model, self.rows, *common, self._batches, cache_bytes)
+        self._shared = SharedScoring(self.model, self.rows, prompt_first, *common, self._batches, cache_bytes)
 
     def _check_prompts(self, prompts: Sequence[tuple[int, ...]]) -> None:
         for prompt in prompts:
@@ -188,8 +186,8 @@ class TaskScorer:
         limit = model_max_length(self.model)
         if prompts and limit is not None:
             longest = max(prompts, key=len)
-            number, row = max(enumerate(self.rows), key=lambda item: len(item[1].leading) + len(item[1].ids))
-            length = len(compose(row, longest, self.position, self._causal, whole=True)[0])
+            number, row = max(enumerate(self.rows), key=lambda item: item[1].length)
+            length = len(row.compose(longest, self._causal, whole=True)[0])
             if length > limit:
                 raise ValueError(
                     f"row {number} with a prompt of {len(longest)} is {length} tokens, the model takes {limit}; cut "
@@ -208,7 +206,7 @@ def can_run_trees(model: Any) -> bool:
     return attention in ("sdpa", "eager") and can_share_prefix(model)
 
 
-def _agree(trial: SharedScoring, plain: PlainScoring, rows: Sequence[ScoredRow]) -> bool:
+def _agree(trial: SharedScoring, plain: PlainScoring, rows: Sequence[Row]) -> bool:
     """Try both on two rows and four short prompts made of the rows' own tokens."""
     a, b = rows[0].ids[0], rows[-1].ids[-1]
     prompts = [(a,), (a, b), (a, a), (b, a, b)]
@@ -229,7 +227,7 @@ def _label_tensor(ids: Sequence[int] | None, model: Any, device: torch.device) -
     return torch.tensor([int(i) for i in ids], device=device)
 
 
-def _check_masked(rows: Sequence[ScoredRow]) -> None:
+def _check_masked(rows: Sequence[Row]) -> None:
     """Refuse rows as a causal LM reads them, in which the answer stands at its own place."""
     for number, row in enumerate(rows):
         if all(row.ids[i] == label for i, label in enumerate(row.labels) if label != IGNORED):

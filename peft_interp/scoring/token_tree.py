@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peft_interp.tuner.shared_prefix import tapped_head
+from peft_interp.inference.head import tapped_head
 
 
 class ReadOnlyLayer(DynamicLayer):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.batching import Batches, gradient_batches, logits_tokens
-from peft_interp.scoring.answer_head import answer_logits_at
-from peft_interp.scoring.scored_rows import Answers, Position, ScoredRow, compose
+from peft_interp.inference.head import answer_logits_at
+from peft_interp.text.rows import Answers, Row
 
 _TABLE_ROWS = 8192  # of the embedding table that are in fp32 at a time
 
@@ -19,8 +19,7 @@ _TABLE_ROWS = 8192  # of the embedding table that are in fp32 at a time
 def swap_gains(
     model: Any,
     ids: Sequence[int],
-    rows: Sequence[ScoredRow],
-    position: Position,
+    rows: Sequence[Row],
     causal: bool = True,
     batches: Batches | None = None,
 ) -> Tensor:
@@ -29,9 +28,8 @@ def swap_gains(
     Args:
         model: causal or masked LM in evaluation mode; its weights get no gradient.
         ids: (L,) the prompt.
-        rows: labelled examples.
-        position: where the prompt stands.
-        causal: as `compose`.
+        rows: labelled examples, which say where the prompt stands.
+        causal: as `Row.compose`.
         batches: cuts passes that do not fit; None: by the memory that is free now.
 
     Returns:
@@ -40,8 +38,8 @@ def swap_gains(
     embeddings = model.get_input_embeddings()
     device = embeddings.weight.device
     known = torch.tensor(list(ids), device=device)
-    composed = [compose(row, ids, position, causal, whole=True) for row in rows]
-    places = [len(row.before(position)) for row in rows]
+    composed = [row.compose(ids, causal, whole=True) for row in rows]
+    places = [len(row.before) for row in rows]
     answers = sum(len(found) for _, found in composed)
     gradient = torch.zeros(len(ids), embeddings(known[:1]).shape[-1], device=device)  # (L, dim)
     answer_cost = logits_tokens(model)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from peft_interp.inference.batching import Batches, logits_tokens, reading_batches
-from peft_interp.inference.eval_mode import eval_mode
-from peft_interp.scoring.examples import padded
+from peft_interp.inference.batching import Batches, reading_batches
+from peft_interp.metrics.likelihood import mean_nll, read_sequences
 
 
 @dataclass(frozen=True)
@@ -55,38 +54,9 @@ def extract_features(
         One reading for all.
     """
     front = list(leading) or ([start_id] if keep_logits and start_id is not None else [])
-    nll = torch.full((len(prompts),), torch.nan, dtype=torch.float64)
-    features: list[Tensor] = [torch.zeros(0)] * len(prompts)
-    logits: list[Tensor] = [torch.zeros(0)] * (len(prompts) if keep_logits else 0)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    token_cost = 1.0 + logits_tokens(model)
-
-    def cost(rows: range, _: range) -> float:
-        return len(rows) * (len(front) + max(len(prompts[order[k]]) for k in rows)) * token_cost
-
-    def work(rows: range, _: range) -> None:
-        part = [order[k] for k in rows]
-        output = _run(model, [[*front, *prompts[i]] for i in part])
-        middle = output.hidden_states[len(output.hidden_states) // 2]
-        for row, i in enumerate(part):
-            end = len(front) + len(prompts[i])
-            own = slice(len(front), end)
-            features[i] = middle[row, own].float().mean(0).cpu()
-            scores = output.logits[row, max(0, len(front) - 1) : end - 1].float()  # predict the prompt's tokens
-            ids = torch.tensor(list(prompts[i]), device=scores.device)
-            if len(prompts[i]) > 1:
-                known = len(prompts[i]) - 1
-                nll[i] = nn.functional.cross_entropy(scores[-known:], ids[-known:]).item()
-            if keep_logits:
-                logits[i] = scores.cpu() if front else nn.functional.pad(scores.cpu(), (0, 0, 1, 0))
-
     batches = batches or reading_batches(model)
-    with eval_mode(model):
-        for start in range(0, len(order), batch_size):
-            batches.run(work, cost, range(start, min(start + batch_size, len(order))), range(1))
+    readings = read_sequences(model, prompts, front, True, keep_logits, batch_size=batch_size, batches=batches)
+    nll = torch.tensor([mean_nll(reading.nll) for reading in readings], dtype=torch.float64)
+    features = [reading.hidden for reading in readings if reading.hidden is not None]
+    logits = [reading.next_logits for reading in readings if reading.next_logits is not None]
     return PromptFeatures(nll, torch.stack(features) if features else torch.zeros(0, 0), logits)
-
-
-def _run(model: Any, rows: Sequence[Sequence[int]]) -> Any:
-    inputs = {name: values.to(model.device) for name, values in padded([{"input_ids": row} for row in rows]).items()}
-    return model(**inputs, output_hidden_states=True, use_cache=False)

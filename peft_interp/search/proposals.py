@@ -14,7 +14,7 @@ from peft_interp.inference.batching import drawing_batches, reading_batches
 from peft_interp.search.gradient_moves import gradient_swap
 from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
 from peft_interp.search.prompt_features import PromptFeatures, extract_features
-from peft_interp.text.tokenization import token_texts
+from peft_interp.text.tokenization import vocabulary_texts
 
 
 def deleted(ids: Sequence[int], rng: Random, most: int = 2) -> list[int]:
@@ -97,7 +97,7 @@ class Proposer:
         self.leading, self.start_id = list(leading), start_id
         self.passes = 0
         self._reading, self._drawing = reading_batches(model), drawing_batches()
-        self.ends = [i for i in sentence_ends(token_texts(tokenizer, size)) if self.allowed[i]]
+        self.ends = [i for i in sentence_ends(vocabulary_texts(tokenizer, size)) if self.allowed[i]]
 
     def propose(self, parents: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
         """About `count` proposals, duplicates included, each with the kind of move that made it.

@@ -71,7 +71,6 @@ class FluentSearch(FrontSearch):
         allowed: (vocabulary,) bool, the adapter's filter.
         scorer: what prompts are worth.
         train: the examples of the training reward.
-        position: "start" or "end".
         config: the run's settings.
         processes: those that search together.
         archive_path: file of the archive; None for processes that do not write it.
@@ -89,17 +88,16 @@ class FluentSearch(FrontSearch):
         allowed: Tensor,
         scorer: PromptScorer,
         train: Examples,
-        position: str,
         config: PromptSearchConfig,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scale, config.known_words, scorer, train, position, processes, archive_path)
+        super().__init__(scale, config.known_words, scorer, train, processes, archive_path)
         self.proposer, self.config = proposer, config
         self.allowed = allowed.cpu()
         self.members: list[tuple[int, ...]] = []  # the population, best first
         self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
-        self._judged = 0  # rows that the judge ran
+        self._judged = 0  # rows that the perplexity model ran
         places = screening_rounds(train, config.screening_examples, config.seed)
         self._rounds = [(rows, train if rows is None else train.subset(rows)) for rows in places]
 
@@ -148,7 +146,7 @@ class FluentSearch(FrontSearch):
         split: str = "train",
         rows: tuple[int, ...] | None = None,
     ) -> list[ScoredPrompt]:
-        """As `ScoredSearch.score`; the judge's passes over what is not looked up are counted."""
+        """As `ScoredSearch.score`; the perplexity model's passes over what is not looked up are counted."""
         before = len(self.archive)
         found = super().score(candidates, examples, step, split, rows)
         self._judged += len(self.archive) - before
@@ -160,9 +158,7 @@ class FluentSearch(FrontSearch):
         def fits(again: Sequence[int]) -> bool:
             return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
 
-        return place_candidate(
-            self.scorer.task.tokenizer, ids, self.position, self.following_text, fits, self.preceding_texts
-        )
+        return place_candidate(self.scorer.task.tokenizer, ids, self.beside, fits)
 
     def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
         """The given prompts, and the language model's own words where there are too few."""
@@ -215,7 +211,7 @@ class FluentSearch(FrontSearch):
         """(candidates, 2) guessed reward, with noise that keeps the search open, and fluency; more is better."""
         ids = [c.ids for c in candidates]
         reading = self._read(ids)
-        if self.scale.own_judge:
+        if self.scale.separate_model:
             reading = self.scorer.nlls(candidates)
             self._judged += len(candidates)
         fluent = self.scale.value(reading)

@@ -14,17 +14,16 @@ from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.metrics.references import human_prompts
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.prompt_scorer import Judge, PromptScorer
-from peft_interp.scoring.scored_rows import read_rows
-from peft_interp.scoring.setup import own_judge, processes_of
+from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer
+from peft_interp.scoring.setup import own_perplexity_model, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
 from peft_interp.search.proposals import Moves, Proposer
 from peft_interp.search.search import FluentSearch
+from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import named_token_ids
-from peft_interp.text.verbalizer import encode_after
 
 GRADIENT_EXAMPLES = 16
 
@@ -42,7 +41,7 @@ def make_search(
         scorer: what prompts are worth.
 
     Raises:
-        ValueError: no language model that can propose and judge, or lengths that leave nothing.
+        ValueError: no language model that can propose and score, or lengths that leave nothing.
     """
     config, task = model.active_peft_config, scorer.task
     longest = args.longest_prompt or config.num_virtual_tokens
@@ -63,24 +62,22 @@ def make_search(
         args.proposal_temperature,
         args.proposal_top_p,
     )
-    judge, proposing = scorer.judge, _proposing(scorer, train)
+    perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
     starts = named_token_ids(proposing.model.config, ("bos",)) or named_token_ids(proposing.model.config, ("eos",))
     proposer = Proposer(
         proposing.model, task.tokenizer, allowed, moves, proposing.leading_ids, starts[0] if starts else None
     )
-    assert judge is not None
+    assert perplexity_model is not None
     scale = fluency_scale(
-        judge.model,
-        judge.tokenizer or task.tokenizer,
+        perplexity_model.model,
+        perplexity_model.tokenizer or task.tokenizer,
         args.target_perplexity,
         args.target_percentile,
-        own_judge=judge is not proposing,
+        separate_model=perplexity_model is not proposing,
     )
     path = Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None
-    search = FluentSearch(
-        proposer, scale, allowed, scorer, train, config.prompt_position, args, processes_of(accelerator), path
-    )
+    search = FluentSearch(proposer, scale, allowed, scorer, train, args, processes_of(accelerator), path)
     if train.rows and args.gradient_share and scorer.task_reward != "none":  # else the loss is not what is sought
         proposer.gains = _Gains(search, args.seed)
     return search
@@ -93,9 +90,9 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
         ValueError: a text of the user that the adapter cannot hold.
     """
     starts: list[list[int]] = []
-    longest = search.proposer.moves.longest
+    longest, placement = search.proposer.moves.longest, search.scorer.task.placement
     for text in args.start_texts or []:
-        ids = _encoded(tokenizer, text, search.position)
+        ids = placement.encode_prompt(tokenizer, text)
         if not search.candidate(ids).fits:
             raise ValueError(
                 f"`start_texts` holds {text!r} ({len(ids)} tokens), which the adapter cannot hold: prompts have "
@@ -103,34 +100,27 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
                 "or raise `longest_prompt`."
             )
         starts.append(ids)
-    known = [_encoded(tokenizer, text, search.position) for text in human_prompts()]
+    known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
     usable = [ids for ids in known if search.proposer.moves.fits(len(ids)) and search.candidate(ids).fits]
     drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
     return [model.prompt_token_ids(), *starts, *drawn]
 
 
-def _encoded(tokenizer: Any, text: str, position: str) -> list[int]:
-    if position == "end":
-        return encode_after(tokenizer, text if text[:1].isspace() else f" {text}")
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    return ids
-
-
-def _proposing(scorer: PromptScorer, train: Examples) -> Judge:
-    """The language model that makes proposals: the judge, unless it has a tokenizer of its own."""
-    judge, task = scorer.judge, scorer.task
-    if judge is None:
+def _proposing(scorer: PromptScorer, train: Examples) -> PerplexityModel:
+    """The language model that makes proposals: the perplexity model, unless it has a tokenizer of its own."""
+    perplexity_model, task = scorer.perplexity_model, scorer.task
+    if perplexity_model is None:
         raise ValueError(
             "the search needs a causal language model that proposes and judges prompts, which the task model is not; "
-            "pass one with the same tokenizer as `judge_model`."
+            "pass one with the same tokenizer as `perplexity_model`."
         )
-    if judge.tokenizer is None or judge.tokenizer.get_vocab() == task.tokenizer.get_vocab():
-        return judge
-    own = own_judge(task, train) if is_causal(task.model) else None
+    if perplexity_model.tokenizer is None or perplexity_model.tokenizer.get_vocab() == task.tokenizer.get_vocab():
+        return perplexity_model
+    own = own_perplexity_model(task, train) if is_causal(task.model) else None
     if own is None:
         raise ValueError(
-            "the judge has a tokenizer of its own, so it cannot propose prompts, and the task model is no causal "
-            "language model; pass a `judge_model` with the task model's tokenizer."
+            "the perplexity model has a tokenizer of its own, so it cannot propose prompts, and the task model is no "
+            "causal language model; pass a `perplexity_model` with the task model's tokenizer."
         )
     return own
 
@@ -141,12 +131,11 @@ class _Gains:
     def __init__(self, search: FluentSearch, seed: int) -> None:
         task, train = search.scorer.task, search.train
         places = sorted(Random(seed).sample(range(len(train)), min(GRADIENT_EXAMPLES, len(train))))
-        self.rows = read_rows([train.rows[i] for i in places], task.leading_ids)
+        self.rows = read_rows([train.rows[i] for i in places], task.leading_ids, task.placement)
         self.search, self.causal, self.batches = search, is_causal(task.model), gradient_batches(task.model)
 
     def __call__(self, ids: Sequence[int]) -> Tensor:
         task = self.search.scorer.task
         self.search.evaluations += 3 * len(self.rows)
         with eval_mode(task.model):
-            position: Any = self.search.position
-            return swap_gains(task.model, ids, self.rows, position, self.causal, self.batches)
+            return swap_gains(task.model, ids, self.rows, self.causal, self.batches)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from peft_interp.scoring.archive import ScoredPrompt
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.prompt_scorer import Judge
+from peft_interp.scoring.prompt_scorer import PerplexityModel
 from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
@@ -55,9 +55,9 @@ class PromptSearchTrainer(PromptScoringTrainer):
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task.
         reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`.
-        judge_model: the causal LM that measures fluency, and proposes if it shares the tokenizer; by default the task
-            model.
-        judge_tokenizer: its tokenizer, by default the same.
+        perplexity_model: the causal LM that measures fluency, and proposes if it shares the tokenizer; by default
+            the task model.
+        perplexity_tokenizer: its tokenizer, by default the same.
         text_column: the text, where the verbalizer fills rows in.
         label_column: the label, 0, 1, ..., for the same.
         max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
@@ -79,8 +79,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         processing_class: Any = None,
         verbalizer: Verbalizer | None = None,
         reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
-        judge_model: Any = None,
-        judge_tokenizer: Any = None,
+        perplexity_model: Any = None,
+        perplexity_tokenizer: Any = None,
         text_column: str = "sentence",
         label_column: str = "label",
         max_length: int | None = None,
@@ -98,8 +98,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
             max_length,
             **trainer_options,
         )
-        judge = None if judge_model is None else Judge(judge_model, judge_tokenizer)
-        scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, judge)
+        scored_by = None if perplexity_model is None else PerplexityModel(perplexity_model, perplexity_tokenizer)
+        scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, scored_by)
         self.search = make_search(model, args, self.accelerator, self._train, scorer)
         self._starts = start_prompts(model, processing_class, args, self.search)
         self._stand_in = _StandIn().to(args.device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.text.tokenization import token_texts
+from peft_interp.text.tokenization import encode_all, encode_all_after, vocabulary_texts
 
 TOKEN_FILTERS = ("all", "printable", "ascii", "words")
 
@@ -72,7 +72,7 @@ def allowed_tokens(
 
 def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
     banned = {word.strip().lower() for word in banned_words}
-    texts = token_texts(tokenizer, size)
+    texts = vocabulary_texts(tokenizer, size)
     if unknown := sorted(banned - {text.strip().lower() for text in texts}):
         warnings.warn(
             f"`banned_words` {unknown} are no single tokens of this tokenizer, so nothing is banned for them: a prompt "
@@ -83,11 +83,9 @@ def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]
     if kind == "all":
         return mask
     kept = mask.nonzero().flatten().tolist()
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    alone = tokenizer([texts[i] for i in kept], add_special_tokens=False)["input_ids"]
-    after = tokenizer(["a" + texts[i] for i in kept], add_special_tokens=False)["input_ids"]
-    for i, first, second in zip(kept, alone, after, strict=True):
-        mask[i] = first == [i] or second == [*anchor, i]
+    shown = [texts[i] for i in kept]
+    for i, first, second in zip(kept, encode_all(tokenizer, shown), encode_all_after(tokenizer, shown), strict=True):
+        mask[i] = [i] in (first, second)
     return mask
 
 

@@ -4,12 +4,150 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from reprlib import repr as shortened
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _REMEDY = "use those of the model's own tokenizer"
+_ANCHOR = "a"  # a letter to stand in front: alone, sentencepiece tokenizers add a blank to a text, or drop a token's
+
+
+# -- text to ids ------------------------------------------------------------------------------------------------------
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` at the beginning of an input, without special tokens."""
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """`encode` of many texts at once, of any length: no warning about the model's longest input."""
+    return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if len(texts) else []
+
+
+def encode_after(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` as it is tokenised after other text, without special tokens.
+
+    Raises:
+        ValueError: the text's beginning melts into one token with what stands in front of it.
+    """
+    anchor, ids = encode(tokenizer, _ANCHOR), encode(tokenizer, _ANCHOR + text)
+    if ids[: len(anchor)] != anchor:
+        raise ValueError(f"{text!r} is tokenised together with the word in front of it; begin it with a blank.")
+    return ids[len(anchor) :]
+
+
+def encode_all_after(tokenizer: Any, texts: Sequence[str]) -> list[list[int] | None]:
+    """`encode_after` of many texts at once; None where a text melts into what stands in front of it."""
+    anchor = encode(tokenizer, _ANCHOR)
+    whole = encode_all(tokenizer, [_ANCHOR + text for text in texts])
+    return [ids[len(anchor) :] if ids[: len(anchor)] == anchor else None for ids in whole]
+
+
+# -- ids to text ------------------------------------------------------------------------------------------------------
+
+
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Text of `ids` at the beginning of an input, nothing tidied up."""
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+def decode_after(tokenizer: Any, ids: Sequence[int], preceding_text: str = _ANCHOR) -> str:
+    """Text of `ids` as it reads after `preceding_text`, which is not returned: with the blank it begins with."""
+    before = encode(tokenizer, preceding_text)
+    head, whole = decode(tokenizer, before), decode(tokenizer, [*before, *ids])
+    return whole[len(head) :] if whole.startswith(head) else decode(tokenizer, ids)
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The text of each single token as it reads after other text: with its leading blank (" film", "ing", "</s>")."""
+    if not len(ids):
+        return []  # `batch_decode` makes one empty text of no ids
+    anchor = encode(tokenizer, _ANCHOR)
+    head = decode(tokenizer, anchor)
+    whole = tokenizer.batch_decode([[*anchor, i] for i in ids], clean_up_tokenization_spaces=False)
+    return [
+        text[len(head) :] if text.startswith(head) else decode(tokenizer, [i])
+        for i, text in zip(ids, whole, strict=True)
+    ]
+
+
+def vocabulary_texts(tokenizer: Any, size: int) -> list[str]:
+    """`token_texts` of the ids 0 to `size` - 1; "" for those that the tokenizer does not have."""
+    known = sorted(i for i in tokenizer.get_vocab().values() if i < size)
+    texts = [""] * size
+    for i, text in zip(known, token_texts(tokenizer, known), strict=True):
+        texts[i] = text
+    return texts
+
+
+# -- whether a text comes back as the same ids ------------------------------------------------------------------------
+
+
+def survives(tokenizer: Any, prompt_ids: Sequence[int], following_text: str = "", preceding_text: str = "") -> bool:
+    """Whether the prompt's text, put between two other texts, is tokenised to the same prompt ids again.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompt_ids: ids of the prompt.
+        following_text: the text that stands after the prompt, with its leading blank (" The film ..."). Decoding and
+            encoding depend on the neighbours, so check with real inputs, not in isolation.
+        preceding_text: the text in front of the prompt, for a prompt at the end. The prompt's own leading blank, if its
+            first token has one, is put between the two; no other.
+
+    Returns:
+        True when decode -> encode gives the same ids in this place.
+    """
+    before = encode(tokenizer, preceding_text) if preceding_text else []
+    ids = [*before, *prompt_ids]
+    text = preceding_text + decode_after(tokenizer, prompt_ids, preceding_text) if before else decode(tokenizer, ids)
+    return encode(tokenizer, text + following_text)[: len(ids)] == ids
+
+
+# -- special tokens ---------------------------------------------------------------------------------------------------
+
+
+def ids_around_text(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Special tokens that the tokenizer puts in front of every text (BOS, say) and after it; empty for most."""
+    plain, full = encode(tokenizer, _ANCHOR), list(tokenizer.encode(_ANCHOR))
+    for start in range(len(full)):
+        if full[start : start + len(plain)] == plain:
+            return full[:start], full[start + len(plain) :]
+    return [], full[len(plain) :]
+
+
+def leading_ids(tokenizer: Any) -> list[int]:
+    """Special tokens that the tokenizer puts in front of every text (BOS, say); empty for most."""
+    return ids_around_text(tokenizer)[0]
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer begins every text with its BOS."""
+    return tokenizer.bos_token_id is not None and tokenizer(_ANCHOR)["input_ids"][0] == tokenizer.bos_token_id
+
+
+def leading_token_ids(tokenizer: Any, model_config: Any = None) -> list[int]:
+    """Ids that a text may begin with and that a prompt must not be put in front of: BOS and CLS.
+
+    Args:
+        tokenizer: names both.
+        model_config: a model's, which may name a BOS that its tokenizer does not.
+    """
+    named = {i for i in (tokenizer.bos_token_id, tokenizer.cls_token_id) if i is not None}
+    return sorted({*named, *named_token_ids(model_config, ("bos",))})
+
+
+def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:
+    """Ids that a model's config names: `named_token_ids(config, ("bos", "eos"))`; missing ones are left out."""
+    ids: set[int] = set()
+    for name in names:
+        value = getattr(model_config, f"{name}_token_id", None)
+        ids.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return sorted(ids)
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
 
 
 def as_ids(
@@ -20,6 +158,8 @@ def as_ids(
     Raises:
         ValueError: text, fractions, a batch, or anything else that is no one list of ids; saying its `name`.
     """
+    import torch
+
     try:
         ids = torch.as_tensor(token_ids)
     except (TypeError, ValueError, RuntimeError):
@@ -39,70 +179,6 @@ def check_in_vocabulary(ids: Iterable[int], words: Any, what: str = "token ids",
     ids, size = list(ids), getattr(words, "num_embeddings", None) or words.weight.shape[0]
     if not all(0 <= i < size for i in ids):
         raise ValueError(f"the {what} {ids} do not fit a vocabulary of {size}; {remedy}.")
-
-
-def token_texts(tokenizer: Any, size: int) -> list[str]:
-    """The text of each single token, "" for ids the tokenizer does not have.
-
-    A sentencepiece token's leading blank only shows after another token, so every token is decoded after a letter
-    and the letter is cut off.
-    """
-    known = sorted(i for i in tokenizer.get_vocab().values() if i < size)
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    prefix = tokenizer.decode(anchor)
-    batch = [[*anchor, i] for i in known]
-    texts = [""] * size
-    for i, text in zip(known, tokenizer.batch_decode(batch, clean_up_tokenization_spaces=False), strict=True):
-        texts[i] = text[len(prefix) :]
-    return texts
-
-
-def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:
-    """Ids that a model's config names: `named_token_ids(config, ("bos", "eos"))`; missing ones are left out."""
-    ids: set[int] = set()
-    for name in names:
-        value = getattr(model_config, f"{name}_token_id", None)
-        ids.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
-    return sorted(ids)
-
-
-def leading_token_ids(tokenizer: Any) -> list[int]:
-    """Ids that a text may begin with and that a prompt must not be put in front of: BOS and CLS."""
-    return sorted({i for i in (tokenizer.bos_token_id, tokenizer.cls_token_id) if i is not None})
-
-
-def decode_after(tokenizer: Any, ids: Sequence[int], preceding_text: str = "a") -> str:
-    """Text of `ids` as it reads after `preceding_text`, which is not returned.
-
-    Alone, sentencepiece tokenizers would drop the blank that a first token begins with.
-    """
-    before = tokenizer.encode(preceding_text, add_special_tokens=False)
-    whole = tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)
-    return str(whole[len(tokenizer.decode(before, clean_up_tokenization_spaces=False)) :])
-
-
-def survives(tokenizer: Any, prompt_ids: Sequence[int], following_text: str = "", preceding_text: str = "") -> bool:
-    """Whether the prompt's text, put between two other texts, is tokenised to the same prompt ids again.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        prompt_ids: ids of the prompt.
-        following_text: the text that stands after the prompt, with its leading blank (" The film ..."). Decoding and
-            encoding depend on the neighbours, so check with real inputs, not in isolation.
-        preceding_text: the text in front of the prompt, for a prompt at the end. The prompt's own leading blank, if its
-            first token has one, is put between the two; no other.
-
-    Returns:
-        True when decode -> encode gives the same ids in this place.
-    """
-    before = tokenizer.encode(preceding_text, add_special_tokens=False) if preceding_text else []
-    ids = [*before, *prompt_ids]
-    if before:
-        text = preceding_text + decode_after(tokenizer, prompt_ids, preceding_text)
-    else:
-        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    again = tokenizer.encode(text + following_text, add_special_tokens=False)
-    return again[: len(ids)] == ids
 
 
 def check_text(name: str, value: Any) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ANCHOR = "a"
+from peft_interp.text.placement import PROMPT, TEXT, Placement, placement_in
+from peft_interp.text.tokenization import adds_bos, check_tokenizer, encode_after
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Verbalizer:
     def __post_init__(self) -> None:
         if self.template.count("{text}") != 1:
             raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
-        start, end = self.template.startswith("{prompt}"), self.template.rstrip().endswith("{prompt}")
-        rest = self.template.removeprefix("{prompt}") if start else self.template.rstrip().removesuffix("{prompt}")
-        apart = not (start or end) or rest[0 if start else -1].isspace()
-        if "{prompt}" in rest or not apart:
+        opens, closes = self.template.startswith(PROMPT), self.template.rstrip().endswith(PROMPT)
+        rest = self.template.removeprefix(PROMPT) if opens else self.template.rstrip().removesuffix(PROMPT)
+        apart = not (opens or closes) or rest[0 if opens else -1].isspace()
+        if PROMPT in rest or not apart:
             raise ValueError(
                 f"`template={self.template!r}` may hold {{prompt}} only at its beginning, with a blank or a line break "
                 "after it, or at its end, with one in front of it."
@@ -54,7 +55,12 @@ class Verbalizer:
     @property
     def prompt_position(self) -> str:
         """Where the prompt stands, "start" or "end"; the value for `InterpPromptConfig(prompt_position=...)`."""
-        return "end" if self.template.rstrip().endswith("{prompt}") else "start"
+        return self.placement.name
+
+    @property
+    def placement(self) -> Placement:
+        """Where the prompt stands."""
+        return placement_in(self.template)
 
     def fill(self, text: str, prompt: str = "") -> str:
         """The template as the model reads it, without the label: `fill("Dull.", "Review:")`.
@@ -62,20 +68,17 @@ class Verbalizer:
         A prompt at the end brings its own blank along, as `prompt_text` returns it: `fill("Dull.", " It was")`.
         """
         before, after = self._around_text()
-        if self.prompt_position == "end":
-            line_break = after[len(after.rstrip()) :]
-            return f"{before}{text}{after}".strip() + line_break + prompt
-        filled = f"{prompt}{before}{text}{after}".rstrip()
-        return filled if prompt else filled.lstrip()
+        if self.placement.before_text:
+            filled = self.placement.put(prompt, f"{before}{text}{after}").rstrip()
+            return filled if prompt else filled.lstrip()
+        line_break = after[len(after.rstrip()) :]
+        return self.placement.put(prompt, f"{before}{text}{after}".strip() + line_break)
 
     def _around_text(self) -> tuple[str, str]:
         """What stands in front of the text (after the prompt), and what after the text (before the prompt)."""
-        if self.prompt_position == "end":
-            before, after = self.template.strip().removesuffix("{prompt}").split("{text}")
-            return before, after.rstrip(" ")
-        template = self.template if self.template.startswith("{prompt}") else "{prompt} " + self.template.lstrip()
-        before, after = template.removeprefix("{prompt}").split("{text}")
-        return before, after.rstrip()
+        front, back = self.placement.around(self.template)
+        before, after = (back.rstrip() if self.placement.before_text else front.lstrip()).split(TEXT)
+        return before, after
 
     def label_token_ids(self, tokenizer: Any) -> list[int]:
         """The token that stands for each label.
@@ -140,12 +143,11 @@ class Verbalizer:
             raise ValueError("`text=None` is no text; fill it in or drop the row.")
         label = self.label_index(label)
         before, after = self._around_text()
-        at_end = self.prompt_position == "end"
-        encode = _encode_first if at_end else encode_after  # the row begins with the text, or with the prompt
-        ids = encode(tokenizer, self.fill(text) if at_end else f"{before}{text}{after}".rstrip())
-        bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
+        place = self.placement
+        ids = place.encode_text(tokenizer, f"{before}{text}{after}".rstrip() if place.before_text else self.fill(text))
+        bos = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
         if max_length is not None and len(bos) + len(ids) + 1 > max_length:
-            head, tail = encode(tokenizer, before.rstrip()), encode_after(tokenizer, after)
+            head, tail = place.encode_text(tokenizer, before.rstrip()), encode_after(tokenizer, after)
             room = max_length - len(bos) - len(tail) - 1
             if room <= len(head):
                 raise ValueError(f"`max_length={max_length}` leaves no room for text beside the template; allow more.")
@@ -158,21 +160,37 @@ class Verbalizer:
         }
 
     def encode_dataset(
-        self, dataset: Any, tokenizer: Any, text: str = "sentence", label: str = "label", max_length: int | None = None
+        self,
+        tokenizer: Any,
+        dataset: Any,
+        text_column: str = "sentence",
+        label_column: str = "label",
+        max_length: int | None = None,
     ) -> Any:
-        """A `datasets.Dataset` with columns `text` and `label` as inputs for Trainer (see `encode`).
+        """A `datasets.Dataset` of texts and labels as inputs for Trainer.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            dataset: the data set.
+            text_column: column with the text.
+            label_column: column with the label, an index into `label_words`.
+            max_length: as for `encode`.
+
+        Returns:
+            A data set with the columns that `encode` makes.
 
         Raises:
-            ValueError: a column is missing, and what `encode` raises.
+            ValueError: no tokenizer, a column is missing, and what `encode` raises.
         """
-        if missing := {text, label} - set(dataset.column_names):
+        check_tokenizer(tokenizer)
+        if missing := {text_column, label_column} - set(dataset.column_names):
             raise ValueError(
                 f"the data set has no column {sorted(missing)}, only {dataset.column_names}; name its columns with "
-                "`text=` and `label=`."
+                "`text_column=` and `label_column=`."
             )
         known = self.label_token_ids(tokenizer)
         return dataset.map(
-            lambda row: self.encode(tokenizer, row[text], row[label], max_length, known),
+            lambda row: self.encode(tokenizer, row[text_column], row[label_column], max_length, known),
             remove_columns=dataset.column_names,
             desc="Filling the template",
         )
@@ -195,12 +213,12 @@ class Verbalizer:
         return compute
 
 
-def check_verbalizer(verbalizer: Any, prompt_position: str) -> None:
+def check_verbalizer(verbalizer: Any, placement: Placement) -> None:
     """Whether it is a `Verbalizer` whose template has the prompt where the adapter has it.
 
     Args:
         verbalizer: what the user passed.
-        prompt_position: the adapter's, "start" or "end".
+        placement: where the adapter has its prompt.
 
     Raises:
         ValueError: label words without a template, something else, or a prompt that stands elsewhere.
@@ -210,10 +228,10 @@ def check_verbalizer(verbalizer: Any, prompt_position: str) -> None:
             f"`verbalizer` is a {type(verbalizer).__name__} and must be a `Verbalizer`; pass template and label words "
             "as `Verbalizer('{prompt} {text} It was', label_words)`, say."
         )
-    if verbalizer.prompt_position != prompt_position:
+    if verbalizer.placement != placement:
         raise ValueError(
             f"the template {verbalizer.template!r} has the prompt at the {verbalizer.prompt_position}, but the "
-            f"adapter's `prompt_position={prompt_position!r}`; make them agree."
+            f"adapter's `prompt_position={placement.name!r}`; make them agree."
         )
 
 
@@ -232,6 +250,21 @@ def answer_logits(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor
     return logits[torch.arange(len(logits), device=logits.device), column.to(logits.device)]
 
 
+def right_answers(scores: Tensor, gold: Tensor) -> Tensor:
+    """Whether each row's gold label scores strictly highest; a tie counts as wrong.
+
+    Args:
+        scores: (..., rows, labels).
+        gold: (rows,) index of the right label.
+
+    Returns:
+        (..., rows) bool; False where a score is NaN.
+    """
+    gold = gold.to(scores.device).expand(scores.shape[:-1]).unsqueeze(-1)
+    others = scores.scatter(-1, gold, -torch.inf).amax(-1)
+    return scores.gather(-1, gold).squeeze(-1) > others
+
+
 def label_accuracy(scores: Tensor, gold: Tensor) -> float:
     """Share of rows, 0 to 1, whose gold label scores strictly highest.
 
@@ -239,32 +272,4 @@ def label_accuracy(scores: Tensor, gold: Tensor) -> float:
         scores: (rows, labels).
         gold: (rows,).
     """
-    best = scores.max(dim=1).values
-    unique = (scores == best.unsqueeze(1)).sum(dim=1) == 1
-    right = scores.gather(1, gold.unsqueeze(1)).squeeze(1) == best
-    return (right & unique).float().mean().item()
-
-
-def encode_after(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` as it is tokenised after other text, without special tokens.
-
-    Alone, sentencepiece tokenizers would add a blank that does not stand there after a prompt.
-
-    Raises:
-        ValueError: the text's beginning melts into one token with what stands in front of it.
-    """
-    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
-    ids: list[int] = tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
-    if ids[: len(anchor)] != anchor:
-        raise ValueError(f"{text!r} is tokenised together with the word in front of it; begin it with a blank.")
-    return ids[len(anchor) :]
-
-
-def _encode_first(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` at the beginning of a row, without special tokens."""
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    return ids
-
-
-def _adds_bos(tokenizer: Any) -> bool:
-    return tokenizer.bos_token_id is not None and tokenizer(_ANCHOR)["input_ids"][0] == tokenizer.bos_token_id
+    return right_answers(scores, gold).float().mean().item()

@@ -16,6 +16,9 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peft_interp.inference.head import tapped_head
+from peft_interp.inference.model_lock import locked
+from peft_interp.text.placement import END, IGNORED, START
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
@@ -23,7 +26,7 @@ from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
-from peft_interp.tuner.shared_prefix import can_share_prefix, tapped_head
+from peft_interp.tuner.shared_prefix import can_share_prefix
 from peft_interp.tuner.training_step import StepMemory, choose_way, head_can_be_cut, start_step
 
 # What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
@@ -42,8 +45,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
     """
 
-    _positions = ("start", "end")
+    _placements = (START, END)
 
+    @locked
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
@@ -79,6 +83,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output = self._plain_pass(text, labels, kwargs)
         return output
 
+    @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers`' generate after the prompt; returns the input's ids and the new ones, not the prompt."""
         if not self._readable_prompt_active or self._adapters_disabled:
@@ -97,8 +102,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         return generate_after_prompt(self.base_model, compose, *args, **kwargs)
 
     @property
-    def _at_end(self) -> bool:
-        return bool(self.active_peft_config.prompt_position == "end")
+    def _before_answer(self) -> bool:
+        return bool(self.active_peft_config.placement.before_answer)
 
     def _plain_pass(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
         """Every row with its own copy of the prompt, as stock PEFT does it."""
@@ -108,13 +113,13 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         inputs = composed.with_positions() if self._takes("position_ids") else composed.inputs
         if labels is not None:
             answers = _without_leading(labels, layout.start)
-            if self._at_end:
+            if self._before_answer:
                 check_answers(answers, layout.start, self._first_text(labels.shape, text))
-            inputs = {**inputs, "labels": layout.fill(-100, answers)}
+            inputs = {**inputs, "labels": layout.fill(IGNORED, answers)}
         wants_term = labels is not None and self._wants_term()
         needs_logits = wants_term and self._scorer() is None
         needs_logits = needs_logits and self.base_model.get_output_embeddings() is not None
-        with tapped_head(self.base_model) if needs_logits and not self._at_end else nullcontext() as tap:
+        with tapped_head(self.base_model) if needs_logits and not self._before_answer else nullcontext() as tap:
             output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
         logits, hidden = None, None
         if tap is not None and tap.hidden is not None:
@@ -127,7 +132,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
         self._check_loss(output.loss)
         if self.active_peft_config.align_logits_with_labels:
-            aligned = layout.predictions if self._at_end else layout.text_first
+            aligned = layout.predictions if self._before_answer else layout.text_first
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
@@ -146,7 +151,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
     def _fast_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
         """A step that computes the loss alone; None where only the plain pass is right."""
-        if self._at_end:
+        if self._before_answer:
             return self._text_first_step(text, labels, kwargs) if can_share_prefix(self.base_model) else None
         if not head_can_be_cut(self.base_model):
             return None
@@ -186,7 +191,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         encoder, prompt = self._prompt()
         leading_ids = self.active_peft_config.leading_token_ids or ()
         ids, mask = text["input_ids"], text["attention_mask"]
-        layout = place_prompt(labels.shape, len(prompt.ids), ids, mask, leading_ids, "end", _answer(labels))
+        layout = place_prompt(
+            labels.shape, len(prompt.ids), ids, mask, leading_ids, self.active_peft_config.placement, _answer(labels)
+        )
         start = layout.start.to(labels.device)
         answers = _without_leading(labels, start)
         check_answers(answers, start, self._first_text(labels.shape, text))
@@ -256,7 +263,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
 
 def _answer(labels: Tensor | None) -> Tensor | None:
-    return None if labels is None else labels.ne(-100)
+    return None if labels is None else labels.ne(IGNORED)
 
 
 def _cached_length(cache: Any) -> int:
@@ -271,4 +278,4 @@ def _columns_before(start: Tensor, reference: Tensor) -> Tensor:
 
 def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
     """Labels without those of padding and of a leading token, which nothing can predict."""
-    return labels.masked_fill(_columns_before(start, labels), -100)
+    return labels.masked_fill(_columns_before(start, labels), IGNORED)

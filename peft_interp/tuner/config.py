@@ -9,8 +9,8 @@ from typing import Any
 
 from peft import PeftType, PromptTuningConfig, PromptTuningInit, TaskType
 
+from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_named
 from peft_interp.text.token_filter import TOKEN_FILTERS
-from peft_interp.tuner.layout import POSITIONS
 from peft_interp.tuner.projection import SIMILARITIES
 
 PEFT_TYPE_NAME = "INTERP_PROMPT"
@@ -56,7 +56,7 @@ class InterpPromptConfig(PromptTuningConfig):
         },
     )
     prompt_position: str = field(
-        default="start",
+        default=START.name,
         metadata={
             "help": "'start': the prompt stands before the text (after BOS). 'end': right before the answer, as "
             "RLPrompt's '{text} {prompt}'. That is before a row's first label that is not -100, and after the last "
@@ -187,10 +187,11 @@ class InterpPromptConfig(PromptTuningConfig):
                 "projected prompt, but `projection_metric='none'` trains vectors that are no tokens; use 'cosine', "
                 "'dot' or 'euclidean', or weight 0 and no target."
             )
-        if self.prompt_position == "end" and self.task_type not in _TASKS_WITH_ANSWERS:
+        if self.placement.before_answer and self.task_type not in _TASKS_WITH_ANSWERS:
             raise ValueError(
-                "`prompt_position='end'` needs an answer to stand in front of, which only CAUSAL_LM and (at the mask) "
-                f"FEATURE_EXTRACTION have; got `task_type={TaskType(self.task_type).value!r}`. Use 'start'."
+                f"`prompt_position={self.prompt_position!r}` needs an answer to stand in front of, which only "
+                "CAUSAL_LM and (at the mask) FEATURE_EXTRACTION have; got "
+                f"`task_type={TaskType(self.task_type).value!r}`. Use {START.name!r}."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
@@ -206,6 +207,11 @@ class InterpPromptConfig(PromptTuningConfig):
                 "SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS, QUESTION_ANS or FEATURE_EXTRACTION."
             )
         return True
+
+    @property
+    def placement(self) -> Placement:
+        """Where the prompt stands."""
+        return placement_named(self.prompt_position, "prompt_position")
 
     @property
     def projects(self) -> bool:
@@ -247,7 +253,7 @@ def _check_choices(config: InterpPromptConfig) -> None:
         "perplexity_combination": ("additive", "convex"),
         "allowed_tokens": TOKEN_FILTERS,
         "init_text_fit": ("error", "repeat", "truncate"),
-        "prompt_position": POSITIONS,
+        "prompt_position": tuple(PLACEMENTS),
         "share_prefix": ("auto", True, False),
         "prompt_tuning_init": tuple(init.value for init in PromptTuningInit),
     }

@@ -11,6 +11,8 @@ import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
 from torch import Tensor, nn
 
+from peft_interp.inference.eval_mode import lasting_tensors, update_count
+from peft_interp.inference.model_lock import locked
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
@@ -136,7 +138,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return torch.zeros(config.num_virtual_tokens or 0, config.token_dim)
         if config.leading_token_ids is None and tokens.tokenizer is not None:
             config.leading_token_ids = leading_token_ids(tokens.tokenizer)
-        if config.prompt_position == "end" and config.mask_token_id is None and tokens.tokenizer is not None:
+        if config.placement.before_answer and config.mask_token_id is None and tokens.tokenizer is not None:
             config.mask_token_id = tokens.tokenizer.mask_token_id
         ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
         if ids is None:
@@ -165,7 +167,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         rows = straight_through(self.latent, self.tokens.rows(ids)) if self.tokens.scales else vectors
         return Prompt(vectors=vectors, rows=rows, ids=ids)
 
-    @torch.no_grad()
+    @locked
+    @lasting_tensors()
     def _project(self) -> Tensor:
         self.settle()
         latent = self.latent.detach()
@@ -250,13 +253,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     def _note(self, name: str, value: float) -> None:
         buffer = getattr(self, name)
-        self._known[name] = ((buffer.data_ptr(), buffer._version), value)
+        self._known[name] = ((buffer.data_ptr(), update_count(buffer)), value)
 
     def _number(self, name: str) -> float:
         """Value of a scalar buffer, read from the device only where it was changed from outside."""
         buffer = getattr(self, name)
         version, value = self._known.get(name, (None, 0.0))
-        if version != (buffer.data_ptr(), buffer._version):
+        if version != (buffer.data_ptr(), update_count(buffer)):
             value = on_host(buffer)
             self._note(name, value)
         return value
@@ -275,6 +278,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.best_score.fill_(score)
         return better
 
+    @lasting_tensors()
     def resize(self, length: int) -> None:
         """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
         self.config.num_virtual_tokens = length
@@ -299,7 +303,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 f"`allowed_tokens={self.config.allowed_tokens!r}` and the banned words and ids; use others."
             )
 
-    @torch.no_grad()
+    @lasting_tensors()
     def set_ids(self, ids: Tensor) -> None:
         """Move the latent onto these tokens' rows.
 
@@ -393,11 +397,11 @@ class _EffectivePrompt(nn.Module):
     def weight(self) -> Tensor:
         """(prompt, dim)."""
         encoder = self._encoder[0]
-        if not encoder.placed_by_ours and encoder.config.prompt_position == "end":
+        if not encoder.placed_by_ours and not encoder.config.placement.before_text:
             raise ValueError(
-                "this InterpPrompt adapter has `prompt_position='end'`, but was added to a model made for another "
-                "config, which puts every prompt first. Make the model with the InterpPrompt adapter first and add "
-                "the others to it."
+                f"this InterpPrompt adapter has `prompt_position={encoder.config.prompt_position!r}`, but was added "
+                "to a model made for another config, which puts every prompt first. Make the model with the "
+                "InterpPrompt adapter first and add the others to it."
             )
         if not encoder.placed_by_ours:
             encoder.placed_by_ours = True

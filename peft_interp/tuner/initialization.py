@@ -9,7 +9,8 @@ import torch
 from peft import PromptTuningInit
 from torch import Tensor
 
-from peft_interp.text.verbalizer import encode_after
+from peft_interp.text.placement import Placement
+from peft_interp.text.tokenization import encode_after
 
 if TYPE_CHECKING:
     from peft_interp.tuner.config import InterpPromptConfig
@@ -77,7 +78,7 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
             )
         ids = _fit(ids, config.num_virtual_tokens, "repeat")
     elif config.prompt_tuning_init == PromptTuningInit.TEXT:
-        ids = _encode(tokenizer, config.prompt_tuning_init_text or "", config.prompt_position)
+        ids = _encode(tokenizer, config.prompt_tuning_init_text or "", config.placement)
         config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
         ids = _fit(ids, config.num_virtual_tokens, config.init_text_fit)
     elif config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
@@ -95,12 +96,10 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
     return torch.tensor(ids, dtype=torch.long)
 
 
-def _encode(tokenizer: Any | None, text: str, position: str) -> list[int]:
-    """Ids of an initial text; after other text ("end") it begins with a blank."""
+def _encode(tokenizer: Any | None, text: str, placement: Placement) -> list[int]:
+    """Ids of an initial text."""
     assert tokenizer is not None
-    if position == "end" and text.strip():
-        return encode_after(tokenizer, text if text[0].isspace() else " " + text)
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    ids = placement.encode_prompt(tokenizer, text)
     if not ids:
         raise ValueError(f"the initial text {text!r} has no tokens; give at least one word.")
     return ids

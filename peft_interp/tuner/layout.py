@@ -1,8 +1,8 @@
 """Where the prompt stands in each row: after padding and BOS, right before the text, or right before the answer.
 
 Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
-prompt's text. Here every row reads `pads | BOS | prompt | text | pads` ("start") or
-`pads | BOS | text | prompt | answer | pads` ("end"), so that the adapter and the plain text agree.
+prompt's text. Here every row reads `pads | BOS | prompt | text | pads` or `pads | BOS | text | prompt | answer | pads`,
+as its `Placement` says, so that the adapter and the plain text agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-POSITIONS = ("start", "end")
+from peft_interp.text.placement import START, Placement
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def place_prompt(
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
     leading_token_ids: Sequence[int] = (),
-    position: str = "start",
+    placement: Placement = START,
     answer: Tensor | None = None,
 ) -> PromptLayout:
     """Decide where the prompt goes in every row.
@@ -87,16 +87,15 @@ def place_prompt(
         input_ids: (batch, length), to recognise a leading token; None when only embeddings are known.
         attention_mask: (batch, length), to recognise left padding; None for no padding.
         leading_token_ids: ids (BOS, CLS) that stay in front of the prompt when a row begins with one of them.
-        position: "start", before the text; or "end", before the first token of `answer`, and after the last attended
-            token of a row without any.
-        answer: (batch, length) bool, what stands after an "end" prompt; None for nothing.
+        placement: before the text; or before the first token of `answer`, and after the last attended token of a row
+            without any.
+        answer: (batch, length) bool, what is to be predicted; None for nothing.
 
     Returns:
-        The layout; for "start", without left padding and leading tokens, it is `[prompt | text]`.
+        The layout; before the text, without left padding and leading tokens, it is `[prompt | text]`.
     """
     start = after_leading(shape, input_ids, attention_mask, leading_token_ids)
-    if position == "end":
-        start = _before_answer(start, shape[1], attention_mask, answer)
+    start = placement.columns(start, attention_mask, shape[1], answer)
     columns = torch.arange(prompt_length + shape[1], device=start.device)  # (prompt + length,)
     offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
     order = torch.where(offset < prompt_length, offset, columns)
@@ -120,21 +119,6 @@ def after_leading(
         first = input_ids.gather(1, start.to(input_ids.device).unsqueeze(1)).squeeze(1)
         start = start + torch.isin(first, first.new_tensor(list(leading_token_ids))).to(start.device)
     return start
-
-
-def _before_answer(start: Tensor, length: int, attention_mask: Tensor | None, answer: Tensor | None) -> Tensor:
-    """(batch,) column of the answer's first token, or the one after the last attended token."""
-    if not length:
-        return start
-    columns = torch.arange(length, device=start.device)
-    text = columns >= start.unsqueeze(1)  # (batch, length)
-    if attention_mask is not None:
-        text &= attention_mask.ne(0)
-    end = (text * (columns + 1)).amax(dim=1)
-    if answer is not None:
-        answer = answer.to(text.device) & text
-        end = torch.where(answer.any(dim=1), answer.int().argmax(dim=1), end)
-    return torch.maximum(start, end)
 
 
 def pads_first(layout: PromptLayout, attention_mask: Tensor) -> PromptLayout:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.text.placement import START, Placement
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.layout import PromptLayout, pads_first, place_prompt, positions
 
@@ -42,7 +43,7 @@ def compose_inputs(
     attention_mask: Tensor | None,
     as_ids: bool,
     last_column_is_read: bool = False,
-    position: str = "start",
+    placement: Placement = START,
     answer: Tensor | None = None,
 ) -> Composed:
     """Put the prompt into every row, as `place_prompt` says.
@@ -56,8 +57,8 @@ def compose_inputs(
         attention_mask: (batch, length) or None.
         as_ids: compose token ids where possible (exact, no gradient to the prompt); otherwise vectors.
         last_column_is_read: the head reads the last column of rows given as embeddings; move padding to the left then.
-        position: "start" or "end".
-        answer: (batch, length) bool, what an "end" prompt stands in front of; None for nothing.
+        placement: where the prompt goes.
+        answer: (batch, length) bool, what is to be predicted; None for nothing.
 
     Returns:
         Inputs and layout.
@@ -75,7 +76,7 @@ def compose_inputs(
             f"{tuple(text.shape[:2])}, (batch, length), to know where the text begins. Packed batches are not possible."
         )
     layout = place_prompt(
-        text.shape[:2], len(prompt.ids), input_ids, attention_mask, leading_token_ids, position, answer
+        text.shape[:2], len(prompt.ids), input_ids, attention_mask, leading_token_ids, placement, answer
     )
     as_ids = as_ids and input_ids is not None
     if last_column_is_read and not as_ids and attention_mask is not None:

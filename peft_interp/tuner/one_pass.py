@@ -1,7 +1,7 @@
 """Attention of one packed row `prompt | row 1 | row 2 | ...`, in which every row sees the prompt and itself.
 
 All rows of a batch begin with the same prompt, so the linear layers of the model need to see it only once. The packed
-row goes through the unchanged model as a batch of one, with position ids that start again behind the prompt for every
+row goes through the unchanged model as a batch of one, with position ids that start again after the prompt for every
 row. Only attention has to know about rows; `transformers` lets an attention function be registered by name for that,
 and hands a 4-D attention mask through to it as it is. Ours is no mask but says how the row is packed, so nothing is
 kept outside the call, and threads and recomputation cannot mix up two steps.

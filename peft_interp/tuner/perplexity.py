@@ -12,29 +12,25 @@ a surrogate, the tied head's row (FluentPrompt, arXiv 2212.10539) or a soft targ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-
-from peft_interp.text.tokenization import as_ids, check_in_vocabulary
 
 CONTROL_RATE = 0.05  # a controlled weight changes by at most 5% a step, a hundredfold in about a hundred steps
 LEAST_WEIGHT, MOST_WEIGHT = 1e-4, 100.0
 
 
 def token_nll(logits: Tensor, ids: Tensor) -> Tensor:
-    """NLL of every token but the first.
+    """NLL of every token but the first, of one sequence or of a padded batch.
 
     Args:
-        logits: (prompt, vocabulary), row i predicts token i + 1.
-        ids: (prompt,).
+        logits: (length, vocabulary) or (batch, length, vocabulary), place i predicts token i + 1.
+        ids: (length,) or (batch, length).
 
     Returns:
-        (prompt - 1,) in nats, fp32.
+        (length - 1,) or (batch, length - 1) in nats, fp32, with gradient to the logits.
     """
-    return nn.functional.cross_entropy(logits[:-1].float(), ids[1:].to(logits.device), reduction="none")
+    scores = logits[..., :-1, :].float().movedim(-1, 1 if logits.dim() > 2 else -1)
+    return nn.functional.cross_entropy(scores, ids[..., 1:].to(logits.device), reduction="none")
 
 
 def tied_target_gradient(hidden: Tensor, prompt_rows: Tensor) -> Tensor:
@@ -89,37 +85,6 @@ def prompt_nll(
     nll = token_nll(logits if sides != "target" else logits.detach(), ids) if losses is None else losses
     nll = nll.detach() if sides == "target" else nll
     return (nll + target_gradient).mean() if target_gradient is not None else nll.mean()
-
-
-@torch.no_grad()
-def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int] = ()) -> float:
-    """NLL of a prompt under a causal language model, for reports.
-
-    Args:
-        model: a transformers causal LM; of an adapter its base model, without the adapter's own prompt in front.
-        ids: (prompt,) token ids of the prompt.
-        leading_ids: ids in front of it (BOS), which give context but are not scored.
-
-    Returns:
-        Nats per token over tokens 2..L; NaN for prompts of fewer than two tokens. exp() of it is the perplexity.
-
-    Raises:
-        ValueError: no list of token ids, or ids outside the vocabulary.
-    """
-    ids = as_ids(ids, "ids")
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    check_in_vocabulary(ids.tolist(), model.get_input_embeddings())
-    ids = ids.to(model.device)
-    if len(ids) < 2:
-        return float("nan")
-    row = torch.cat((ids.new_tensor(list(leading_ids)), ids)).unsqueeze(0)
-    modes = {module: module.training for module in model.modules()}
-    try:
-        logits = model.eval()(input_ids=row).logits[0, len(leading_ids) :]
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return token_nll(logits, ids).mean().item()
 
 
 def controlled_weight(weight: float, nll: float, target_perplexity: float, most: float = MOST_WEIGHT) -> float:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.inference.head import tapped_head
 from peft_interp.tuner.layout import positions
-from peft_interp.tuner.shared_prefix import tapped_head
 
 
 def check_answers(labels: Tensor, start: Tensor, first: Tensor) -> None:

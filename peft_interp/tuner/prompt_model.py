@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
+from peft_interp.inference.model_lock import locked
+from peft_interp.text.placement import START, Placement
 from peft_interp.text.token_filter import same_table, table_fingerprint
-from peft_interp.text.tokenization import as_ids, decode_after, named_token_ids, survives
+from peft_interp.text.tokenization import as_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
@@ -43,25 +45,26 @@ class PromptModelMixin(Base):
         prompt_encoder: Any
         prompt_tokens: dict[str, Tensor]
 
-    _positions: tuple[str, ...] = ("start",)  # where the task lets a prompt stand
+    _placements: tuple[Placement, ...] = (START,)  # where the task lets a prompt stand
 
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
+    @locked
     def prompt_token_ids(self, adapter_name: str | None = None) -> list[int]:
         """The prompt's token ids; for an unprojected (soft) prompt, the nearest tokens."""
         return self._encoder(adapter_name).prompt().ids.tolist()
 
+    @locked
     def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
         """The prompt as text; put it before the input's text, after the BOS token if there is one.
 
         For `prompt_position="end"`: what to put right after the input's text; it brings its own leading blank.
         Of a soft prompt (`projection_metric="none"`) these are the nearest tokens, which need not act like it.
         """
-        ids = self.prompt_token_ids(adapter_name)
-        if self._encoder(adapter_name).config.prompt_position == "end":
-            return decode_after(tokenizer, ids)
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        placement = self._encoder(adapter_name).config.placement
+        return placement.decode_prompt(tokenizer, self.prompt_token_ids(adapter_name))
 
+    @locked
     def prompt_survives(
         self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
     ) -> bool:
@@ -79,6 +82,7 @@ class PromptModelMixin(Base):
             )
         return survives(tokenizer, self.prompt_token_ids(adapter_name), following_text, preceding_text)
 
+    @locked
     def prompt_statistics(self, adapter_name: str | None = None, clear: bool = False) -> dict[str, float]:
         """State of the search after the last training step.
 
@@ -108,6 +112,7 @@ class PromptModelMixin(Base):
 
     # -- the best prompt so far -----------------------------------------------------------------------------------
 
+    @locked
     def keep_best_prompt(self, score: float, greater_is_better: bool = True, adapter_name: str | None = None) -> bool:
         """Remember the current prompt if its held-out `score` is at least as good as the best so far.
 
@@ -116,12 +121,14 @@ class PromptModelMixin(Base):
         """
         return self._encoder(adapter_name).keep_best(score, greater_is_better)
 
+    @locked
     def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
         """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
         encoder = self._encoder(adapter_name)
         score = encoder.best_score.item()
         return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
 
+    @locked
     def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:
         """Move the latent onto the rows of these tokens; `use_prompt(best_prompt()[0])` goes back to the best.
 
@@ -163,6 +170,18 @@ class PromptModelMixin(Base):
             self.set_perplexity_model(AutoModelForCausalLM.from_pretrained(name))
         return self.__dict__["_perplexity_model"][0]
 
+    # -- one thread at a time -------------------------------------------------------------------------------------
+
+    @locked
+    def train(self, mode: bool = True) -> Any:
+        """As `nn.Module.train`; waits while another thread measures the model."""
+        return super().train(mode)
+
+    @locked
+    def set_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """As PEFT's; waits while another thread runs the model."""
+        super().set_adapter(adapter_name, *args, **kwargs)
+
     # -- for the forward passes -----------------------------------------------------------------------------------
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
@@ -170,10 +189,11 @@ class PromptModelMixin(Base):
         if not isinstance(config, InterpPromptConfig):
             super()._setup_prompt_encoder(adapter_name)
             return
-        if config.prompt_position not in self._positions:
+        if config.placement not in self._placements:
+            allowed = " or ".join(repr(placement.name) for placement in self._placements)
             raise ValueError(
                 f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
-                f"ones (`FEATURE_EXTRACTION`); here it must be {' or '.join(map(repr, self._positions))}."
+                f"ones (`FEATURE_EXTRACTION`); here it must be {allowed}."
             )
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
@@ -217,7 +237,7 @@ class PromptModelMixin(Base):
             self.active_peft_config.leading_token_ids or (),
             as_ids=self.active_peft_config.projects and not prompt.vectors.requires_grad,
             last_column_is_read=last_column_is_read,
-            position=self.active_peft_config.prompt_position,
+            placement=self.active_peft_config.placement,
             **text,
         )
 

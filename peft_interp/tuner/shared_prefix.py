@@ -9,8 +9,6 @@ concatenation (with the model's dropout at 0; otherwise the prompt sees one drop
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from peft_interp.inference.head import tapped_head
 from peft_interp.tuner.layout import first_attended, positions
 
 
@@ -35,36 +34,6 @@ class SharedStep:
     loss: Tensor
     logits: Tensor
     hidden: Tensor
-
-
-class _HeadTap:
-    """Forward pre-hook: sees, and may cut down, what enters the language-model head.
-
-    `states` is what came, (batch, length, dim); `hidden` what went in, (1, kept, dim) where it was cut down.
-    """
-
-    def __init__(self, keep: Tensor | None) -> None:
-        self.keep = keep
-        self.states: Tensor | None = None
-        self.hidden: Tensor | None = None
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.states = hidden = args[0]
-        if self.keep is not None:
-            hidden = hidden[self.keep.to(hidden.device)].unsqueeze(0)
-        self.hidden = hidden
-        return (hidden, *args[1:])
-
-
-@contextmanager
-def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[_HeadTap]:
-    """While open, `model`'s head runs on the positions where `keep` (batch, length) is true, and its input is seen."""
-    tap = _HeadTap(keep)
-    handle = model.get_output_embeddings().register_forward_pre_hook(tap)
-    try:
-        yield tap
-    finally:
-        handle.remove()
 
 
 def can_share_prefix(model: Any) -> bool:

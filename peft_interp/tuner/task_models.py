@@ -22,6 +22,8 @@ from peft import (
 )
 from torch import Tensor
 
+from peft_interp.inference.model_lock import locked
+from peft_interp.text.placement import END, START
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import attended, named_arguments
@@ -47,6 +49,7 @@ class TaskModelMixin(PromptModelMixin):
                 "causal language model: use `task_type='CAUSAL_LM'`, or load the model with the Auto class of the task."
             )
 
+    @locked
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
@@ -96,7 +99,7 @@ class TaskModelMixin(PromptModelMixin):
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     def _answer(self, input_ids: Tensor | None) -> Tensor | None:
-        """(batch, length) what an "end" prompt stands in front of; None for nothing."""
+        """(batch, length) what is to be predicted, where the placement asks for it; None for nothing."""
         return None
 
     def _with_positions(self, composed: Composed) -> dict[str, Tensor]:
@@ -165,29 +168,34 @@ class InterpPromptModelForFeatureExtraction(TaskModelMixin, PeftModelForFeatureE
     `{text} {prompt} <mask>`. Labels of a masked LM are (batch, length), as the input was given.
     """
 
-    _positions = ("start", "end")
+    _placements = (START, END)
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
         super()._setup_prompt_encoder(adapter_name)
         config: Any = self.peft_config[adapter_name]
-        if isinstance(config, InterpPromptConfig) and config.prompt_position == "end" and config.mask_token_id is None:
+        if not isinstance(config, InterpPromptConfig):
+            return
+        if config.placement.before_answer and config.mask_token_id is None:
+            named = config.tokenizer_name_or_path or config.base_model_name_or_path
             raise ValueError(
-                "`prompt_position='end'` needs the mask token that the prompt stands in front of, and the tokenizer "
-                f"{config.tokenizer_name_or_path or config.base_model_name_or_path!r} names none; name a masked LM's "
-                "tokenizer in `tokenizer_name_or_path`, set `mask_token_id`, or use 'start'."
+                f"`prompt_position={config.prompt_position!r}` needs the mask token that the prompt stands in front "
+                f"of, and the tokenizer {named!r} names none; "
+                f"name a masked LM's tokenizer in `tokenizer_name_or_path`, set `mask_token_id`, or use {START.name!r}."
             )
 
     def _answer(self, input_ids: Tensor | None) -> Tensor | None:
-        if self.active_peft_config.prompt_position != "end":
+        config = self.active_peft_config
+        if not config.placement.before_answer:
             return None
+        shown = f"`prompt_position={config.prompt_position!r}`"
         if input_ids is None:
-            raise ValueError("`prompt_position='end'` finds the mask in `input_ids`; give those, not `inputs_embeds`.")
-        masks = input_ids.eq(self.active_peft_config.mask_token_id)
+            raise ValueError(f"{shown} finds the mask in `input_ids`; give those, not `inputs_embeds`.")
+        masks = input_ids.eq(config.mask_token_id)
         if not bool(masks.any(dim=1).all()):
             rows = (~masks.any(dim=1)).nonzero().flatten().tolist()
             raise ValueError(
-                f"rows {rows} of the batch hold no mask token (id {self.active_peft_config.mask_token_id}), before "
-                "which `prompt_position='end'` puts the prompt; put one where the answer is asked, or use 'start'."
+                f"rows {rows} of the batch hold no mask token (id {config.mask_token_id}), before "
+                f"which {shown} puts the prompt; put one where the answer is asked, or use {START.name!r}."
             )
         return masks
 
@@ -201,6 +209,7 @@ class InterpPromptModelForFeatureExtraction(TaskModelMixin, PeftModelForFeatureE
 class InterpPromptModelForSeq2SeqLM(TaskModelMixin, PeftModelForSeq2SeqLM):  # type: ignore[misc]
     """Encoder-decoder with a readable prompt in the encoder's input."""
 
+    @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers`' generate, with the prompt in the encoder's input.
 

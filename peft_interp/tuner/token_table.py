@@ -10,6 +10,7 @@ from peft import PromptTuningInit
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor, nn
 
+from peft_interp.inference.eval_mode import lasting_tensors, update_count
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import load_tokenizer
@@ -61,13 +62,14 @@ class TokenTable:
         """
         if self._allowed is None:
             config = self.config
-            self._allowed = allowed_tokens(
-                self.weight,
-                self.tokenizer,
-                config.allowed_tokens,
-                [*(config.banned_token_ids or ()), *(config.special_token_ids or ())],
-                config.banned_words or (),
-            )
+            with lasting_tensors():
+                self._allowed = allowed_tokens(
+                    self.weight,
+                    self.tokenizer,
+                    config.allowed_tokens,
+                    [*(config.banned_token_ids or ()), *(config.special_token_ids or ())],
+                    config.banned_words or (),
+                )
         return self._allowed
 
     @torch.no_grad()
@@ -104,14 +106,16 @@ class TokenTable:
     def _row_terms(self) -> Tensor | None:
         """The table's norms; they and all that depends on the table alone are made again only when it has changed."""
         table = self.weight
-        key = (self.metric, table.data_ptr(), table._version, table.device, table.dtype)
-        if self._terms is None or self._terms[0] != key:
-            terms = row_terms(table, self.metric)
-            self._terms = (key, terms)
-            self._forbidden = ~self.allowed.to(table.device)
-            never = self._forbidden if self.metric != "cosine" or terms is None else self._forbidden | (terms == 0)
-            self._blocked, self._equal = never, equal_rows(table.detach(), never)
-        return self._terms[1]
+        key = (self.metric, table.data_ptr(), update_count(table), table.device, table.dtype)
+        known = self._terms
+        if known is None or known[0] != key:
+            with lasting_tensors():
+                terms = row_terms(table, self.metric)
+                self._forbidden = ~self.allowed.to(table.device)
+                never = self._forbidden if self.metric != "cosine" or terms is None else self._forbidden | (terms == 0)
+                self._blocked, self._equal = never, equal_rows(table.detach(), never)
+            self._terms = known = (key, terms)
+        return known[1]
 
     @property
     def scales(self) -> bool:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from peft_interp import embedded
 from peft_interp.metrics.flags import find_flags
-from peft_interp.metrics.text_metrics import piece_texts
+from peft_interp.text.tokenization import token_texts
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         for name, tokenizer in tokenizers.items():
             names: Counter[str] = Counter()
             for text in texts:
-                pieces = piece_texts(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+                pieces = token_texts(tokenizer, tokenizer.encode(text, add_special_tokens=False))
                 names.update({flag.name for flag in find_flags(text, pieces) if flag.unreadable})
             which = "whole prompts" if whole else "instructions and first sentences"
             share = sum(names.values()) / len(texts)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from peft_interp.metrics.flags import find_flags
-from peft_interp.metrics.likelihood import leading_ids, token_nlls
+from peft_interp.metrics.likelihood import token_nlls
 from peft_interp.metrics.references import reference_levels
-from peft_interp.metrics.text_metrics import piece_texts
 from peft_interp.metrics.token_metrics import measure_tokens
+from peft_interp.text.tokenization import leading_ids, token_texts
 
 Row = dict[str, float]
 
@@ -31,6 +31,6 @@ def measure_all(model: Any, tokenizer: Any, sequences: Sequence[list[int]], unig
         row["nll_position"] = reference_levels(model, tokenizer, len(ids)).nll_position(row["nll"])
         row["slor"] = mean(unigram[i] for i in ids[1:]) - row["nll"]
         text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        row["flagged"] = float(any(flag.unreadable for flag in find_flags(text, piece_texts(tokenizer, ids))))
+        row["flagged"] = float(any(flag.unreadable for flag in find_flags(text, token_texts(tokenizer, ids))))
         rows.append(row)
     return rows

@@ -14,9 +14,8 @@ from study_data import encoded
 from study_found import Prompt
 
 from peft_interp import InterpPromptConfig, measure_faithfulness, measure_scrutability
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.metrics.references import reference_levels
-from peft_interp.text.tokenization import survives
+from peft_interp.text.tokenization import leading_ids, survives
 
 Record = dict[str, Any]
 
@@ -60,7 +59,7 @@ class Measurement:
         if len(ids) < 2:
             return record
         words = bench.data.settings.label_words
-        judged = measure_scrutability(text, self.model, bench.tokenizer, ids=ids, label_words=words)
+        judged = measure_scrutability(self.model, bench.tokenizer, text, ids=ids, label_words=words)
         levels = reference_levels(self.model, bench.tokenizer, len(ids)).medians("nll")
         record |= {"nll": judged.measures["nll"].value, "score": judged.score, "readable": judged.readable}
         record |= {f"nll_{kind}": value for kind, value in levels.items()}

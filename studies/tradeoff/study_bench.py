@@ -13,8 +13,8 @@ from study_data import TaskData, load_task
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp import InterpPromptConfig, text_nll
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.archive import Archive, ScoredPrompt, front
+from peft_interp.text.tokenization import leading_ids
 
 STEP_COST = 3  # evaluations that a training row counts for: a pass forward, and one back that costs as much as two
 

@@ -12,7 +12,7 @@ from typing import Any
 from study_config import Study, TaskSettings
 
 from peft_interp import Verbalizer, embedded
-from peft_interp.text.verbalizer import encode_after
+from peft_interp.text.tokenization import encode_after
 
 Rows = list[tuple[str, int]]
 _TEST_SEED = 0

@@ -20,7 +20,7 @@ Build = Callable[..., Any]
 def trainer(folder: Path) -> Trainer:
     """Of a fresh model, the same at every call; saves each of two steps."""
     tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
-    rows = task.encode_dataset(embedded.load_data("sentiment")["train"].select(range(4)), tokenizer)
+    rows = task.encode_dataset(tokenizer, embedded.load_data("sentiment")["train"].select(range(4)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
@@ -79,6 +79,6 @@ def test_a_checkpoint_with_a_second_adapter_is_mended(run: Build, trained: Path,
 
 def test_a_copy_is_not_exported_into_a_checkpoint(run: Build, trained: Path) -> None:
     ran = run("export", trained / "checkpoint-1", "--to", "portable", "--output", trained / "checkpoint-1" / "plain")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert "lies within a checkpoint, which Trainer would then resume as a model with two adapters" in ran.err
     assert not (trained / "checkpoint-1" / "plain").exists()

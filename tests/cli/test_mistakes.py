@@ -1,8 +1,10 @@
-"""A user's mistakes get one line, exit code 2 and no traceback."""
+"""A user's mistakes get one line, exit code 1 and no traceback; arguments that are not understood, 2."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
+
+from peft_interp.cli.arguments import COMMANDS, parse
 
 Build = Callable[..., Any]
 
@@ -52,7 +56,7 @@ def test_mistakes_are_told_in_one_line(run: Build, adapters: Path, tmp_path: Pat
     (tmp_path / "head.tsv").write_text("text\tlabel\n\n")
     line, words = MISTAKES[case]
     ran = run(*line.format(adapters).split())
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert words in ran.err
     assert ran.err.startswith("peft-interp: error: ")
     assert ran.err.count("\n") == 1
@@ -72,6 +76,8 @@ def test_wrong_arguments_show_the_usage(run: Build, line: str) -> None:
         ("read --taks topic x --label_words a b", "--label_words a b; did you mean --task and --label-words?"),
         ("push x me/x --task topic", "push: error: unrecognized arguments: --task topic; see peft-interp push --help"),
         ("read x y", "read: error: unrecognized arguments: y; see peft-interp read --help"),
+        ("read x --text Hello", "read: error: unrecognized arguments: --text Hello; did you mean --text-column?"),
+        ("read x --base gpt2", "read: error: unrecognized arguments: --base gpt2; did you mean --base-model?"),
     ],
 )
 def test_a_mistyped_option_is_told_what_was_meant(run: Build, line: str, words: str) -> None:
@@ -91,7 +97,7 @@ def test_a_folder_of_checkpoints_names_the_newest(
         shutil.copytree(adapters / "ours", tmp_path / "run" / f"checkpoint-{step}")
     (tmp_path / "run" / "checkpoint-100").rmdir()
     ran = run("read", place)
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert f"name its newest checkpoint, '{Path(place) / 'checkpoint-10'}')" in ran.err.replace("./", "")
 
 
@@ -108,7 +114,7 @@ def test_broken_adapters_are_named(run: Build, adapters: Path, tmp_path: Path) -
     (folder / "adapter_model.safetensors").write_bytes(b"nothing")
     for command in (["read", folder], ["export", folder, "--to", "text"]):
         ran = run(*command)
-        assert ran.code == 2
+        assert ran.code == 1
         assert "cannot be read" in ran.err
     (folder / "adapter_config.json").write_text("{")
     assert "is not valid JSON" in run("read", folder).err
@@ -130,7 +136,7 @@ def test_label_words_are_only_asked_of_causal_models(run: Build, adapters: Path,
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "task_type": "SEQ_CLS"}))
     ran = run("read", folder, "--task", "sentiment")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert "which only CAUSAL_LM adapters answer; this one is for SEQ_CLS. Leave the data out" in ran.err
 
 
@@ -139,5 +145,11 @@ def test_a_hub_that_cannot_be_reached_is_named(run: Build, adapters: Path, monke
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setenv("HF_TOKEN", "dummy")
     ran = run("push", adapters / "ours", "me/x")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("peft-interp: error: the Hub cannot be reached: ")
+
+
+def test_the_documented_commands_are_understood() -> None:
+    page = Path(__file__).parents[2] / "docs" / "command_line.md"
+    lines = re.findall(r"^peft-interp (.*?)(?: *#.*)?$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {parse(shlex.split(line)).command for line in lines} == {command.name for command in COMMANDS}

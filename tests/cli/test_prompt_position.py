@@ -62,11 +62,11 @@ def test_a_template_that_has_the_prompt_elsewhere_is_refused(
     run: Build, adapters: Path, name: str, template: str, words: str
 ) -> None:
     ran = run("read", adapters / name, "--task", "sentiment", "--template", template)
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert words in ran.err
     if name != "stock":  # whose vectors are no text
         chat = run("export", adapters / name, "--to", "chat", "--template", template)
-        assert (chat.code, chat.out) == (2, "")
+        assert (chat.code, chat.out) == (1, "")
         assert "does not fit this prompt, which stands" in chat.err
 
 
@@ -77,13 +77,13 @@ def test_a_report_measured_elsewhere_is_not_taken_for_a_template(run: Build, aft
     rows = embedded.load_data("sentiment")["test"].select(range(4))
     elsewhere = Verbalizer("{prompt} {text} It was", ("terrible", "great"))
     report = report_prompt(model, tokenizer, context={"template": elsewhere.template}, progress=False)
-    assert len(elsewhere.encode_dataset(rows, tokenizer)) == 4
+    assert len(elsewhere.encode_dataset(tokenizer, rows)) == 4
     model.attach_report(report)
     model.save_pretrained(after)
     card = (after / "README.md").read_text()
     assert "text = 'Your input. The review is'" in card or "text = \"Your input.\" + ' The review is'" in card
     ran = run("export", after, "--to", "chat")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (1, "")
     assert "the attached report was measured with '{prompt} {text} It was'" in ran.err
     told = run("export", after, "--to", "chat", "--template", "{text} {prompt}")
     assert json.loads(told.out) == [{"role": "user", "content": "{text} The review is"}]

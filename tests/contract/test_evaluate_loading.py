@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +32,8 @@ class {name}(evaluate.Measurement):
 
 
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Offline, with module and data caches of this test alone.
-
-    `evaluate` reads its environment variables at import, so its config is what has to be set.
-    """
+def offline(evaluate_caches: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
-    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
-    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "metrics")
-    monkeypatch.setattr(evaluate.config, "DOWNLOADED_EVALUATE_PATH", tmp_path / "downloads")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = {name: sys.modules.pop(name) for name in loaded_scripts()}
-    yield
-    for name in loaded_scripts():
-        del sys.modules[name]
-    sys.modules.update(before)
-
-
-def loaded_scripts() -> list[str]:
-    return [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_an_initial_text_is_not_silently_ignored() -> None:
 def test_a_missing_column_is_named() -> None:
     data = Dataset.from_dict({"text": ["Dull."], "label": [0]})
     with pytest.raises(ValueError, match=r"no column \['sentence'\], only \['text', 'label'\]"):
-        embedded.TASKS["sentiment"].encode_dataset(data, embedded.load_tokenizer())
+        embedded.TASKS["sentiment"].encode_dataset(embedded.load_tokenizer(), data)
 
 
 def test_the_label_has_no_place_in_the_template() -> None:

@@ -35,7 +35,7 @@ read = CommitOperationAdd.b64content
 CommitOperationAdd.b64content = lambda self: (time.sleep(0.05 * always), read(self))[1]
 set_seed(0)
 tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
-rows = task.encode_dataset(embedded.load_data("sentiment")["train"].select(range(8)), tokenizer)
+rows = task.encode_dataset(tokenizer, embedded.load_data("sentiment")["train"].select(range(8)))
 model = get_peft_model(embedded.load_model(), InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
 model.attach_report(report_prompt(model, tokenizer, progress=False))
 model.save_pretrained(sys.argv[1])

@@ -68,13 +68,13 @@ def test_weights_that_are_only_a_pickle_are_refused(
     (trap / "adapter_model.safetensors").unlink()
     with pytest.raises(pickle.UnpicklingError):  # PEFT loads them, with the pickles that run code shut out
         PeftModel.from_pretrained(gpt2(), trap)
-    assert main(["export", str(trap), "--to", "portable", "--output", str(tmp_path / "out")]) == 2
+    assert main(["export", str(trap), "--to", "portable", "--output", str(tmp_path / "out")]) == 1
     assert "holds its weights as a pickle" in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()
 
 
 def test_the_command_line_runs_nothing(trap: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("read", "evaluate"):
-        assert main([command, str(trap)]) == 2
+        assert main([command, str(trap)]) == 1
         assert capsys.readouterr().err.startswith("peft-interp: error: ")
     assert not (tmp_path / "ran").exists()

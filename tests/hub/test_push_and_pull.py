@@ -27,7 +27,7 @@ from peft_interp.report.build import report_prompt
 folder = sys.argv[1]
 tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
 data = embedded.load_data("sentiment")["train"].select(range(8))
-rows = task.encode_dataset(data, tokenizer)
+rows = task.encode_dataset(tokenizer, data)
 config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, perplexity_weight=0.3)
 model = get_peft_model(embedded.load_model(), config)
 model.add_model_tags(["films"])

@@ -26,14 +26,10 @@ BESIDE = {"prompt.json", "portable/adapter_config.json", "portable/adapter_model
 
 
 @pytest.fixture
-def readable(tokenizer_dir: Path) -> Build:
+def readable(readable: Build, tokenizer_dir: Path) -> Build:
     """`readable(model, task_type="CAUSAL_LM", **config)`: our adapter of 4 tokens, which knows its tokenizer."""
-
-    def build(model: Any, task_type: str = "CAUSAL_LM", **config: Any) -> PeftModel:
-        settings = {"task_type": task_type, "num_virtual_tokens": 4, "tokenizer_name_or_path": str(tokenizer_dir)}
-        return get_peft_model(model, InterpPromptConfig(**{**settings, **config})).eval()
-
-    return build
+    known = {"tokenizer_name_or_path": str(tokenizer_dir)}
+    return lambda model, task_type="CAUSAL_LM", **config: readable(model, task_type, **{**known, **config}).eval()
 
 
 def test_text_and_facts_are_exact(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-import torch
-from peft import PeftModel, get_peft_model
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
-from peft_interp import InterpPromptConfig, embedded
+from peft_interp import embedded
 
 Build: TypeAlias = Callable[..., Any]
 Rows: TypeAlias = list[dict[str, Any]]
@@ -24,16 +23,9 @@ def words(tokenizer_dir: Path) -> Any:
 
 
 @pytest.fixture
-def readable() -> Build:
-    """`readable(model, task_type="CAUSAL_LM", **config)`: our adapter, 4 tokens, the same at every call."""
-
-    def build(model: PreTrainedModel, task_type: str = "CAUSAL_LM", **config: Any) -> PeftModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            settings = {"task_type": task_type, "num_virtual_tokens": 4, "leading_token_ids": [1], **config}
-            return get_peft_model(model, InterpPromptConfig(**settings))
-
-    return build
+def readable(readable: Build) -> Build:
+    """`readable(model, task_type="CAUSAL_LM", **config)`: our adapter, 4 tokens, which knows the leading `<s>`."""
+    return partial(readable, leading_token_ids=[1])
 
 
 @pytest.fixture

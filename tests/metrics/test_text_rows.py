@@ -8,7 +8,9 @@ import pytest
 
 from peft_interp import embedded
 from peft_interp.metrics.faithfulness import measure_faithfulness
-from peft_interp.metrics.text_rows import Row, text_after, with_text
+from peft_interp.metrics.text_rows import with_text
+from peft_interp.text.rows import Row
+from peft_interp.text.tokenization import decode_after
 
 Build = Any
 
@@ -27,7 +29,7 @@ def unstable_ids(tokenizer: Any) -> list[int]:
 def test_a_text_that_survives(english: Any) -> None:
     ids = english.encode("Movie review:", add_special_tokens=False)
     body = english.encode(" A fine film. It was great", add_special_tokens=False)
-    found = pasted(english, Row([], body, body), ids)
+    found = pasted(english, Row((), tuple(body), tuple(body)), ids)
     assert found.ids == ids + body
     assert found.columns == {j: len(ids) + j for j in range(len(body))}
     assert found.error_rate == 0
@@ -37,7 +39,7 @@ def test_a_text_that_survives(english: Any) -> None:
 def test_ids_that_do_not_survive_show(english: Any) -> None:
     ids = unstable_ids(english)
     body = english.encode(" A fine film. It was great", add_special_tokens=False)
-    found = pasted(english, Row([], body, body), ids)
+    found = pasted(english, Row((), tuple(body), tuple(body)), ids)
     again = english.encode(english.decode(ids), add_special_tokens=False)
     assert found.ids == again + body
     assert found.error_rate == (2 if len(again) == 1 else 1) / 2
@@ -48,7 +50,7 @@ def test_only_the_junction_changes_where_prompt_and_row_melt(english: Any) -> No
     """A row that begins without a blank becomes one word with the prompt; its answer can still be compared."""
     ids = english.encode("A good fil", add_special_tokens=False)
     body = english.encode("m review. It was great", add_special_tokens=False)
-    found = pasted(english, Row([], body, body), ids)
+    found = pasted(english, Row((), tuple(body), tuple(body)), ids)
     assert found.ids == english.encode("A good film review. It was great", add_special_tokens=False)
     assert found.error_rate > 0
     last = len(body) - 1
@@ -62,25 +64,25 @@ def test_a_row_that_does_not_survive_by_itself_keeps_its_ids(english: Any) -> No
     ids = english.encode("Movie review:", add_special_tokens=False)
     body = english.encode(" A fine", add_special_tokens=False) + unstable_ids(english)
     assert english.encode(" A fine" + english.decode(body[-2:]), add_special_tokens=False) != body
-    found = pasted(english, Row([], body, body), ids)
+    found = pasted(english, Row((), tuple(body), tuple(body)), ids)
     assert found.ids == ids + body
     assert found.error_rate == 0
 
 
 def test_bos_stays_in_front(words: Any) -> None:
-    found = with_text(words, [Row([1], [5, 6], [5, 6]), Row([], [7], [7])], "w8 w9", [8, 9])
+    found = with_text(words, [Row((1,), (5, 6), (5, 6)), Row((), (7,), (7,))], "w8 w9", [8, 9])
     assert [row.ids for row in found] == [[1, 8, 9, 5, 6], [8, 9, 7]]
     assert [row.columns for row in found] == [{0: 3, 1: 4}, {0: 2}]
 
 
 def test_no_text_leaves_rows_alone(words: Any) -> None:
-    bare = with_text(words, [Row([], [5, 6], [5, 6])], "", [])[0]
+    bare = with_text(words, [Row((), (5, 6), (5, 6))], "", [])[0]
     assert bare.ids == [5, 6]
     assert bare.predicted(0) == {1: 0}  # nothing predicts the first
 
 
 def test_a_prompt_right_before_the_answer(words: Any) -> None:
-    row = Row([1], [5, 6, 7], [-100, -100, 7], start=2)
+    row = Row((1,), (5, 6, 7), (-100, -100, 7), start=2)
     found = with_text(words, [row], " w8 w9", [8, 9])[0]
     assert found.ids == [1, 5, 6, 8, 9, 7]
     assert found.columns == {0: 1, 1: 2, 2: 5}
@@ -88,8 +90,8 @@ def test_a_prompt_right_before_the_answer(words: Any) -> None:
 
 
 def test_a_token_after_other_text_has_its_blank(english: Any, words: Any) -> None:
-    assert text_after(words, [7, 8]) == " w7 w8"
-    assert text_after(english, english.encode(" film", add_special_tokens=False)) == " film"
+    assert decode_after(words, [7, 8]) == " w7 w8"
+    assert decode_after(english, english.encode(" film", add_special_tokens=False)) == " film"
 
 
 def test_the_measure_reports_the_error_rate_and_still_compares(

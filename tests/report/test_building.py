@@ -169,7 +169,7 @@ def test_a_rival_may_be_a_tuple_and_context_is_kept(written: Build, reported: Bu
 
 
 def test_a_judge_is_asked_as_well(written: Build, reported: Build) -> None:
-    report = reported(written(QUESTION), None, judge=embedded.load_model())
+    report = reported(written(QUESTION), None, perplexity_model=embedded.load_model())
     assert report.scrutability is not None
     assert report.scrutability.measures["judge_gap"].value == pytest.approx(0.0, abs=1e-4)
 
@@ -270,7 +270,7 @@ def test_classifiers_are_reported_in_any_format(
     report = report_prompt(model, words, data, progress=False, waywardness=True)
     assert report.faithfulness.rows == 6
     assert report.reading.text
-    assert "pass one with `judge=`" in report.verdict("readable").words
+    assert "pass one with `perplexity_model=`" in report.verdict("readable").words
     assert report.verdict("evidence").words.endswith("the base model is no causal language model")
     assert "LABEL_1" in report.to_html()
 

@@ -67,5 +67,5 @@ def test_a_text_that_no_language_model_judged_is_not_called_missing(reading: Bui
     answer, words = readable(reading(), None)
     assert answer == "unknown"
     assert words.startswith("no causal language model judged it")
-    assert "`judge=`" in words
-    assert "`--judge`" in words
+    assert "`perplexity_model=`" in words
+    assert "`--perplexity-model`" in words

@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from peft_interp import embedded
 from peft_interp.scoring.candidates import PolicyVocabulary
+from peft_interp.text.placement import END, PLACEMENTS, Placement
+from peft_interp.text.surrounding_text import SurroundingText
 
 Build = Callable[..., Any]
 
@@ -33,10 +35,12 @@ def vocabulary(bpe: Any) -> PolicyVocabulary:
     return PolicyVocabulary(torch.ones(len(bpe), dtype=torch.bool), bpe)
 
 
-@pytest.mark.parametrize("position", ["start", "end"])
-def test_ordinary_words_are_scored_as_they_were_sampled(position: str, vocabulary: PolicyVocabulary, bpe: Any) -> None:
+@pytest.mark.parametrize("placement", PLACEMENTS.values())
+def test_ordinary_words_are_scored_as_they_were_sampled(
+    placement: Placement, vocabulary: PolicyVocabulary, bpe: Any
+) -> None:
     ids = bpe.encode(" film review verdict", add_special_tokens=False)
-    found = vocabulary.candidate(ids, position, " The story is told well.")
+    found = vocabulary.candidate(ids, SurroundingText(placement, " The story is told well."))
     assert (found.ids, found.text, found.survived, found.fits) == (tuple(ids), " film review verdict", True, True)
 
 
@@ -45,7 +49,7 @@ def test_pieces_that_come_back_as_another_token_are_scored_as_that(vocabulary: P
     pieces = [bpe.encode(" fil", add_special_tokens=False), bpe.encode("m", add_special_tokens=False)]
     sampled = [i for piece in pieces for i in piece]
     assert len(whole) == 1 < len(sampled), "the tokenizer no longer fits this test"
-    found = vocabulary.candidate(sampled, "start", " The story.")
+    found = vocabulary.candidate(sampled, SurroundingText(following=" The story."))
     assert found.ids == tuple(whole)
     assert not found.survived
     assert not found.fits, "one token less than the adapter holds"
@@ -53,9 +57,11 @@ def test_pieces_that_come_back_as_another_token_are_scored_as_that(vocabulary: P
 
 def test_a_prompt_that_melts_with_its_neighbour_is_never_chosen(vocabulary: PolicyVocabulary, bpe: Any) -> None:
     glued = bpe.encode("s", add_special_tokens=False) + bpe.encode(" film", add_special_tokens=False)
-    found = vocabulary.candidate(glued, "end")
+    found = vocabulary.candidate(glued, SurroundingText(END))
     assert not found.fits or found.survived
-    at_start = vocabulary.candidate(bpe.encode(" film", add_special_tokens=False), "start", "s are good")
+    at_start = vocabulary.candidate(
+        bpe.encode(" film", add_special_tokens=False), SurroundingText(following="s are good")
+    )
     assert at_start.ids, "without a known boundary the text alone decides"
 
 
@@ -63,7 +69,7 @@ def test_the_same_length_with_forbidden_tokens_does_not_fit(bpe: Any) -> None:
     ids = bpe.encode(" film review", add_special_tokens=False)
     allowed = torch.ones(len(bpe), dtype=torch.bool)
     vocabulary = PolicyVocabulary(allowed, bpe)
-    swapped = vocabulary.candidate(ids, "start", " The story.")
+    swapped = vocabulary.candidate(ids, SurroundingText(following=" The story."))
     assert swapped.fits
     assert vocabulary.policy_ids(ids) == ids
     allowed[ids[0]] = False

@@ -13,8 +13,8 @@ from tokenizers import processors
 from transformers import PreTrainedModel, RobertaConfig, RobertaForMaskedLM
 
 from peft_interp import Verbalizer, text_nll
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.rewards import gap_reward
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 MASK = 3
@@ -116,9 +116,9 @@ def test_text_and_label_are_asked_at_a_mask(masked: Build, gpt2: Build, sentence
 
 def test_readability_needs_a_judge(masked: Build, gpt2: Build) -> None:
     policy = gpt2()
-    with pytest.raises(ValueError, match=r"needs a causal language model.*`judge_model`"):
+    with pytest.raises(ValueError, match=r"needs a causal language model.*`perplexity_model`"):
         masked({"policy_model": policy}, perplexity_reward_weight=0.3)
-    trainer = masked({"policy_model": policy, "judge_model": policy}, perplexity_reward_weight=0.3, max_steps=1)
+    trainer = masked({"policy_model": policy, "perplexity_model": policy}, perplexity_reward_weight=0.3, max_steps=1)
     trainer.train()
     record = trainer.search.archive.records[0]
     front = leading_ids(trainer.processing_class)

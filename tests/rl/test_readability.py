@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from peft_interp import text_nll
-from peft_interp.metrics.likelihood import leading_ids
 from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def test_the_nll_is_the_task_models_after_its_bos(searcher: Build) -> None:
 
 def test_a_judge_of_its_own_measures_in_the_task_models_stead(searcher: Build, llama: Build) -> None:
     judge = llama()
-    trainer = searcher(options={"judge_model": judge}, max_steps=1, perplexity_reward_weight=0.5)
+    trainer = searcher(options={"perplexity_model": judge}, max_steps=1, perplexity_reward_weight=0.5)
     trainer.train()
     record = trainer.search.archive.records[0]
     front = leading_ids(trainer.processing_class)  # the judge sees what its tokenizer puts in front of a text

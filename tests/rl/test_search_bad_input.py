@@ -79,7 +79,7 @@ def test_a_single_prompt_has_nothing_to_be_compared_with(searcher: Build) -> Non
 
 
 def test_weights_without_what_they_weigh(searcher: Build, prompted: Build) -> None:
-    with pytest.raises(ValueError, match=r"`scrutability_reward_weight=0.2`.*shuffled.*`judge_model`"):
+    with pytest.raises(ValueError, match=r"`scrutability_reward_weight=0.2`.*shuffled.*`perplexity_model`"):
         searcher(scrutability_reward_weight=0.2)
     with pytest.raises(ValueError, match=r"`reward_weights=\[1.0\]` must be 0 finite numbers"):
         searcher(reward_weights=[1.0])

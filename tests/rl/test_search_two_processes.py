@@ -3,52 +3,58 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-SCRIPT = '''
-import os
-import sys
-
-import torch
-from peft import get_peft_model
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
-
-from peft_interp import InterpPromptConfig, Verbalizer
-from peft_interp.rl.config import RLPromptConfig
-from peft_interp.rl.trainer import RLPromptTrainer
+from peft_interp import RLPromptConfig, RLPromptTrainer, Verbalizer
+from tests.builders import gpt2, readable
+from tests.two_processes import on_two_processes
 
 
-def letters(prompts, completions, **kwargs):
+def letters(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
     return [float(sum(c in "13579" for c in text)) for text in completions]
 
 
-def train(folder, tokenizer_dir, prompts, accumulation=1):
+def train(folder: str, tokenizer_dir: str, prompts: int, accumulation: int = 1) -> dict[str, Any]:
     """Archive, policy, logs and best prompt after four steps."""
     torch.manual_seed(0)
-    rates = dict(attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
-    shape = dict(vocab_size=64, n_layer=2, n_embd=32, n_head=2, n_positions=64, initializer_range=0.2)
-    base = GPT2LMHeadModel(GPT2Config(bos_token_id=1, eos_token_id=2, pad_token_id=0, **rates, **shape))
-    files = dict(tokenizer_name_or_path=tokenizer_dir)
-    model = get_peft_model(base, InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, **files))
+    model: Any = readable(gpt2(), num_virtual_tokens=3, tokenizer_name_or_path=tokenizer_dir)
     ids = torch.randint(10, 60, (10, 3), generator=torch.Generator().manual_seed(3)).tolist()
     rows = [{"sentence": " ".join(f"w{i}" for i in row), "label": sum(row) % 2} for row in ids]
     args = RLPromptConfig(
-        folder, max_steps=4, learning_rate=1e-2, target_update_rate=0.05, policy_hidden_size=64, top_k=20,
-        prompts_per_step=prompts, gradient_accumulation_steps=accumulation, examples_per_step=4,
-        perplexity_reward_weight=0.3, eval_strategy="steps", eval_steps=2, logging_steps=1, eval_candidates=2,
-        use_cpu=True, dataloader_pin_memory=False, save_strategy="no", disable_tqdm=True, report_to=[],
+        folder,
+        max_steps=4,
+        learning_rate=1e-2,
+        target_update_rate=0.05,
+        policy_hidden_size=64,
+        top_k=20,
+        prompts_per_step=prompts,
+        gradient_accumulation_steps=accumulation,
+        examples_per_step=4,
+        perplexity_reward_weight=0.3,
+        eval_strategy="steps",
+        eval_steps=2,
+        eval_candidates=2,
+        logging_steps=1,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        disable_tqdm=True,
+        report_to=[],
         ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
     )
     trainer = RLPromptTrainer(
-        model=model, args=args, train_dataset=rows[:6], eval_dataset=rows[6:], reward_funcs=letters,
-        processing_class=AutoTokenizer.from_pretrained(tokenizer_dir), verbalizer=Verbalizer("{text} w4", ("w5", "w6")),
+        model=model,
+        args=args,
+        train_dataset=rows[:6],
+        eval_dataset=rows[6:],
+        reward_funcs=letters,
+        processing_class=AutoTokenizer.from_pretrained(tokenizer_dir),
+        verbalizer=Verbalizer("{text} w4", ("w5", "w6")),
     )
     trainer.train()
     return {
@@ -58,22 +64,6 @@ def train(folder, tokenizer_dir, prompts, accumulation=1):
         "best": (model.prompt_token_ids(), model.best_prompt()),
         "logs": [e for e in trainer.state.log_history if "reward" in e],
     }
-
-
-if __name__ == "__main__":
-    folder, tokenizer_dir = sys.argv[1:]
-    result = train(folder, tokenizer_dir, 3)
-    torch.save(result, f"{folder}/rank{torch.distributed.get_rank()}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-'''
-
-
-@pytest.fixture
-def train() -> Callable[..., Any]:
-    names: dict[str, Any] = {"__name__": "script"}
-    exec(SCRIPT, names)
-    return names["train"]
 
 
 def assert_equal_runs(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -90,27 +80,18 @@ def assert_equal_runs(first: dict[str, Any], second: dict[str, Any]) -> None:
         assert entry.get("best_prompt") == other.get("best_prompt")
 
 
-def test_two_processes_equal_one(train: Callable[..., Any], tokenizer_dir: Path, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # as `accelerate launch` does it
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, *launch, str(script), str(tmp_path), str(tokenizer_dir)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_processes_equal_one(tokenizer_dir: Path, tmp_path: Path) -> None:
+    ranks = on_two_processes(tmp_path, train, str(tmp_path / "two"), str(tokenizer_dir), 3)
     alone = train(str(tmp_path / "alone"), str(tokenizer_dir), 6)
     assert alone["processes"] == 1
-    for rank in (0, 1):
-        together = torch.load(tmp_path / f"rank{rank}.pt")
+    for together in ranks:
         assert together["processes"] == 2
         assert_equal_runs(together, alone)
-    lines = (tmp_path / "archive.jsonl").read_text().splitlines()
+    lines = (tmp_path / "two" / "archive.jsonl").read_text().splitlines()
     assert len(lines) == len(alone["archive"]), "one process writes the archive"
 
 
-def test_accumulated_batches_equal_one_large_batch(
-    train: Callable[..., Any], tokenizer_dir: Path, tmp_path: Path
-) -> None:
+def test_accumulated_batches_equal_one_large_batch(tokenizer_dir: Path, tmp_path: Path) -> None:
     """Rewards are compared within the whole step, not within each accumulated batch."""
     whole, parts = (train(str(tmp_path / str(n)), str(tokenizer_dir), 6 // n, n) for n in (1, 3))
     assert_equal_runs(parts, whole)

@@ -16,11 +16,11 @@ ROW = {"input_ids": [10, 11, 5], "labels": [-100, -100, 5]}
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"position": "middle"}, "must be 'start' or 'end'"),
+        ({"position": "middle"}, "use one of start, end"),
         ({"tokens_per_batch": 0}, "must be >= 1"),
         ({"rows": []}, "at least one"),
         ({"rows": [ROW, {"input_ids": [10, 11], "labels": [-100, -100]}]}, "row 1 has no label"),
-        ({"rows": [{"input_ids": [10, 11], "labels": [11]}]}, "must be aligned"),
+        ({"rows": [{"input_ids": [10, 11], "labels": [11]}]}, "must be equally many"),
         ({"label_token_ids": [5]}, "at least two"),
         ({"label_token_ids": [5, 5]}, "at least two different"),
         ({"label_token_ids": [5, 64]}, "from 0 to 63"),

@@ -14,8 +14,9 @@ from peft_interp.metrics.scrutability import measure_scrutability, scrutability_
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.prompt_scorer import Judge, PromptScorer, Task
+from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer, Task
 from peft_interp.scoring.rewards import mixed_rewards
+from peft_interp.text.placement import START
 
 READABLE = ("Say what you think of this film.", "Is this story about the news?", "The review was about a book.")
 SALAD = ("flo recomm tail Portug pitch clever", "ating Sh jud jud jud jud jud", "of this film. think you what Say")
@@ -34,9 +35,9 @@ def model() -> Any:
 
 def scored(model: Any, tokenizer: Any, texts: tuple[str, ...], **options: Any) -> tuple[PromptScorer, list[Any]]:
     """A scorer that rewards nothing but readability, and what it gives to some texts."""
-    task = Task(model, tokenizer, "start", (), None)
+    task = Task(model, tokenizer, START, (), None)
     config = RewardArguments(output_dir="unused", report_to=[], use_cpu=True, task_reward="none")
-    given = {"judge": Judge(model), "readability": {"scrutability": 1.0}, **options}
+    given = {"perplexity_model": PerplexityModel(model), "readability": {"scrutability": 1.0}, **options}
     scorer = PromptScorer(task, config, **given)
     ids = [tuple(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     candidates = [Candidate(i, text, True, True) for i, text in zip(ids, texts, strict=True)]
@@ -47,7 +48,7 @@ def test_it_is_the_score_of_measure_scrutability(model: Any, tokenizer: Any) -> 
     texts = (*READABLE, *SALAD, "Gib an, ob der Text gut oder schlecht ist.")
     _, found = scored(model, tokenizer, texts)
     for text, scores in zip(texts, found, strict=True):
-        expected = measure_scrutability(text, model, tokenizer).score
+        expected = measure_scrutability(model, tokenizer, text).score
         assert scores["scrutability"] == pytest.approx(expected, abs=1e-5), text
 
 
@@ -80,7 +81,7 @@ def test_readable_prompts_are_rewarded_over_word_salad(model: Any, tokenizer: An
 def test_a_single_token_has_no_score(model: Any, tokenizer: Any) -> None:
     _, (scores,) = scored(model, tokenizer, (" film",))
     assert scores["scrutability"] is None
-    assert math.isnan(scrutability_scores([[tokenizer.encode(" film")[0]]], model, tokenizer)[0])
+    assert math.isnan(scrutability_scores(model, tokenizer, [[tokenizer.encode(" film")[0]]])[0])
 
 
 def test_it_is_measured_only_where_it_counts(model: Any, tokenizer: Any) -> None:
@@ -89,8 +90,8 @@ def test_it_is_measured_only_where_it_counts(model: Any, tokenizer: Any) -> None
 
 
 def test_a_score_of_the_users_own_takes_its_place(model: Any, tokenizer: Any) -> None:
-    def own(text: str, judge: Any, known: Any) -> Any:
-        assert (judge, known) == (model, tokenizer)
+    def own(given: Any, known: Any, text: str) -> Any:
+        assert (given, known) == (model, tokenizer)
         return None if "news" in text else SimpleNamespace(score=len(text))
 
     _, found = scored(model, tokenizer, READABLE[:2], scrutability=own)
@@ -103,4 +104,4 @@ def test_a_model_that_reads_nothing_cannot_judge(gpt2: Any, tokenizer: Any) -> N
     ):
         scored(gpt2(vocab_size=len(tokenizer)), tokenizer, READABLE)
     with pytest.raises(ValueError, match=r"`scrutability_reward_weight=1.0` needs a causal language model that reads"):
-        scored(gpt2(vocab_size=len(tokenizer)), tokenizer, READABLE, judge=None)
+        scored(gpt2(vocab_size=len(tokenizer)), tokenizer, READABLE, perplexity_model=None)

@@ -12,6 +12,7 @@ from peft_interp.scoring.archive import Archive, ScoredPrompt
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, total_score
+from peft_interp.text.placement import START
 
 EXAMPLES = Examples([], ["x", "y"], {})
 
@@ -25,11 +26,11 @@ class Search(ScoredSearch):
 
 
 def search(measure: Any = None, processes: Processes | None = None) -> Search:
-    task = SimpleNamespace(tokenizer=None, leading_ids=())
+    task = SimpleNamespace(tokenizer=None, leading_ids=(), placement=START)
     scorer: Any = SimpleNamespace(
         task=task, measure=measure, reward=lambda s: s["gap"], applies=lambda s: s["gap"] is not None
     )
-    return Search(scorer, EXAMPLES, "start", processes)
+    return Search(scorer, EXAMPLES, processes)
 
 
 def test_a_single_reward_is_taken_as_it_is() -> None:

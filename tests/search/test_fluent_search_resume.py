@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
+
+from peft_interp import InterpPromptConfig, PromptSearchConfig, PromptSearchTrainer, embedded
+from tests.two_processes import on_two_processes
 
 Build = Callable[..., Any]
 TIMES = ("runtime", "per_second")
@@ -62,28 +64,32 @@ def test_a_checkpoint_of_an_older_version(searcher: Build) -> None:
     assert resumed.search.hypervolume(resumed.front("dev")) > 0
 
 
-SCRIPT = '''
-import os
-import sys
-
-import torch
-from peft import get_peft_model
-
-from peft_interp import InterpPromptConfig, PromptSearchConfig, PromptSearchTrainer, embedded
-
-
-def train(folder, prompts, accumulation=1):
+def train(folder: str, prompts: int, accumulation: int = 1) -> dict[str, Any]:
     """Archive and best prompt after three steps."""
     torch.manual_seed(0)
-    files = dict(tokenizer_name_or_path=embedded.MODEL_PATH)
+    files: dict[str, Any] = {"tokenizer_name_or_path": embedded.MODEL_PATH}
     config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, allowed_tokens="printable", **files)
-    model = get_peft_model(embedded.load_model(), config)
+    model: Any = get_peft_model(embedded.load_model(), config)
     rows = sorted(embedded.load_data("sentiment")["train"], key=lambda row: len(row["sentence"]))[:12]
     args = PromptSearchConfig(
-        folder, max_steps=3, prompts_per_step=prompts, gradient_accumulation_steps=accumulation, human_starts=6,
-        proposals_per_prompt=4, screening_examples=4, eval_candidates=4, population_size=8, logging_steps=1,
-        eval_strategy="steps", eval_steps=2, save_strategy="no", use_cpu=True, dataloader_pin_memory=False,
-        disable_tqdm=True, report_to=[], ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
+        folder,
+        max_steps=3,
+        prompts_per_step=prompts,
+        gradient_accumulation_steps=accumulation,
+        human_starts=6,
+        proposals_per_prompt=4,
+        screening_examples=4,
+        eval_candidates=4,
+        population_size=8,
+        logging_steps=1,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="no",
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        report_to=[],
+        ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
     )
     trainer = PromptSearchTrainer(
         model, args, rows[::2], rows[1::2], embedded.load_tokenizer(), embedded.TASKS["sentiment"]
@@ -98,14 +104,6 @@ def train(folder, prompts, accumulation=1):
     }
 
 
-if __name__ == "__main__":
-    result = train(sys.argv[1], 4)
-    torch.save(result, f"{sys.argv[1]}/rank{torch.distributed.get_rank()}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-'''
-
-
 def assert_equal_runs(first: dict[str, Any], second: dict[str, Any]) -> None:
     assert first["archive"] == second["archive"]
     torch.testing.assert_close(torch.tensor(first["rewards"]), torch.tensor(second["rewards"]), rtol=1e-4, atol=1e-3)
@@ -114,18 +112,8 @@ def assert_equal_runs(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 
 def test_two_searching_processes_equal_one(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    names: dict[str, Any] = {"__name__": "script"}
-    exec(SCRIPT, names)
-    alone = names["train"](str(tmp_path / "alone"), 8)
-    assert_equal_runs(names["train"](str(tmp_path / "parts"), 2, 4), alone)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, *launch, str(script), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for rank in (0, 1):
-        together = torch.load(tmp_path / f"rank{rank}.pt")
+    alone = train(str(tmp_path / "alone"), 8)
+    assert_equal_runs(train(str(tmp_path / "parts"), 2, 4), alone)
+    for together in on_two_processes(tmp_path, train, str(tmp_path / "two"), 4):
         assert together["processes"] == 2
         assert_equal_runs(together, alone)

@@ -10,13 +10,14 @@ import torch
 
 from peft_interp import text_nll
 from peft_interp.inference.eval_mode import eval_mode
-from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.search.gradient_moves import gradient_swap, swap_gains
 from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
 from peft_interp.search.prompt_features import extract_features
 from peft_interp.search.proposals import crossover, deleted, swapped
-from peft_interp.text.tokenization import token_texts
+from peft_interp.text.placement import PLACEMENTS
+from peft_interp.text.rows import read_rows
+from peft_interp.text.tokenization import vocabulary_texts
 
 ROWS = [
     {"input_ids": [20, 21, 22, 6], "labels": [-100, -100, -100, 6]},
@@ -41,10 +42,11 @@ def test_edits_keep_the_tokens_they_do_not_touch() -> None:
 
 def test_gains_are_the_slope_of_the_loss(gpt2: Any) -> None:
     """Against finite differences of the real loss along the straight line between two tokens' rows."""
-    model, ids, rows = gpt2(), [10, 11, 12], read_rows(ROWS)
-    for position in ("start", "end"):
+    model, ids = gpt2(), [10, 11, 12]
+    for placement in PLACEMENTS.values():
+        rows = read_rows(ROWS, placement=placement)
         with eval_mode(model):
-            gains = swap_gains(model, ids, rows, position)
+            gains = swap_gains(model, ids, rows)
         assert gains.gather(1, torch.tensor(ids).unsqueeze(1)).abs().max() < 1e-6
         table = model.get_input_embeddings().weight
         saved, small = table.data[11].clone(), 1e-2
@@ -52,7 +54,7 @@ def test_gains_are_the_slope_of_the_loss(gpt2: Any) -> None:
         for side in (1, -1):
             with torch.no_grad():
                 table.data[11] = saved + side * small * (table.data[40] - saved)
-            losses.append(TaskScorer(model, ROWS, position=position).losses([ids]).double().mean().item())
+            losses.append(TaskScorer(model, ROWS, position=placement.name).losses([ids]).double().mean().item())
         with torch.no_grad():
             table.data[11] = saved
         slope = (losses[1] - losses[0]) / (2 * small)
@@ -65,7 +67,7 @@ def test_gains_are_the_slope_of_the_loss(gpt2: Any) -> None:
 def test_gradient_leaves_the_model_alone(gpt2: Any) -> None:
     model = gpt2()
     with eval_mode(model):
-        swap_gains(model, [10, 11], read_rows(ROWS), "start")
+        swap_gains(model, [10, 11], read_rows(ROWS))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -94,7 +96,7 @@ def test_a_rewrite_replaces_or_inserts_a_likely_token() -> None:
 
 
 def test_continuations_stop_at_a_sentence_and_hold_nothing_forbidden(language_model: Any, tokenizer: Any) -> None:
-    ends = sentence_ends(token_texts(tokenizer, len(tokenizer)))
+    ends = sentence_ends(vocabulary_texts(tokenizer, len(tokenizer)))
     forbidden = [*tokenizer.all_special_ids, tokenizer.encode(" the")[0]]
     prefixes = [tokenizer.encode("Tell me"), tokenizer.encode("Write a short"), tokenizer.encode("Is")]
     before = torch.get_rng_state()

@@ -12,11 +12,12 @@ import torch
 
 from peft_interp.inference.batching import Batches, drawing_batches, gradient_batches, reading_batches
 from peft_interp.inference.eval_mode import eval_mode
-from peft_interp.scoring.scored_rows import read_rows
 from peft_interp.search import gradient_moves
 from peft_interp.search.gradient_moves import swap_gains
 from peft_interp.search.language_moves import continue_from
 from peft_interp.search.prompt_features import extract_features
+from peft_interp.text.placement import placement_named
+from peft_interp.text.rows import read_rows
 
 PROMPTS = [[400, 500, 600], [700, 800], [900], [1000, 1100, 1200, 1300], [50, 60, 70, 80, 90]]
 ROWS = [
@@ -61,12 +62,12 @@ def test_readings(language_model: Any, keep_logits: bool) -> None:
 @pytest.mark.parametrize("position", ["start", "end"])
 def test_gains(language_model: Any, position: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is a mean over all answers, of which one row has two."""
-    rows = read_rows(ROWS)
+    rows = read_rows(ROWS, placement=placement_named(position))
     with eval_mode(language_model):
-        whole = swap_gains(language_model, [10, 11, 12], rows, position)
+        whole = swap_gains(language_model, [10, 11, 12], rows)
         monkeypatch.setattr(gradient_moves, "_TABLE_ROWS", 1000)
         with room_for(language_model, 1) as sizes:
-            parts = swap_gains(language_model, [10, 11, 12], rows, position)
+            parts = swap_gains(language_model, [10, 11, 12], rows)
     assert sizes == [1, 1, 1]
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
@@ -77,7 +78,7 @@ def test_gains_need_no_more_logits_than_answers(language_model: Any) -> None:
     handle = head.register_forward_hook(lambda module, args, output: positions.append(output[..., 0].numel()))
     try:
         with eval_mode(language_model):
-            swap_gains(language_model, [10, 11, 12], read_rows(ROWS), "start")
+            swap_gains(language_model, [10, 11, 12], read_rows(ROWS))
     finally:
         handle.remove()
     assert positions == [4]

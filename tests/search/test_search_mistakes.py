@@ -65,7 +65,7 @@ def test_a_task_model_that_is_no_language_model_needs_a_judge(tokenizer: Any, se
     )
     rows = [{"input_ids": [300, 301, 3], "labels": [-100, -100, 400 + i]} for i in range(4)]
     options = {"train_dataset": rows, "eval_dataset": None, "verbalizer": None}
-    with pytest.raises(ValueError, match="pass one with the same tokenizer as `judge_model`"):
+    with pytest.raises(ValueError, match="pass one with the same tokenizer as `perplexity_model`"):
         searcher(model, options)
 
 

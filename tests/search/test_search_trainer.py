@@ -15,11 +15,11 @@ from transformers import EarlyStoppingCallback
 from peft_interp import PromptSearchTrainer, Verbalizer, embedded, text_nll
 from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.references import human_perplexity
-from peft_interp.metrics.text_metrics import piece_texts
 from peft_interp.scoring import pareto, prompt_scorer
 from peft_interp.scoring.archive import Archive
 from peft_interp.search import proposals
 from peft_interp.search.front import readable
+from peft_interp.text.tokenization import token_texts
 
 Build = Callable[..., Any]
 
@@ -52,7 +52,7 @@ def test_nothing_in_the_front_is_beaten_degenerate_or_lost_in_the_text(
         for one in front:
             reward, nll = trained.search.scorer.reward(one.scores), one.scores["nll"]
             assert tokenizer.encode(one.text) == list(one.ids)
-            assert not any(f.unreadable for f in find_flags(one.text, piece_texts(tokenizer, one.ids)))
+            assert not any(f.unreadable for f in find_flags(one.text, token_texts(tokenizer, one.ids)))
             assert not any(
                 trained.search.scorer.reward(r.scores) > reward and r.scores["nll"] < nll
                 for r in (trained.front(split) if split == "dev" else records)
@@ -71,7 +71,7 @@ def test_the_adapter_holds_a_prompt_of_the_front(trained: PromptSearchTrainer, t
 
 def test_scores_are_those_of_the_adapter_itself(trained: PromptSearchTrainer, tokenizer: Any) -> None:
     record = trained.search.archive.find(tuple(trained.model.prompt_token_ids()), "dev")
-    rows = embedded.TASKS["sentiment"].encode_dataset(_dataset(trained.eval_dataset), tokenizer)
+    rows = embedded.TASKS["sentiment"].encode_dataset(tokenizer, _dataset(trained.eval_dataset))
     words = embedded.TASKS["sentiment"].label_token_ids(tokenizer)
     right = 0
     for row in rows:

@@ -127,7 +127,7 @@ def test_unflagged_runs_choose_among_prompts_without_a_flag(folder: Path, monkey
     for unflagged in (False, True):
         bench = make_bench(study, study.tasks[0], 13, 0)
         prompts = pez(bench, weight=1.0, unflagged=unflagged).prompts
-        judged = [measure_scrutability(bench.text_of(p.ids), bench.model, bench.tokenizer, ids=p.ids) for p in prompts]
+        judged = [measure_scrutability(bench.model, bench.tokenizer, bench.text_of(p.ids), ids=p.ids) for p in prompts]
         passes[unflagged] = all(not any(flag.unreadable for flag in one.flags) for one in judged)
     assert passes == {False: False, True: True}
 

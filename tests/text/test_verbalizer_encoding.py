@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from peft_interp.text.verbalizer import Verbalizer, encode_after
+from peft_interp.text.tokenization import encode_after
+from peft_interp.text.verbalizer import Verbalizer
 
 WORDS = ("bad", "great")
 TEMPLATES = ("{prompt} {text} It was", "{prompt}\n{text} It was", "{prompt} Review : {text}", "{text} It was")
@@ -106,7 +107,7 @@ def test_a_dataset_becomes_rows_for_trainer(byte_tokenizer: Any) -> None:
 
     verbalizer = Verbalizer("{prompt} {text} It was", WORDS)
     data = Dataset.from_list([{"review": "The film was dull", "stars": 0}, {"review": "great", "stars": 1}])
-    rows = verbalizer.encode_dataset(data, byte_tokenizer, text="review", label="stars", max_length=6)
+    rows = verbalizer.encode_dataset(byte_tokenizer, data, text_column="review", label_column="stars", max_length=6)
     assert set(rows.column_names) == {"input_ids", "attention_mask", "labels"}
     wanted = [verbalizer.encode(byte_tokenizer, row["review"], row["stars"], 6) for row in data]
     assert [dict(row) for row in rows] == wanted

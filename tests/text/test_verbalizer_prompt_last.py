@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.text.tokenization import decode_after, survives
-from peft_interp.text.verbalizer import Verbalizer, encode_after
+from peft_interp.text.tokenization import decode_after, encode_after, survives
+from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
 

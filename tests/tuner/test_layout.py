@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from peft_interp.text.placement import END as AT_END
 from peft_interp.tuner.layout import PromptLayout, first_attended, pads_first, place_prompt, positions
 
 PAD, BOS = 0, 1
@@ -183,7 +184,7 @@ def test_at_the_end_the_prompt_stands_before_the_answer(
     ids = torch.tensor([text])
     given, after = (None if row is None else torch.tensor([row]) for row in (mask, answer))
     layout = place_prompt(
-        ids.shape, 3, ids, given, [BOS], position="end", answer=None if after is None else after.bool()
+        ids.shape, 3, ids, given, [BOS], placement=AT_END, answer=None if after is None else after.bool()
     )
     assert layout.insert(PROMPT, ids).tolist() == [wanted]
 
@@ -191,7 +192,7 @@ def test_at_the_end_the_prompt_stands_before_the_answer(
 def test_at_the_end_what_is_attended_reads_bos_text_prompt_answer() -> None:
     for seed, (ids, mask) in enumerate(map(random_batch, SEEDS)):
         answer = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
-        layout = place_prompt(ids.shape, 3, ids, mask, [BOS], "end", answer)
+        layout = place_prompt(ids.shape, 3, ids, mask, [BOS], AT_END, answer)
         whole, attended = layout.insert(PROMPT, ids), layout.fill(1, mask)
         assert torch.equal(whole.gather(1, layout.text_columns()), ids)
         for row in range(len(ids)):
@@ -204,7 +205,7 @@ def test_at_the_end_what_is_attended_reads_bos_text_prompt_answer() -> None:
 def test_predictions_stand_right_before_the_next_token() -> None:
     for seed, (ids, mask) in enumerate(map(random_batch, SEEDS)):
         answer = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
-        layout = place_prompt(ids.shape, 3, ids, mask, [BOS], "end", answer)
+        layout = place_prompt(ids.shape, 3, ids, mask, [BOS], AT_END, answer)
         columns = torch.arange(ids.shape[1] + 3).expand(len(ids), -1).unsqueeze(-1)  # outputs that say where they stand
         predictions = layout.predictions(columns).squeeze(-1)
         assert torch.equal(predictions[:, :-1] + 1, layout.text_columns()[:, 1:])

@@ -9,7 +9,7 @@ import pytest
 
 from peft_interp import embedded
 from peft_interp.metrics.flags import find_flags
-from peft_interp.metrics.text_metrics import piece_texts
+from peft_interp.text.tokenization import token_texts
 
 
 @pytest.fixture(scope="package")
@@ -29,6 +29,6 @@ def flags_of(tokenizer: Any) -> Callable[..., dict[str, Any]]:
     def find(text: str, **options: Any) -> dict[str, Any]:
         ids = tokenizer.encode(text, add_special_tokens=False)
         special = sum(i in tokenizer.all_special_ids for i in ids)
-        return {flag.name: flag for flag in find_flags(text, piece_texts(tokenizer, ids), special, **options)}
+        return {flag.name: flag for flag in find_flags(text, token_texts(tokenizer, ids), special, **options)}
 
     return find

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +18,16 @@ TEXTS = ["Is this film review positive or negative?", " magazine magazine magazi
 
 
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Module and data caches of this test alone; online as far as `evaluate` knows, and no connection is to be had."""
+def online(evaluate_caches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as `evaluate` knows; no connection is to be had."""
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", False)
-    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
-    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "metrics")
-    monkeypatch.setattr(evaluate.config, "DOWNLOADED_EVALUATE_PATH", tmp_path / "downloads")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = {name: sys.modules.pop(name) for name in loaded_scripts()}
-    yield
-    for name in loaded_scripts():
-        del sys.modules[name]
-    sys.modules.update(before)
-
-
-def loaded_scripts() -> list[str]:
-    return [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]
 
 
 @pytest.fixture
 def task() -> dict[str, Any]:
     """A model with a prompt, and what the measures want to know of its task."""
     verbalizer, tokenizer = embedded.TASKS["sentiment"], embedded.load_tokenizer()
-    rows = verbalizer.encode_dataset(embedded.load_data("sentiment")["validation"].select(range(8)), tokenizer)
+    rows = verbalizer.encode_dataset(tokenizer, embedded.load_data("sentiment")["validation"].select(range(8)))
     config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, perplexity_weight=0.1)
     return {
         "model": get_peft_model(embedded.load_model(), config),
@@ -56,7 +41,7 @@ def test_scrutability_loads_by_name_and_by_path_without_a_connection(model: Any,
     for module in (metrics.load("scrutability"), evaluate.load(metrics.path("scrutability"))):
         found = module.compute(data=TEXTS, model=model, tokenizer=tokenizer)
         assert (module.name, module.module_type) == ("scrutability", "measurement")
-        single = [measure_scrutability(text, model, tokenizer) for text in TEXTS]
+        single = [measure_scrutability(model, tokenizer, text) for text in TEXTS]
         assert found["readable"] == 0.5
         assert found["score"] == pytest.approx(sum(result.score for result in single) / 2)
         assert found["nll"] == pytest.approx(sum(result.measures["nll"].value for result in single) / 2, rel=1e-4)

@@ -11,11 +11,13 @@ import torch
 
 from peft_interp import text_nll
 from peft_interp.inference.batching import Batches
-from peft_interp.metrics.likelihood import language_model, leading_ids, mean_nll, perplexities, token_nlls
+from peft_interp.metrics.likelihood import language_model, mean_nll, perplexities, token_nlls
 from peft_interp.metrics.references import human_prompts
+from peft_interp.text.tokenization import leading_ids
 
 Build = Callable[..., Any]
 TEXTS = human_prompts()[:9]
+PROMPT = torch.tensor([3, 1, 4, 1])
 
 
 def stock_perplexities(model: Any, tokenizer: Any, texts: list[str], start: list[int]) -> list[float]:
@@ -35,7 +37,7 @@ def stock_perplexities(model: Any, tokenizer: Any, texts: list[str], start: list
 
 def test_perplexities_equal_the_stock_measurement(model: Any, tokenizer: Any) -> None:
     expected = stock_perplexities(model, tokenizer, list(TEXTS), [])
-    assert perplexities(TEXTS, model, tokenizer, batch_size=4) == pytest.approx(expected, rel=1e-4)
+    assert perplexities(model, tokenizer, TEXTS, batch_size=4) == pytest.approx(expected, rel=1e-4)
 
 
 def test_perplexities_with_a_start_token_equal_the_stock_measurement(llama: Build, tokenizer_dir: Any) -> None:
@@ -44,13 +46,13 @@ def test_perplexities_with_a_start_token_equal_the_stock_measurement(llama: Buil
     tokenizer, model = AutoTokenizer.from_pretrained(tokenizer_dir), llama()
     texts = ["w5 w6 w7", "w9", "w10 w11 w12 w13 w14"]
     expected = stock_perplexities(model, tokenizer, texts, [tokenizer.bos_token_id])
-    assert perplexities(texts, model, tokenizer, add_start_token=True) == pytest.approx(expected, rel=1e-4)
-    assert math.isnan(perplexities(texts, model, tokenizer)[1])
+    assert perplexities(model, tokenizer, texts, add_start_token=True) == pytest.approx(expected, rel=1e-4)
+    assert math.isnan(perplexities(model, tokenizer, texts)[1])
 
 
 def test_a_start_token_has_to_exist(model: Any, tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="use False"):
-        perplexities(TEXTS, model, tokenizer, add_start_token=True)
+        perplexities(model, tokenizer, TEXTS, add_start_token=True)
 
 
 def test_a_batch_gives_what_single_prompts_give(llama: Build, token_ids: Build) -> None:
@@ -125,3 +127,49 @@ def test_other_models_are_refused(bert: Build, t5: Build) -> None:
     for model in (bert(), t5()):
         with pytest.raises(ValueError, match="causal language model"):
             language_model(model)
+
+
+def test_text_nll_agrees_with_the_models_own_loss(gpt2: Build) -> None:
+    model, ids = gpt2(), torch.tensor([[5, 9, 33, 12]])
+    assert text_nll(model, ids[0]) == pytest.approx(model(ids, labels=ids).loss.item(), rel=1e-5)
+    assert text_nll(model, [5, 9, 33, 12]) == text_nll(model, ids[0])
+
+
+def test_leading_ids_give_context_but_are_not_scored(gpt2: Build) -> None:
+    model, row = gpt2(), torch.tensor([[1, 5, 9, 33]])
+    labels = torch.tensor([[-100, -100, 9, 33]])  # the first prompt token is not scored either
+    with_bos = text_nll(model, [5, 9, 33], leading_ids=[1])
+    assert with_bos == pytest.approx(model(row, labels=labels).loss.item(), rel=1e-5)
+    assert with_bos != pytest.approx(text_nll(model, [5, 9, 33]), rel=1e-3)
+
+
+def test_text_nll_ignores_dropout_and_leaves_the_mode_as_it_was(gpt2: Build) -> None:
+    model = gpt2(embd_pdrop=0.5)
+    quiet = text_nll(model, PROMPT)
+    assert not model.training
+    model.train()
+    assert text_nll(model, PROMPT) == quiet
+    assert model.training
+
+
+@pytest.mark.parametrize("ids", [[], [4]])
+def test_text_nll_of_less_than_two_tokens_is_not_a_number(ids: list[int], gpt2: Build) -> None:
+    assert math.isnan(text_nll(gpt2(), ids))
+
+
+@pytest.mark.parametrize("ids", ["hi", ["hi"], [[5, 9, 33]], torch.tensor([[5, 9, 33]]), {"input_ids": [5, 9]}])
+def test_text_nll_says_that_it_wants_ids(ids: Any, gpt2: Build) -> None:
+    with pytest.raises(ValueError, match=r"`ids=.*` must be one list of token ids; it is made by `tokenizer.encode"):
+        text_nll(gpt2(), ids)
+
+
+def test_text_nll_of_an_adapter_is_that_of_its_base_model(gpt2: Build, with_prompt: Any) -> None:
+    expected = text_nll(gpt2(), PROMPT)
+    assert text_nll(with_prompt(gpt2()), PROMPT) == expected
+
+
+@pytest.mark.parametrize("ids", [[4, 64], [-1, 4]])
+def test_ids_the_model_does_not_have_are_named(gpt2: Build, ids: list[int]) -> None:
+    for measure in (text_nll, lambda model, prompt: token_nlls(model, [prompt])):
+        with pytest.raises(ValueError, match=rf"\[{ids[0]}, {ids[1]}\] do not fit a vocabulary of 64; use those of"):
+            measure(gpt2(), ids)

@@ -21,13 +21,13 @@ Build = Callable[..., Any]
 TEXT = "Is this film review positive or negative?"
 
 
-def values(text: str | None, *arguments: Any, **options: Any) -> dict[str, float]:
-    result = measure_scrutability(text, *arguments, **options)
+def values(*arguments: Any, **options: Any) -> dict[str, float]:
+    result = measure_scrutability(*arguments, **options)
     return {name: measure.value for name, measure in result.measures.items()}
 
 
 def test_nll_is_that_of_text_nll_and_every_measure_has_its_direction(model: Any, tokenizer: Any) -> None:
-    result = measure_scrutability(TEXT, model, tokenizer)
+    result = measure_scrutability(model, tokenizer, TEXT)
     nll = text_nll(model, tokenizer.encode(TEXT))
     assert result.measures["nll"].value == pytest.approx(nll, rel=1e-4)
     assert result.measures["perplexity"].value == pytest.approx(math.exp(nll), rel=1e-4)
@@ -39,7 +39,7 @@ def test_nll_is_that_of_text_nll_and_every_measure_has_its_direction(model: Any,
 
 def test_ids_are_judged_as_they_are(model: Any, tokenizer: Any) -> None:
     ids = [i for letter in "film" for i in tokenizer.encode(letter)]
-    result = measure_scrutability(None, model, tokenizer, ids=torch.tensor(ids))
+    result = measure_scrutability(model, tokenizer, None, ids=torch.tensor(ids))
     assert result.text == "film"
     assert result.measures["nll"].value == pytest.approx(text_nll(model, ids), rel=1e-4)
     assert result.measures["whole_word_share"].value == 0
@@ -47,13 +47,13 @@ def test_ids_are_judged_as_they_are(model: Any, tokenizer: Any) -> None:
 
 def test_an_adapter_is_judged_by_its_base_model(tokenizer: Any) -> None:
     base = embedded.load_model()
-    expected = values(TEXT, base, tokenizer)
+    expected = values(base, tokenizer, TEXT)
     adapter = get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
-    assert values(TEXT, adapter, tokenizer) == expected
+    assert values(adapter, tokenizer, TEXT) == expected
 
 
 def test_without_references_there_is_no_percentile_and_no_verdict(model: Any, tokenizer: Any) -> None:
-    result = measure_scrutability(TEXT, model, tokenizer, references=False)
+    result = measure_scrutability(model, tokenizer, TEXT, references=False)
     assert all(measure.percentile is None and measure.human is None for measure in result.measures.values())
     assert math.isnan(result.score)
     assert not result.readable
@@ -61,7 +61,7 @@ def test_without_references_there_is_no_percentile_and_no_verdict(model: Any, to
 
 def test_the_prompt_is_measured_in_its_place(model: Any, tokenizer: Any) -> None:
     prompt, review = tokenizer.encode(" It was"), "The film was slow."
-    found = values(" It was", model, tokenizer, template_text=f"{review}{{prompt}} terrible")
+    found = values(model, tokenizer, " It was", template_text=f"{review}{{prompt}} terrible")
     front = tokenizer.encode(review)
     assert found["nll_in_template"] == pytest.approx(
         text_nll(model, [*front[-1:], *prompt], front[:-1]), rel=1e-4
@@ -69,17 +69,17 @@ def test_the_prompt_is_measured_in_its_place(model: Any, tokenizer: Any) -> None
     assert found["following_nll"] == pytest.approx(
         text_nll(model, [prompt[-1], *tokenizer.encode(" terrible")], [*front, *prompt[:-1]]), rel=1e-4
     )
-    first = values(TEXT, model, tokenizer, template_text=" The film was slow.")
+    first = values(model, tokenizer, TEXT, template_text=" The film was slow.")
     assert first["nll_in_template"] == pytest.approx(first["nll"], rel=1e-5)
 
 
 def test_in_its_place_the_prompt_stands_beside_peoples_prompts_there(model: Any, tokenizer: Any) -> None:
     """At the start that is the `nll`; after a text, people's prompts are cut to the same length and put there."""
-    first = measure_scrutability(TEXT, model, tokenizer, template_text=" The film was slow.").measures
+    first = measure_scrutability(model, tokenizer, TEXT, template_text=" The film was slow.").measures
     there, alone = first["nll_in_template"], first["nll"]
     assert (there.human, there.random, there.percentile) == (alone.human, alone.random, alone.percentile)
     review, ids = "The film was slow.", tokenizer.encode(" It was")
-    found = measure_scrutability(" It was", model, tokenizer, template_text=f"{review}{{prompt}}").measures
+    found = measure_scrutability(model, tokenizer, " It was", template_text=f"{review}{{prompt}}").measures
     front = tokenizer.encode(review)
     people = [tokenizer.encode(f" {text}")[: len(ids)] for text in human_prompts()]
     nlls = [text_nll(model, [front[-1], *prompt], front[:-1]) for prompt in people]
@@ -87,7 +87,7 @@ def test_in_its_place_the_prompt_stands_beside_peoples_prompts_there(model: Any,
     assert measure.human == pytest.approx(median(nlls), rel=1e-4)
     assert measure.percentile == pytest.approx(100 * sum(nll >= measure.value for nll in nlls) / len(nlls))
     assert (measure.shuffled, measure.random, measure.better) == (None, None, "lower")
-    plain = measure_scrutability(" It was", model, tokenizer, template_text=f"{review}{{prompt}}", references=False)
+    plain = measure_scrutability(model, tokenizer, " It was", template_text=f"{review}{{prompt}}", references=False)
     assert plain.measures["nll_in_template"].human is None
 
 
@@ -95,14 +95,14 @@ def test_the_judge_measures_in_its_own_tokens_and_the_gap_is_relative_to_human_p
     model: Any, tokenizer: Any
 ) -> None:
     judge = embedded.load_model()
-    same = measure_scrutability(TEXT, model, tokenizer, judge=judge).measures
+    same = measure_scrutability(model, tokenizer, TEXT, perplexity_model=judge).measures
     assert same["judge_nll"].value == pytest.approx(same["nll"].value, rel=1e-5)
     assert same["judge_gap"].value == pytest.approx(0, abs=1e-6)
     assert same["judge_nll"].human == pytest.approx(same["nll"].human, rel=1e-5)
     with torch.no_grad():  # a judge that has unlearnt what follows what
         for block in judge.transformer.h:
             block.attn.c_proj.weight.zero_()
-    other = measure_scrutability(TEXT, model, tokenizer, judge=judge).measures
+    other = measure_scrutability(model, tokenizer, TEXT, perplexity_model=judge).measures
     assert other["judge_nll"].value > same["judge_nll"].value
 
 
@@ -116,7 +116,7 @@ def test_text_that_only_the_task_model_finds_likely_has_a_negative_gap(model: An
         optimizer.zero_grad()
         task(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
-    measures = measure_scrutability(prompt, task, tokenizer, judge=model).measures
+    measures = measure_scrutability(task, tokenizer, prompt, perplexity_model=model).measures
     assert measures["nll"].value < measures["judge_nll"].value - 1
     assert measures["judge_gap"].value < -0.3
 
@@ -127,31 +127,31 @@ def test_hooks_for_grammar_similarity_and_ratings(model: Any, tokenizer: Any) ->
             return [[float(text.lower().count(letter)) for letter in "abcdefgh"] for text in texts]
 
     options = {"task_description": TEXT.upper(), "raters": [lambda text: 2.0, lambda text: len(text.split())]}
-    found = values(TEXT, model, tokenizer, encoder=Letters(), grammar_judge=lambda text: text.count("?"), **options)
+    found = values(model, tokenizer, TEXT, encoder=Letters(), grammar_judge=lambda text: text.count("?"), **options)
     assert found["task_similarity"] == pytest.approx(1)
     assert found["grammar"] == 1
     assert found["rating"] == 4.5
-    called = values(TEXT, model, tokenizer, encoder=Letters().encode, task_description="zzz")
+    called = values(model, tokenizer, TEXT, encoder=Letters().encode, task_description="zzz")
     assert called["task_similarity"] == 0
 
 
 def test_labels_and_training_texts_are_measured(model: Any, tokenizer: Any) -> None:
     training = ["She asked: is this film review positive or negative?"]
-    found = values(TEXT, model, tokenizer, label_words=(" positive", " great"), training_texts=training)
+    found = values(model, tokenizer, TEXT, label_words=(" positive", " great"), training_texts=training)
     assert (found["label_leak"], found["longest_copied"], found["copied_share"]) == (1, 7, 1)
 
 
 def test_the_user_s_tokenizer_is_left_alone(model: Any, tokenizer: Any) -> None:
     before = (tokenizer.padding_side, tokenizer.pad_token, len(tokenizer))
-    measure_scrutability(TEXT, model, tokenizer, template_text=" It was")
+    measure_scrutability(model, tokenizer, TEXT, template_text=" It was")
     assert (tokenizer.padding_side, tokenizer.pad_token, len(tokenizer)) == before
 
 
 def test_half_given_arguments_are_refused(model: Any, tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="nothing to judge"):
-        measure_scrutability(None, model, tokenizer)
+        measure_scrutability(model, tokenizer, None)
     with pytest.raises(ValueError, match="belong together"):
-        measure_scrutability(TEXT, model, tokenizer, task_description="sentiment")
+        measure_scrutability(model, tokenizer, TEXT, task_description="sentiment")
 
 
 @pytest.mark.parametrize(
@@ -172,5 +172,5 @@ def test_slips_are_named(model: Any, tokenizer: Any, given: dict[str, Any], mess
 
 
 def test_an_empty_prompt_is_called_empty(model: Any, tokenizer: Any) -> None:
-    flags = {flag.name: flag.words for flag in measure_scrutability("", model, tokenizer).flags}
+    flags = {flag.name: flag.words for flag in measure_scrutability(model, tokenizer, "").flags}
     assert flags["too_short"] == "the prompt is empty"

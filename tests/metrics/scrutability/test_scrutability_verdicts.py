@@ -37,7 +37,7 @@ NEW_PROMPTS = [
 
 @pytest.mark.parametrize("text", UNREADABLE)
 def test_prompts_that_fool_perplexity_are_not_readable(model: Any, tokenizer: Any, text: str) -> None:
-    assert not measure_scrutability(text, model, tokenizer, label_words=(" great", " terrible")).readable
+    assert not measure_scrutability(model, tokenizer, text, label_words=(" great", " terrible")).readable
 
 
 @pytest.mark.parametrize(
@@ -51,32 +51,32 @@ def test_prompts_that_fool_perplexity_are_not_readable(model: Any, tokenizer: An
 )
 def test_some_of_them_are_likelier_than_most_human_prompts(model: Any, tokenizer: Any, text: str) -> None:
     """Without these the controls would prove nothing about perplexity: here it is low and the score is high."""
-    result = measure_scrutability(text, model, tokenizer)
+    result = measure_scrutability(model, tokenizer, text)
     assert result.measures["nll"].percentile > 50
     assert not result.readable
 
 
 def test_new_prompts_that_people_would_write_are_readable(model: Any, tokenizer: Any) -> None:
-    found = {text: measure_scrutability(text, model, tokenizer) for text in NEW_PROMPTS}
+    found = {text: measure_scrutability(model, tokenizer, text) for text in NEW_PROMPTS}
     assert [text for text, result in found.items() if not result.readable] == []
 
 
 def test_human_prompts_are_readable_and_random_words_are_not(model: Any, tokenizer: Any) -> None:
     sample = human_prompts()[::5]
-    human = [measure_scrutability(text, model, tokenizer) for text in sample]
+    human = [measure_scrutability(model, tokenizer, text) for text in sample]
     assert sum(result.readable for result in human) >= 0.9 * len(human)
     words = allowed_tokens(model.get_input_embeddings().weight, tokenizer, "words").nonzero().flatten().tolist()
     rng = random.Random(0)
-    salad = [measure_scrutability(None, model, tokenizer, ids=rng.choices(words, k=8)) for _ in range(40)]
+    salad = [measure_scrutability(model, tokenizer, None, ids=rng.choices(words, k=8)) for _ in range(40)]
     assert not any(result.readable for result in salad)
 
 
 def test_a_single_token_is_nothing_to_judge(model: Any, tokenizer: Any) -> None:
-    result = measure_scrutability(" film", model, tokenizer)
+    result = measure_scrutability(model, tokenizer, " film")
     assert not result.readable
     assert result.score != result.score  # NaN
     assert "too_short" in {flag.name for flag in result.flags}
 
 
 def test_an_empty_prompt_is_not_readable(model: Any, tokenizer: Any) -> None:
-    assert not measure_scrutability("", model, tokenizer).readable
+    assert not measure_scrutability(model, tokenizer, "").readable

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from peft_interp.metrics import text_metrics as measures
+from peft_interp.text.tokenization import token_texts
 
 LOOP = [" film", " Film", " FILM", " plot"]
 
@@ -75,6 +76,6 @@ def test_label_words_leak_as_words_only() -> None:
 
 def test_pieces_show_the_blank_and_join_to_the_text(tokenizer: Any) -> None:
     text = "Is this film review positive?"
-    pieces = measures.piece_texts(tokenizer, tokenizer.encode(text))
+    pieces = token_texts(tokenizer, tokenizer.encode(text))
     assert "".join(pieces) == text
     assert " film" in pieces

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -27,8 +26,6 @@ from transformers import (
     RobertaConfig,
     RobertaForTokenClassification,
 )
-
-from peft_interp import InterpPromptConfig
 
 Build: TypeAlias = Callable[..., Any]
 VOCAB_SIZE = 64
@@ -119,20 +116,9 @@ def roberta() -> Build:
 
 
 @pytest.fixture
-def readable() -> Build:
+def readable(readable: Build) -> Build:
     """`readable(model, task_type="CAUSAL_LM", **config)`: our adapter, 4 tokens, its latent off the rows."""
-
-    def build(model: PreTrainedModel, task_type: str = "CAUSAL_LM", off_rows: bool = True, **config: Any) -> PeftModel:
-        settings = {"task_type": task_type, "num_virtual_tokens": 4, **config}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            adapted = get_peft_model(model, InterpPromptConfig(**settings)).eval()
-            if off_rows:
-                latent = adapted.prompt_encoder["default"].latent
-                latent.data += 0.3 * latent.data.std() * torch.randn_like(latent)
-        return adapted
-
-    return build
+    return lambda *args, **config: readable(*args, **{"off_rows": True, **config}).eval()
 
 
 @pytest.fixture

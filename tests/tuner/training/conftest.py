@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -19,26 +19,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from peft_interp import InterpPromptConfig
-
 Build: TypeAlias = Callable[..., Any]
 Rows: TypeAlias = list[dict[str, Any]]
 
 VOCAB_SIZE = 64
 TOY_WORDS = 40  # tokens 3 to 42; word k is followed by word k + 1 or k + 2
-
-
-@pytest.fixture
-def readable() -> Build:
-    """`readable(model, task_type="CAUSAL_LM", **config)`: a readable prompt of 4 tokens, the same at every call."""
-
-    def build(model: PreTrainedModel, task_type: str = "CAUSAL_LM", **config: Any) -> PeftModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            settings = {"task_type": task_type, "num_virtual_tokens": 4, **config}
-            return get_peft_model(model, InterpPromptConfig(**settings))
-
-    return build
 
 
 @pytest.fixture

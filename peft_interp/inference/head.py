@@ -1,15 +1,59 @@
-"""Outputs of a language-model head only where an answer is asked, and only for the label words where that is exact."""
+"""Logits at chosen positions and for chosen tokens only: a hook on the language-model head, and label words' rows.
+
+A head is wide (GPT-2: 30% of all multiply-adds), and most of what it computes is thrown away. The hook works in the
+thread that set it and in no other, so that a model may serve several threads.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from peft_interp.tuner.shared_prefix import tapped_head
-
 _PROBE_SIZE = 50.0  # far beyond ordinary logits, so that a soft cap shows
+
+
+class HeadTap:
+    """Forward pre-hook of a language-model head: keeps what enters it, and may cut it down to some positions.
+
+    Args:
+        keep: (batch, length) bool, the positions that go on; None for all.
+
+    Attributes:
+        states: what came, (batch, length, dim).
+        hidden: what went in, (1, kept, dim) where it was cut down.
+    """
+
+    def __init__(self, keep: Tensor | None) -> None:
+        self.keep = keep
+        self.states: Tensor | None = None
+        self.hidden: Tensor | None = None
+        self._thread = threading.get_ident()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """What the head gets in place of its arguments; None, which changes nothing, in another thread."""
+        if threading.get_ident() != self._thread:
+            return None
+        self.states = hidden = args[0]
+        if self.keep is not None:
+            hidden = hidden[self.keep.to(hidden.device)].unsqueeze(0)
+        self.hidden = hidden
+        return (hidden, *args[1:])
+
+
+@contextmanager
+def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[HeadTap]:
+    """While open, `model`'s head runs only where `keep` (batch, length) is true, and its input is kept."""
+    tap = HeadTap(keep)
+    handle = model.get_output_embeddings().register_forward_pre_hook(tap)
+    try:
+        yield tap
+    finally:
+        handle.remove()
 
 
 def answer_logits_at(model: Any, keep: Tensor, label_ids: Tensor | None, rows_of_head: bool, **inputs: Any) -> Tensor:
@@ -58,7 +102,10 @@ def head_is_linear(model: Any, label_ids: Tensor) -> bool:
     rows = weight[label_ids.to(weight.device)].float()
     probe = rows * _PROBE_SIZE / rows.square().sum(-1, keepdim=True).clamp_min(1e-12)
     probe = torch.cat((probe, -probe)).to(weight.dtype).unsqueeze(0)  # (1, 2 * labels, dim)
-    handle = head.register_forward_pre_hook(lambda module, args: (probe, *args[1:]))
+    thread = threading.get_ident()
+    handle = head.register_forward_pre_hook(
+        lambda module, args: (probe, *args[1:]) if threading.get_ident() == thread else None
+    )
     try:
         found = model(input_ids=label_ids[:1].unsqueeze(0)).logits[0][:, label_ids.to(weight.device)].float()
     finally:

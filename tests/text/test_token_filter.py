@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from peft_interp.text.token_filter import TOKEN_FILTERS, allowed_tokens
-from peft_interp.text.tokenization import leading_token_ids, named_token_ids, token_texts
+from peft_interp.text.tokenization import leading_token_ids, named_token_ids, vocabulary_texts
 
 
 def table_for(tokenizer: Any, spare_rows: int = 0) -> Tensor:
@@ -21,12 +21,12 @@ def table_for(tokenizer: Any, spare_rows: int = 0) -> Tensor:
 
 
 def texts_of(mask: Tensor, tokenizer: Any) -> set[str]:
-    texts = token_texts(tokenizer, len(mask))
+    texts = vocabulary_texts(tokenizer, len(mask))
     return {texts[i] for i in mask.nonzero().flatten().tolist()}
 
 
-def test_token_texts_show_the_blank_in_front(tokenizer: Any) -> None:
-    texts = token_texts(tokenizer, len(tokenizer) + 2)
+def test_vocabulary_texts_show_the_blank_in_front(tokenizer: Any) -> None:
+    texts = vocabulary_texts(tokenizer, len(tokenizer) + 2)
     great = tokenizer.encode("The great", add_special_tokens=False)[-1]
     assert texts[great] == " great"
     assert texts[-2:] == ["", ""]
@@ -63,7 +63,7 @@ def test_ascii_leaves_out_other_scripts() -> None:
 
 
 def test_a_filtered_token_encodes_back_to_itself(tokenizer: Any) -> None:
-    texts = token_texts(tokenizer, len(tokenizer))
+    texts = vocabulary_texts(tokenizer, len(tokenizer))
     anchor = tokenizer.encode("a", add_special_tokens=False)
     for i in allowed_tokens(table_for(tokenizer), tokenizer, "printable").nonzero().flatten().tolist():
         alone = tokenizer.encode(texts[i], add_special_tokens=False)

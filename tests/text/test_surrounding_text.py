@@ -10,8 +10,9 @@ from peft import get_peft_model
 
 from peft_interp import InterpPromptConfig, embedded
 from peft_interp.scoring.candidates import Candidate, PolicyVocabulary
-from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.neighbours import ENDING_TOKENS, MOST_ENDINGS, text_after, texts_in_front
+from peft_interp.text.placement import END, START
+from peft_interp.text.rows import Row, read_rows
+from peft_interp.text.surrounding_text import ENDING_TOKENS, MOST_ENDINGS, SurroundingText, surrounding_text
 
 TEXTS = ("A fine film.", "Dull, slow and long.", "Was it worth it?", "He said so (twice)")
 
@@ -21,18 +22,19 @@ def bpe() -> Any:
     return embedded.load_tokenizer()
 
 
-def after(bpe: Any, texts: tuple[str, ...], leading: tuple[int, ...] = ()) -> Examples:
+def after(bpe: Any, texts: tuple[str, ...], leading: tuple[int, ...] = ()) -> SurroundingText:
+    """What a prompt at the end stands beside in rows of these texts."""
     rows = []
     for text in texts:
         ids = [*leading, *bpe.encode(text, add_special_tokens=False)]
         rows.append({"input_ids": [*ids, 9], "attention_mask": [1] * (len(ids) + 1), "labels": [-100] * len(ids) + [9]})
-    return Examples(rows, list(texts), {})
+    return surrounding_text(bpe, read_rows(rows, leading, END) if rows else [], END)
 
 
 def candidate(bpe: Any, text: str, texts: tuple[str, ...]) -> Candidate:
     vocabulary = PolicyVocabulary(torch.ones(len(bpe), dtype=torch.bool), bpe)
     ids = bpe.encode("a" + text, add_special_tokens=False)[1:]
-    return vocabulary.candidate(ids, "end", "", texts_in_front(after(bpe, texts), bpe, ()))
+    return vocabulary.candidate(ids, after(bpe, texts))
 
 
 @pytest.mark.parametrize("text", [". It was", ".. so", "... it", " film review verdict", " It was", "? No", ") and"])
@@ -64,16 +66,25 @@ def test_without_rows_it_stands_after_a_letter(bpe: Any) -> None:
 
 
 def test_one_ending_for_each_last_token_the_frequent_ones_first(bpe: Any) -> None:
-    texts = texts_in_front(after(bpe, (*TEXTS, "Good?", "Is it?", "Not this one?")), bpe, ())
+    texts = after(bpe, (*TEXTS, "Good?", "Is it?", "Not this one?")).preceding
     assert [text[-1] for text in texts] == ["?", ".", ")"]
     assert all(len(bpe.encode(text, add_special_tokens=False)) <= ENDING_TOKENS for text in texts)
     assert not any(text.startswith(" ") for text in texts)
     words = tuple(f"ends in {i} x{i}" for i in range(10, 90))
-    assert len(texts_in_front(after(bpe, words), bpe, ())) <= MOST_ENDINGS
+    assert len(after(bpe, words).preceding) <= MOST_ENDINGS
 
 
 def test_a_leading_token_is_no_text(bpe: Any) -> None:
-    assert texts_in_front(after(bpe, ("",), (5,)), bpe, (5,)) == ()
-    assert texts_in_front(after(bpe, ("Good.",), (5,)), bpe, (5,)) == ("Good.",)
-    assert texts_in_front(Examples([], ["x"], {}), bpe, ()) == ()
-    assert text_after(Examples([], ["x"], {}), bpe, ()) == ""
+    assert after(bpe, ("",), (5,)).preceding == ()
+    assert after(bpe, ("Good.",), (5,)).preceding == ("Good.",)
+
+
+def test_a_prompt_in_front_stands_beside_the_first_row(bpe: Any) -> None:
+    ids = bpe.encode(" A fine film.", add_special_tokens=False)
+    beside = surrounding_text(bpe, [Row((5,), tuple(ids), tuple(ids)), Row((), (9,), (9,))], START)
+    assert (beside.following, beside.preceding) == (" A fine film.", ())
+
+
+@pytest.mark.parametrize("placement", [START, END])
+def test_without_rows_nothing_is_known(placement: Any, bpe: Any) -> None:
+    assert surrounding_text(bpe, [], placement) == SurroundingText(placement)

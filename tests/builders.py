@@ -1,0 +1,92 @@
+"""Tiny randomly initialised models, and prompts on them, with the same weights at every call.
+
+`tests/conftest.py` hands them out as fixtures; a function that runs in processes of its own imports them from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from peft_interp import InterpPromptConfig
+
+VOCAB_SIZE = 64
+PAD, BOS, EOS = 0, 1, 2
+# Wide enough that a wrong position moves the logits by 0.1 and more, not by rounding.
+INIT_RANGE = 0.2
+
+
+def seeded(model_class: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+    """Build with the same weights at every call, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model_class(config).eval()
+
+
+def gpt2(model_class: type[PreTrainedModel] = GPT2LMHeadModel, **overrides: Any) -> PreTrainedModel:
+    """Learned absolute positions, no dropout."""
+    shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64}
+    dropout = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+    special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+    settings = {"vocab_size": VOCAB_SIZE, "initializer_range": INIT_RANGE}
+    return seeded(model_class, GPT2Config(**{**shape, **dropout, **special, **settings, **overrides}))
+
+
+def llama(**overrides: Any) -> PreTrainedModel:
+    """Rotary positions, head below `.model`, `loss_type == "ForCausalLM"`."""
+    shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    settings = {"vocab_size": VOCAB_SIZE, "max_position_embeddings": 64, "pad_token_id": PAD}
+    return seeded(
+        LlamaForCausalLM, LlamaConfig(**{**shape, **heads, **settings, "initializer_range": INIT_RANGE, **overrides})
+    )
+
+
+def t5(**overrides: Any) -> PreTrainedModel:
+    """Encoder and decoder, relative positions, no dropout."""
+    shape = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2}
+    settings = {"vocab_size": VOCAB_SIZE, "dropout_rate": 0.0, "pad_token_id": PAD, "decoder_start_token_id": PAD}
+    return seeded(T5ForConditionalGeneration, T5Config(**{**shape, **settings, **overrides}))
+
+
+def bert(model_class: type[PreTrainedModel] = BertForSequenceClassification, **overrides: Any) -> PreTrainedModel:
+    """A bidirectional encoder, no dropout."""
+    shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    settings = {"vocab_size": VOCAB_SIZE, "max_position_embeddings": 64, "initializer_range": INIT_RANGE}
+    return seeded(model_class, BertConfig(**{**shape, **dropout, **settings, **overrides}))
+
+
+def with_prompt(model: PreTrainedModel, task_type: str | None = "CAUSAL_LM", **config: Any) -> PeftModel:
+    """Stock prompt tuning, 4 tokens."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return get_peft_model(model, PromptTuningConfig(task_type=task_type, **{"num_virtual_tokens": 4, **config}))
+
+
+def readable(
+    model: PreTrainedModel, task_type: str | None = "CAUSAL_LM", off_rows: bool = False, **config: Any
+) -> PeftModel:
+    """Our adapter, 4 tokens; `off_rows` moves its latent away from the table's rows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        adapted = get_peft_model(
+            model, InterpPromptConfig(**{"task_type": task_type, "num_virtual_tokens": 4, **config})
+        )
+        if off_rows:
+            latent = adapted.prompt_encoder["default"].latent
+            latent.data += 0.3 * latent.data.std() * torch.randn_like(latent)
+    return adapted
