@@ -16,6 +16,8 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peft_interp.compat import take_cache, with_cache
+from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
 from peft_interp.text.placement import END, IGNORED, START
@@ -26,8 +28,8 @@ from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
-from peft_interp.tuner.shared_prefix import can_share_prefix
-from peft_interp.tuner.training_step import StepMemory, choose_way, head_can_be_cut, start_step
+from peft_interp.tuner.training_step import StepMemory, Way, start_step
+from peft_interp.tuner.ways import StepChooser
 
 # What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
 _UNDERSTOOD = ("use_cache", "return_dict", "num_items_in_batch")
@@ -69,19 +71,20 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return super().forward(**text, labels=labels, **kwargs)
         self._check_labels_present(labels, kwargs)
         check_shapes(input_ids if input_ids is not None else inputs_embeds, labels)
-        cached = _cached_length(kwargs.get("past_key_values"))
+        cache = take_cache(kwargs)
+        cached = _cached_length(cache)
         if not cached:
             check_positions(kwargs.pop("position_ids", None), attention_mask)
         kwargs = {k: v for k, v in kwargs.items() if k not in ("token_type_ids", "task_ids") and v is not None}
+        if cache is not None:
+            kwargs |= with_cache(self.base_model, cache)
         if cached:
             return self._continue(text, labels, kwargs)
         self._check_room(text)
         output = None
-        if self.training and labels is not None and self._needs_only_loss(text, kwargs):
+        if self.training and labels is not None and self.active_peft_config.share_prefix is not False:
             output = self._fast_step(text, labels, kwargs)
-        if output is None:
-            output = self._plain_pass(text, labels, kwargs)
-        return output
+        return self._plain_pass(text, labels, kwargs) if output is None else output
 
     @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +93,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return super().generate(*args, **kwargs)
         with torch.no_grad():  # a prompt without gradient enters as ids, which generate's penalties can see
             _, prompt = self._prompt()
-        cached = _cached_length(kwargs.get("past_key_values")) - len(prompt.ids)  # columns of text, if any
+        cache = take_cache(kwargs)
+        kwargs |= {} if cache is None else with_cache(self.base_model, cache)
+        cached = _cached_length(cache) - len(prompt.ids)  # columns of text, if any
 
         def compose(**text: Any) -> Composed:
             given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
@@ -136,37 +141,40 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
-    def _needs_only_loss(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
-        wants_more = any(value is not False for name, value in kwargs.items() if name not in _UNDERSTOOD)
-        given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
-        return (
-            self.active_peft_config.share_prefix is not False
-            and not wants_more
-            and kwargs.get("return_dict") is not False
-            and given is not None
-            and (text["input_ids"] is None or text["inputs_embeds"] is None)
-            and given.shape[1] > 0
-            and (text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2])
-        )
-
     def _fast_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
-        """A step that computes the loss alone; None where only the plain pass is right."""
-        if self._before_answer:
-            return self._text_first_step(text, labels, kwargs) if can_share_prefix(self.base_model) else None
-        if not head_can_be_cut(self.base_model):
+        """A step that computes the loss alone; None where only the plain pass is right, which is then said once."""
+        chooser: StepChooser = self.__dict__.setdefault("_step_chooser", StepChooser())
+        given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+        if not _well_formed(text) or given is None or not given.shape[1]:
+            return None  # the plain pass tells what is wrong
+        if (wanted := _beyond_the_loss(kwargs)) is not None:
+            chooser.fall_back("the plain pass", f"`{wanted}` asks for more than the loss")
             return None
-        length = self.active_peft_config.num_virtual_tokens
-        way = choose_way(self.base_model, self.active_peft_config.share_prefix, length, labels.shape)
-        return self._start_step(way, text, labels, kwargs)
+        if self._before_answer:
+            if continues_from_cache(self.base_model):
+                return self._text_first_step(text, labels, kwargs)
+            chooser.fall_back("the plain pass", f"{type(self.base_model).__name__} cannot go on from a key/value cache")
+            return None
+        config = self.active_peft_config
+        way = chooser.choose(self.base_model, config.share_prefix, config.num_virtual_tokens, labels.shape)
+        output = None if way is None else self._start_step(chooser.memory, way, text, labels, kwargs)
+        if way is not None and output is None:
+            chooser.fall_back(
+                "the plain pass",
+                "rows of this batch begin differently (BOS), or have labels or gaps among their padding",
+            )
+        return output
 
-    def _start_step(self, way: str, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
+    def _start_step(
+        self, memory: StepMemory, way: Way, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]
+    ) -> Any | None:
         """The prompt at the start, run in one of the ways that `training_step` knows."""
         encoder, prompt = self._prompt()
         needs_logits = self._wants_term() and self._scorer() is None
         items = kwargs.get("num_items_in_batch")
         step = start_step(
             self.base_model,
-            self.__dict__.setdefault("_step_memory", StepMemory()),
+            memory,
             way,
             prompt=prompt.vectors,
             prompt_ids=prompt.ids if needs_logits else None,
@@ -260,6 +268,21 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
                 "`InterpPromptConfig(align_logits_with_labels=True, perplexity_weight=0)`; to combine a loss of your "
                 "own with the perplexity term, override `Trainer.compute_loss` and add to `model(**inputs).loss`."
             )
+
+
+def _well_formed(text: dict[str, Any]) -> bool:
+    """Whether exactly one of ids and embeddings is given, with a mask of its shape or none."""
+    if (text["input_ids"] is None) == (text["inputs_embeds"] is None):
+        return False
+    given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+    return text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2]
+
+
+def _beyond_the_loss(kwargs: dict[str, Any]) -> str | None:
+    """The argument of a call that asks for more than a loss, if there is one."""
+    if kwargs.get("return_dict") is False:
+        return "return_dict=False"
+    return next((name for name, value in kwargs.items() if value is not False and name not in _UNDERSTOOD), None)
 
 
 def _answer(labels: Tensor | None) -> Tensor | None:

@@ -259,7 +259,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """Value of a scalar buffer, read from the device only where it was changed from outside."""
         buffer = getattr(self, name)
         version, value = self._known.get(name, (None, 0.0))
-        if version != (buffer.data_ptr(), update_count(buffer)):
+        if buffer.is_inference() or version != (buffer.data_ptr(), update_count(buffer)):
             value = on_host(buffer)
             self._note(name, value)
         return value

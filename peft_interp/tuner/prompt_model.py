@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
 from peft_interp.text.placement import START, Placement
@@ -22,7 +23,6 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
 from peft_interp.tuner.model_inputs import Composed, compose_inputs
-from peft_interp.tuner.shared_prefix import recomputes_activations
 
 if TYPE_CHECKING:
     Base = PeftModel

@@ -1,6 +1,6 @@
 """A causal LM's training step with the prompt at the start: two ways to run it, both with the head only at the labels.
 
-*One pass*: the prompt once, every row behind it, as one packed row (`one_pass`). *Rows*: every row with its own copy of
+*One pass*: the prompt once, every row after it, as one packed row (`one_pass`). *Rows*: every row with its own copy of
 the prompt, as stock PEFT does it, but without an attention mask. Loss and gradient are those of the plain
 concatenation, up to rounding and to dropout, of which a prompt that is run once sees one mask instead of one per row.
 
@@ -10,7 +10,6 @@ of the step before, and where the batch turns out to need another, the step is r
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,8 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from peft_interp.tuner.arrangement import (
     IGNORED,
@@ -34,9 +31,22 @@ from peft_interp.tuner.arrangement import (
 )
 from peft_interp.tuner.one_pass import packed_attention, packing, unpacked
 from peft_interp.tuner.readback import Readback
-from peft_interp.tuner.shared_prefix import recomputes_activations
 
+ONE_PASS, ROWS = "one pass", "rows"
 _REMEMBERED_SHAPES = 8
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is run.
+
+    Attributes:
+        name: `ONE_PASS` or `ROWS`.
+        own_attention: the model takes attention of ours; always so for one pass.
+    """
+
+    name: str
+    own_attention: bool
 
 
 @dataclass(frozen=True)
@@ -66,21 +76,22 @@ class StepMemory:
     shapes: OrderedDict[tuple[Any, ...], tuple[Tensor, ...]] = field(default_factory=OrderedDict)
 
     def indices(self, way: str, prefix: int, batch: int, length: int, device: torch.device) -> tuple[Tensor, ...]:
-        """Index tensors for a shape: predictors, for one pass also position ids and packing.
+        """Index tensors for a shape: predictors, position ids, and what stands for the mask.
 
         Returns:
             (batch, length) for each text column the place, in the flattened states, of what predicts it; then what
-            `packing` returns.
+            `packing` returns, or its like for rows.
         """
         key = (way, prefix, batch, length, device)
         known = self.shapes.get(key)
         if known is None:
             columns, rows = torch.arange(length, device=device), torch.arange(batch, device=device).unsqueeze(1)
-            if way == "one pass":
+            if way == ONE_PASS:
                 predictors = torch.where(columns > 0, prefix - 1 + rows * length + columns, prefix - 1)
                 known = (predictors, *packing(prefix, batch, length, device))
             else:
-                known = (prefix - 1 + rows * (prefix + length) + columns, unpacked(device))
+                places = torch.arange(prefix + length, device=device).unsqueeze(0)
+                known = (prefix - 1 + rows * (prefix + length) + columns, places, unpacked(device))
             self.shapes[key] = known
             while len(self.shapes) > _REMEMBERED_SHAPES:
                 self.shapes.popitem(last=False)
@@ -99,52 +110,10 @@ class _CutHead:
         return (self.hidden.unsqueeze(0), *args[1:])
 
 
-def head_can_be_cut(model: Any) -> bool:
-    """Whether a causal LM's loss is the plain cross-entropy of its head's logits, so that the head may see less.
-
-    That takes a head of its own, the stock causal loss, and no further loss (mixtures of experts).
-    """
-    return (
-        getattr(model, "loss_type", None) in ("ForCausalLM", None)
-        and not model.config.is_encoder_decoder
-        and model.get_output_embeddings() is not None
-        and not getattr(model.config, "output_router_logits", False)
-        and "inputs_embeds" in inspect.signature(model.forward).parameters
-    )
-
-
-def why_not_our_attention(model: Any) -> str | None:
-    """What keeps a causal LM from attention of ours, in words; None where it can have it.
-
-    It needs attention that comes from `transformers`' interface and sees the whole text in all layers, positions that
-    are given from outside, and no gradient checkpointing, which runs layers again after the attention was put back.
-    """
-    if recomputes_activations(model):
-        return "gradient checkpointing is on"
-    if not getattr(model, "_supports_attention_backend", False):
-        return f"{type(model).__name__} does not take its attention from transformers' interface"
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        return f"{type(model).__name__} takes no position ids"
-    if model.config._attn_implementation not in ("sdpa", "eager", "flash_attention_2", "flash_attention_3"):
-        return f"its attention is {model.config._attn_implementation!r}"
-    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
-        return "some layers do not see the whole text (sliding window, recurrent state)"
-    if getattr(model, "_is_stateful", False):
-        return f"{type(model).__name__} keeps a state"
-    return None
-
-
-def choose_way(model: Any, wanted: bool | str, prefix: int, shape: Sequence[int]) -> str:
-    """The faster way to run a step: "one pass" or "rows"."""
-    if shape[0] == 1 or why_not_our_attention(model) is not None:
-        return "rows"
-    return "one pass"
-
-
 def start_step(
     model: Any,
     memory: StepMemory,
-    way: str,
+    way: Way,
     prompt: Tensor,
     prompt_ids: Tensor | None,
     text_ids: Tensor | None,
@@ -157,9 +126,9 @@ def start_step(
     """Cross-entropy of a batch whose rows all begin with the prompt.
 
     Args:
-        model: causal LM for which `can_share_prefix` holds.
+        model: causal LM.
         memory: of this model.
-        way: "one pass" or "rows".
+        way: one that this model can have (`ways`).
         prompt: (prompt, dim) input embeddings.
         prompt_ids: (prompt,) its ids, where the prompt's own losses are wanted; None otherwise.
         text_ids: (batch, length), or None with `text_embeds` (batch, length, dim).
@@ -202,7 +171,7 @@ def _row_counts(counts: Readback) -> RowCounts:
 def _run(
     model: Any,
     memory: StepMemory,
-    way: str,
+    way: Way,
     plan: StepPlan,
     rows: TextRows,
     prompt: Tensor,
@@ -219,7 +188,7 @@ def _run(
         assert rows.leading is not None
         prefix = torch.cat((embed.forward(rows.leading).to(prefix.dtype), prefix))  # without NEFTune's noise
     batch, length = labels.shape
-    indices = memory.indices(way, len(prefix), batch, length, labels.device)
+    indices = memory.indices(way.name, len(prefix), batch, length, labels.device)
     targets, places = labelled_columns(labels, indices[0], plan.labels)
     own = 0 if prompt_ids is None else len(prompt)
     if prompt_ids is not None:
@@ -227,15 +196,12 @@ def _run(
     tap = _CutHead(places)
     handle = model.get_output_embeddings().register_forward_pre_hook(tap)
     try:
-        ours = why_not_our_attention(model) is None
-        options: dict[str, Any] = {}
-        if way == "one pass":
+        options = {"position_ids": indices[1], "attention_mask": indices[2]} if way.own_attention else {}
+        if way.name == ONE_PASS:
             embeds = torch.cat((prefix, embeds.flatten(0, 1))).unsqueeze(0)
-            options = {"position_ids": indices[1], "attention_mask": indices[2]}
         else:
             embeds = torch.cat((prefix.expand(batch, -1, -1), embeds), dim=1)
-            options = {"attention_mask": indices[1]} if ours else {}
-        with packed_attention(model) if ours else nullcontext():
+        with packed_attention(model) if way.own_attention else nullcontext():
             logits = model(inputs_embeds=embeds, use_cache=False, **options).logits[0]  # (places, vocabulary)
     finally:
         handle.remove()
