@@ -17,7 +17,8 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 # A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
 LAYERS = (
-    ("_version", "inference", "base_model_name", "text"),
+    ("_version", "compat"),
+    ("inference", "base_model_name", "text"),
     ("embedded", "tuner"),
     ("metrics",),
     ("classification", "report", "scoring"),

@@ -92,6 +92,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.placed_by_ours = False  # set by our models, which put the prompt after BOS and padding
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
+        self.gradient_norm_wanted = False  # of the next training step
         self._projected: Tensor | None = None  # the latent that `ids` belongs to
         self._news: Readback | None = None  # of the last projection
         self._scores: Readback | None = None  # of the last training step

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 SIMILARITIES = ("cosine", "dot", "euclidean")
-_SCALES = {torch.bfloat16: 1.0, torch.float16: 1024.0}  # keeps the small parts of a latent in fp16's normal range
-_MIXED_PRODUCTS = "dtype" in torch.ops.aten.mm.overloads()  # half-precision matrices, fp32 product (torch >= 2.8)
 _CHUNK_BYTES = 64 * 2**20  # memory for one fp32 copy of a slice of a half-precision table
 
 
@@ -153,8 +151,6 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, latent: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(table)
         with torch.autocast(table.device.type, enabled=False):
-            if _reads_halves(table):
-                return _split_product(latent, table.T)
             products = [latent @ rows.T for rows in _fp32_chunks(table)]
         return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
 
@@ -163,8 +159,6 @@ class _Products(torch.autograd.Function):
         (table,) = ctx.saved_tensors
         total, first = grads[0].new_zeros(grads[0].shape[0], table.shape[1]), 0
         with torch.autocast(table.device.type, enabled=False):
-            if _reads_halves(table):
-                return _split_product(grads[0], table), None
             for rows in _fp32_chunks(table):
                 total += grads[0][:, first : first + len(rows)] @ rows
                 first += len(rows)
@@ -196,26 +190,6 @@ def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
         (prompt, dim) in the dtype of `rows`.
     """
     return _StraightThrough.apply(latent, rows)
-
-
-def _reads_halves(table: Tensor) -> bool:
-    return table.is_cuda and table.dtype in _SCALES and _MIXED_PRODUCTS
-
-
-def _split_product(left: Tensor, right: Tensor) -> Tensor:
-    """`left @ right` in fp32, (rows, columns), with one read of a half-precision `right` and no copy of it.
-
-    `left`, in fp32, is the sum of three half-precision parts up to fp32's own rounding, and products of halves are
-    exact in fp32.
-    """
-    scale = _SCALES[right.dtype]
-    rest, parts = left if scale == 1 else left * scale, []
-    for _ in range(3):
-        parts.append(rest.to(right.dtype))
-        rest = rest - parts[-1]
-    products = torch.mm(torch.cat(parts), right, out_dtype=torch.float32)  # (3 * rows, columns)
-    total = products.unflatten(0, (3, -1)).sum(0)
-    return total if scale == 1 else total.div_(scale)
 
 
 def _fp32_chunks(table: Tensor) -> list[Tensor] | Any:

@@ -30,7 +30,6 @@ else:
     Base = object
 
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
-_GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
 
 
 class PromptModelMixin(Base):
@@ -94,7 +93,7 @@ class PromptModelMixin(Base):
             `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
             `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
             that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
-            latent, every 10th step). What is not known yet is missing.
+            latent, where `measure_perplexity_gradient` was called before). What is not known is missing.
         """
         encoder = self._encoder(adapter_name)
         encoder.prompt()  # sees the last step's latent
@@ -109,6 +108,13 @@ class PromptModelMixin(Base):
         if clear:
             encoder.statistics.pop("perplexity_gradient_norm", None)
         return {name: value for name, value in known.items() if not math.isnan(value)}
+
+    def measure_perplexity_gradient(self, adapter_name: str | None = None) -> None:
+        """Have the next training step measure `perplexity_gradient_norm`, which costs it one more backward pass.
+
+        `PromptCallback` asks for it before a step that Trainer logs. With gradient checkpointing it is not measured.
+        """
+        self._encoder(adapter_name).gradient_norm_wanted = True
 
     # -- the best prompt so far -----------------------------------------------------------------------------------
 
@@ -281,14 +287,14 @@ class PromptModelMixin(Base):
             nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides, losses)
         encoder.statistics["prompt_nll"] = nll.detach()
         encoder.settle()  # the model's pass has been started, so the device has work while this waits
-        step = encoder.steps
         differentiable = nll.requires_grad and encoder.latent.requires_grad
-        if step % _GRADIENT_NORM_EVERY == 0 and differentiable and not recomputes_activations(self.base_model):
+        if encoder.gradient_norm_wanted and differentiable and not recomputes_activations(self.base_model):
+            encoder.gradient_norm_wanted = False
             (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
             encoder.statistics["perplexity_gradient_norm"] = (
                 gradient.norm() if gradient is not None else torch.tensor(0.0)
             )
-        return join_losses(config, step, task_loss, nll, share, encoder.full_weight)
+        return join_losses(config, encoder.steps, task_loss, nll, share, encoder.full_weight)
 
     def _check_loss(self, loss: Tensor | None) -> None:
         """Have a broken loss noticed before it can do lasting harm.

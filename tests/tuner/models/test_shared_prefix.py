@@ -62,7 +62,9 @@ def test_label_patterns(causal: Build, readable: Build, batch: Build, rows: Buil
             continue  # a BOS is not predicted: no label is left
         given = batch(rows(bos), side)
         # what stands behind padding is predicted as stock PEFT does it, by the plain pass
-        assert_same_step(model, (side, pattern) != ("right", "with padding"), **given, labels=labelled(given, side, pattern))
+        assert_same_step(
+            model, (side, pattern) != ("right", "with padding"), **given, labels=labelled(given, side, pattern)
+        )
 
 
 @pytest.mark.parametrize("name", [*SHARING, *PLAIN])
