@@ -27,7 +27,7 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 
 benchmark: $(VENV)/ready
-	$(BIN)/python benchmarks/training_step/run.py
+	$(BIN)/python -m benchmarks.training_step
 
 # torch first and pinned: left to choose, pip may take a build with gigabytes of CUDA
 $(VENV)/ready: pyproject.toml constraints.txt

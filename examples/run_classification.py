@@ -36,7 +36,7 @@ from transformers import (
     set_seed,
 )
 
-from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, embedded, text_nll
+from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, embedded, load_rows, text_nll
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +127,7 @@ def load_data(arguments: DataArguments) -> datasets.DatasetDict:
     given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     files = {split: path for split, path in given.items() if path}
     if files:
-        kind = "json" if next(iter(files.values())).endswith(("json", "jsonl")) else "csv"
-        options = {"delimiter": "\t"} if next(iter(files.values())).endswith("tsv") else {}
-        data = datasets.load_dataset(kind, data_files=files, **options)
+        data = datasets.DatasetDict({split: load_rows(path) for split, path in files.items()})
     elif arguments.dataset_name:
         data = datasets.load_dataset(arguments.dataset_name, arguments.dataset_config_name)
     else:

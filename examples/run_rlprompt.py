@@ -26,7 +26,6 @@ from run_classification import DataArguments, ModelArguments, load_data, make_ve
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, set_seed
 
 from peft_interp import InterpPromptConfig, RLPromptConfig, RLPromptTrainer, Verbalizer
-from peft_interp.scoring.archive import front
 
 _HELP = {f.name: f.metadata["help"] for f in fields(InterpPromptConfig) if "help" in f.metadata}
 
@@ -83,8 +82,10 @@ def report(trainer: RLPromptTrainer, test: Any | None) -> dict[str, Any]:
     if test is not None:
         print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
     print(f"saved to:   {trainer.args.output_dir}")
-    print("\naccuracy on validation rows against readability (nats per token, lower is more fluent):")
-    for record in front(trainer.search.archive.records, higher=("accuracy",), lower=("nll",)):
+    print(
+        "\nthe front of reward against readability (accuracy on validation rows; nats per token, lower is more fluent):"
+    )
+    for record in trainer.front():
         print(f"  {record.scores['accuracy']:6.1%}  {record.scores['nll']:5.2f}  {record.text!r}")
     return metrics
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from peft_interp.rl.trainer import RLPromptTrainer as RLPromptTrainer
     from peft_interp.search.config import PromptSearchConfig as PromptSearchConfig
     from peft_interp.search.trainer import PromptSearchTrainer as PromptSearchTrainer
+    from peft_interp.text.data_files import load_rows as load_rows
     from peft_interp.text.verbalizer import Verbalizer as Verbalizer
     from peft_interp.tuner.config import InterpPromptConfig as InterpPromptConfig
 
@@ -43,6 +44,7 @@ _HOMES = {
     "RLPromptConfig": "rl.config",
     "RLPromptTrainer": "rl.trainer",
     "Verbalizer": "text.verbalizer",
+    "load_rows": "text.data_files",
     "classify": "classification",
     "continue_training": "registration",
     "measure_faithfulness": "metrics.faithfulness",

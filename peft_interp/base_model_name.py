@@ -9,16 +9,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from peft_interp.tuner.task_types import prompt_task
+
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
-AUTO_CLASSES = {
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-    "FEATURE_EXTRACTION": "AutoModel",
-}
 _EMBEDDED_PARTS = ("peft_interp", "embedded", "model")
 _EMBEDDED_SHOWN = "embedded model of peft_interp"
 _LOCAL_NOTE = " (a local folder of the training machine)"
@@ -88,7 +82,8 @@ def loading_code(base: BaseName, task_type: str) -> tuple[str, str]:
         base: of the model; a folder's place is left for the reader to fill in.
         task_type: PEFT's.
     """
-    auto = AUTO_CLASSES.get(task_type, "AutoModel")
+    task = prompt_task(task_type)
+    auto = task.auto_class if task else "AutoModel"
     if base.kind == "embedded":
         return "from peft_interp import embedded", "base = embedded.load_model()"
     name = base.name if base.kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"

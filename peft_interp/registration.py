@@ -7,6 +7,7 @@ our config our classes and every other config exactly what it got before. No fun
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from peft import PeftConfig, PeftModel, PeftType, PromptTuningInit
@@ -15,26 +16,32 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from transformers import PreTrainedModel
 
 from peft_interp.hub.model_files import PromptFilesMixin
-from peft_interp.tuner import causal_lm, task_models
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
+from peft_interp.tuner.task_models import TaskModelMixin
+from peft_interp.tuner.task_types import TASK_TYPES, PromptTask
 
 
-def _with_files(tuner: type) -> type:
+def _model_class(task: PromptTask) -> type:
     """The model class of a task, which also saves, describes and pushes its prompts."""
-    joined = type(tuner.__name__, (PromptFilesMixin, tuner), {"__module__": __name__, "__doc__": tuner.__doc__})
+    if task.model_class:
+        module, name = task.model_class.split(".")
+        tuner: type = getattr(import_module(f"peft_interp.tuner.{module}"), name)
+        bases: tuple[type, ...] = (PromptFilesMixin, tuner)
+    else:
+        tuner = _before(MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task.name])
+        bases = (PromptFilesMixin, TaskModelMixin, tuner)
+    joined = type(tuner.__name__, bases, {"__module__": __name__, "__doc__": tuner.__doc__})
     globals()[joined.__qualname__] = joined  # where pickle looks for it
     return joined
 
 
-MODEL_CLASSES: dict[str, type] = {
-    "CAUSAL_LM": _with_files(causal_lm.InterpPromptModelForCausalLM),
-    "SEQ_2_SEQ_LM": _with_files(task_models.InterpPromptModelForSeq2SeqLM),
-    "SEQ_CLS": _with_files(task_models.InterpPromptModelForSequenceClassification),
-    "TOKEN_CLS": _with_files(task_models.InterpPromptModelForTokenClassification),
-    "QUESTION_ANS": _with_files(task_models.InterpPromptModelForQuestionAnswering),
-    "FEATURE_EXTRACTION": _with_files(task_models.InterpPromptModelForFeatureExtraction),
-}
+def _before(registered: type) -> type:
+    """What was registered before us, so that registering again does not stack dispatchers."""
+    return getattr(registered, "_peft_interp_previous", registered)
+
+
+MODEL_CLASSES: dict[str, type] = {task.name: _model_class(task) for task in TASK_TYPES}
 
 
 def register() -> None:
@@ -50,11 +57,6 @@ def register() -> None:
 def _is_ours(config: PeftConfig) -> bool:
     # by name, so that it is true for a reloaded class as well; subclasses count
     return any(base.__name__ == InterpPromptConfig.__name__ for base in type(config).__mro__)
-
-
-def _before(registered: type) -> type:
-    """What was registered before us, so that registering again does not stack dispatchers."""
-    return getattr(registered, "_peft_interp_previous", registered)
 
 
 def _model_dispatcher(registered: type, ours: type) -> type:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from functools import cache
-from graphlib import TopologicalSorter
-from pathlib import Path
 
+import networkx
 import pytest
 
 import peft_interp
+from tools import house
 
-PACKAGE = Path(peft_interp.__file__).parent
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOT_MODULES = 500, 60, 8
+TOLERANCE = 0.1  # of a figure in CONTRIBUTING.md: every small change need not write the table anew
 
-# A module imports only from layers below its own; a folder is one piece, whose modules must not import in a circle.
-LAYERS = (
-    ("_version", "compat"),
-    ("inference", "base_model_name", "text"),
-    ("embedded", "tuner"),
-    ("metrics",),
-    ("classification", "report", "scoring"),
-    ("rl", "search"),
-    ("callbacks", "hub"),
-    ("registration",),
-    ("cli",),
-    ("__main__",),
-    ("__init__",),
-)
 PUBLIC = {
     "InterpPromptConfig",
     "PromptCallback",
@@ -43,84 +28,68 @@ PUBLIC = {
     "measure_faithfulness",
     "measure_scrutability",
     "read_prompt",
+    "load_rows",
     "register",
     "report_prompt",
     "text_nll",
 }
 
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    files = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
-    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files.items()}
+    return house.read_modules()
 
 
-def piece(module: str) -> str:
-    """The file, or the folder it lies in, as the layers name it."""
-    return module.split(".")[0]
+def test_every_room_has_a_layer() -> None:
+    listed = [name for layer in house.layers() for name in layer]
+    assert sorted(listed) == sorted({house.room(name) for name in modules()})
 
 
-def is_for_types_only(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def test_a_room_imports_only_from_lower_layers() -> None:
+    layer_of = {name: number for number, layer in enumerate(house.layers()) for name in layer}
+    arrows = house.between_rooms(house.import_graph(modules())).edges
+    assert [f"{upper} imports {lower}" for upper, lower in arrows if layer_of[upper] <= layer_of[lower]] == []
 
 
-def running_code(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but what only a type checker reads."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not is_for_types_only(child):
-            yield from running_code(child)
-
-
-def imports(tree: ast.Module) -> Iterator[str]:
-    """Names of our own modules that a file imports; "" is the package itself."""
-    for node in running_code(tree):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            names = [node.module or ""]
-        else:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
-            if name.split(".")[0] == "peft_interp":
-                yield name.removeprefix("peft_interp").removeprefix(".")
-
-
-def definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, Definition]]:
-    """Every function and class, functions inside functions included, under its dotted name."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, Definition):
-            name = f"{prefix}.{child.name}"
-            yield name, child
-            yield from definitions(child, name)
-
-
-def test_every_module_has_a_layer() -> None:
-    listed = [name for layer in LAYERS for name in layer]
-    assert sorted(listed) == sorted({piece(name) for name in modules()})
-
-
-def test_a_module_imports_only_from_lower_layers() -> None:
-    layer_of = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    upward = [
-        f"{name} imports {imported}"
-        for name, tree in modules().items()
-        for imported in imports(tree)
-        if imported
-        and piece(imported) != piece(name)
-        and layer_of.get(piece(imported), len(LAYERS)) >= layer_of[piece(name)]
-    ]
-    assert upward == []
-
-
-def test_modules_of_a_folder_do_not_import_in_a_circle() -> None:
-    wanted = {name: {other for other in imports(tree) if other in modules()} for name, tree in modules().items()}
-    assert list(TopologicalSorter(wanted).static_order())  # raises CycleError, which names the circle
+def test_modules_do_not_import_in_a_circle() -> None:
+    """Not even for type checkers: who wants to read one of the modules would have to read all."""
+    graph = house.import_graph(modules())
+    assert [sorted(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1] == []
 
 
 def test_nothing_imports_the_package_itself() -> None:
-    assert [name for name, tree in modules().items() if "" in imports(tree)] == []
+    own = {name: house.imports(tree, modules()) for name, tree in modules().items() if name != "__init__"}
+    assert [name for name, imported in own.items() if "" in imported] == []
+
+
+def test_figures_of_the_house_are_those_that_contributing_shows() -> None:
+    """After larger changes write them with `python -m tools.house --write`."""
+    shown = {name: now for name, (_, now) in house.published().items()}
+    found = house.measure(house.PACKAGE, peft_interp.__all__).rows()
+    assert shown.keys() == found.keys()
+    numbers = {name: [tuple(map(float, text.split(" / "))) for text in (shown[name], found[name])] for name in found}
+    for name, (known, now) in numbers.items():
+        assert now == pytest.approx(known, rel=TOLERANCE, abs=2), f"{name}: run `python -m tools.house --write`"
+
+
+def test_figures_by_hand() -> None:
+    sources = {
+        "__init__": "from peft_interp.a import f",
+        "a": "from peft_interp.b import c, d",
+        "b.__init__": "",
+        "b.c": "def f():\n    import peft_interp.e",
+        "b.d": "if TYPE_CHECKING:\n    from peft_interp.b.c import f",
+        "e": "from peft_interp.b import d",
+    }
+    trees = {name: ast.parse(text) for name, text in sources.items()}
+    graph = house.import_graph(trees)
+    assert sorted(graph.edges) == [("a", "b.c"), ("a", "b.d"), ("b.c", "e"), ("b.d", "b.c"), ("e", "b.d")]
+    assert house.longest_chain(graph) == ["a", "b.c", "b.d", "e"]  # three of them import in a circle
+    assert house.longest_chain(house.between_rooms(graph)) == ["a", "b", "e"]
+    assert house.imports(ast.parse("import peft_interp"), trees) == {""}
+    with pytest.raises(ValueError, match="relative import in line 1"):
+        house.imports(ast.parse("from . import a"), trees)
+    assert str(house.Lengths((1, 2, 3, 4, 100))) == "3 / 62 / 100"
 
 
 def test_only_the_registration_touches_pefts_registries() -> None:
@@ -195,7 +164,7 @@ def test_type_checkers_see_what_is_loaded_on_use() -> None:
     """The imports for type checkers name the modules that the names are really loaded from."""
     typed = {
         alias.asname: (node.module or "").removeprefix("peft_interp").removeprefix(".")
-        for block in filter(is_for_types_only, modules()["__init__"].body)
+        for block in filter(house.is_for_types_only, modules()["__init__"].body)
         for node in ast.walk(block)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -209,11 +178,11 @@ def test_everything_public_has_a_docstring() -> None:
     for module, tree in modules().items():
         local = {
             inner
-            for name, node in definitions(tree, module)
+            for name, node in house.definitions(tree, module)
             if not isinstance(node, ast.ClassDef)
-            for inner, _ in definitions(node, name)
+            for inner, _ in house.definitions(node, name)
         }
-        for name, node in definitions(tree, module):
+        for name, node in house.definitions(tree, module):
             if name in local or any(part.startswith("_") for part in name.removeprefix(module).split(".")):
                 continue
             silent += [] if ast.get_docstring(node) else [name]
@@ -221,14 +190,8 @@ def test_everything_public_has_a_docstring() -> None:
 
 
 def test_files_and_functions_stay_small() -> None:
-    long = [
-        f"{path.name}: {lines} lines"
-        for path in PACKAGE.rglob("*.py")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES
-    ]
-    for module, tree in modules().items():
-        for name, node in definitions(tree, module):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            if not isinstance(node, ast.ClassDef) and length > MAX_FUNCTION_LINES:
-                long.append(f"{name}: {length} lines")
+    long = [f"{name}: {lines} lines" for name, lines in house.file_lengths().items() if lines > MAX_FILE_LINES]
+    functions = house.function_lengths(modules())
+    long += [f"{name}: {lines} lines" for name, lines in functions.items() if lines > MAX_FUNCTION_LINES]
     assert long == []
+    assert len(list(house.PACKAGE.glob("*.py"))) <= MAX_ROOT_MODULES

@@ -6,6 +6,7 @@ Counted in seconds of the processor, which on an idle machine are those of the c
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import peft_interp
+
+# The package that is tested here, whichever is installed.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(peft_interp.__file__).parents[1])}
 # What an import of the package, or an answer about the command line, must not drag along.
 HEAVY_BESIDE_PEFT = ("datasets", "evaluate", "pandas", "pyarrow", "rich", "spellchecker", "tensorboard", "trl")
 HEAVY = (*HEAVY_BESIDE_PEFT, "huggingface_hub", "numpy", "peft", "torch", "transformers")
@@ -37,7 +42,9 @@ if __name__ == "__main__":
 
 
 def python(*arguments: str) -> str:
-    finished = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
+    finished = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT
+    )
     assert finished.returncode == 0, finished.stderr[-3000:]
     return finished.stdout
 
@@ -76,6 +83,7 @@ def test_the_command_line_answers_at_once(tmp_path: Path, start: str, arguments:
             text=True,
             timeout=300,
             check=True,
+            env=ENVIRONMENT,
         )
         quickest = min(quickest, seconds_of_children() - before)
         assert "peft-interp" in ran.stdout

@@ -4,12 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import benchmark_folder  # noqa: F401
 import torch
-from scoring_setting import LABEL_WORDS, POSITIONS, Setting, encoded_rows, language_model, random_prompts
-from timing import compare, interleave, now
 from torch import Tensor
 
+from benchmarks.scoring.setting import (
+    LABEL_WORDS,
+    POSITIONS,
+    Setting,
+    encoded_rows,
+    language_model,
+    random_prompts,
+    timed,
+)
+from benchmarks.timing import compare, interleave
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.search.prompt_features import extract_features
 from peft_interp.search.surrogate import fit_surrogate
@@ -68,7 +75,7 @@ def candidates(setting: Setting, repetitions: int) -> list[dict[str, Any]]:
         }
         sample = random_prompts(setting, 0)
         error = (scorer.label_log_probs(sample) - padded_passes(model, texts, sample, position)).abs().max().item()
-        kept = interleave({name: _timed(setting, way) for name, way in ways.items()}, repetitions, warmups=0)
+        kept = interleave({name: timed(setting, way) for name, way in ways.items()}, repetitions, warmups=0)
         seconds = {name: [seconds for (seconds,) in kept[name]] for name in ways}
         plain_of_all = [PROPOSALS * value for value in seconds["plain"]]
         found.append(
@@ -86,15 +93,3 @@ def candidates(setting: Setting, repetitions: int) -> list[dict[str, Any]]:
 
 def _row(text: list[int], label: Tensor) -> list[dict[str, list[int]]]:
     return encoded_rows(torch.tensor([text]), label.reshape(1))
-
-
-def _timed(setting: Setting, way: Callable[[Tensor], Tensor]) -> Callable[[], tuple[float]]:
-    seeds = iter(range(1, 10**9))
-
-    def run() -> tuple[float]:
-        prompts = random_prompts(setting, next(seeds))
-        begin = now(setting.device)
-        way(prompts)
-        return (now(setting.device) - begin,)
-
-    return run

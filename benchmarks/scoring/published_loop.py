@@ -7,8 +7,9 @@ distribution over the whole vocabulary at the last one, then the label words.
 from typing import Any
 
 import torch
-from scoring_setting import LABEL_WORDS
 from torch import Tensor
+
+from benchmarks.scoring.setting import LABEL_WORDS
 
 
 @torch.no_grad()

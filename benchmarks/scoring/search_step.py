@@ -4,13 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import benchmark_folder  # noqa: F401
-import published_loop
 import torch
-from scoring_setting import POSITIONS, Setting, gold_labels, language_model, random_prompts, random_texts, task_scorer
-from timing import compare, interleave, now
 from torch import Tensor
 
+from benchmarks.scoring import published_loop
+from benchmarks.scoring.setting import (
+    POSITIONS,
+    Setting,
+    gold_labels,
+    language_model,
+    random_prompts,
+    random_texts,
+    task_scorer,
+    timed,
+)
+from benchmarks.timing import compare, interleave, now
 from peft_interp.metrics.likelihood import token_nlls
 from peft_interp.rl.policy import Choice, PromptPolicy
 from peft_interp.rl.soft_q import soft_q_loss
@@ -65,23 +73,11 @@ def growth(setting: Setting, varied: dict[str, Sequence[int]], repetitions: int)
         for size in sizes:
             changed: dict[str, Any] = {name: size}
             one = replace(setting, **changed)
-            candidates = {key: _reward(one, score) for key, score in scorers(one, model, "end").items()}
+            candidates = {key: timed(one, score) for key, score in scorers(one, model, "end").items()}
             kept = interleave(candidates, repetitions, warmups=1)
             compared = compare([s[0] for s in kept["ours"]], [s[0] for s in kept["other"]])
             found.append({"varied": name, "size": size, "reward": compared})
     return found
-
-
-def _reward(setting: Setting, score: Score) -> Callable[[], tuple[float]]:
-    seeds = iter(range(10**9))
-
-    def run() -> tuple[float]:
-        prompts = random_prompts(setting, next(seeds))
-        begin = now(setting.device)
-        score(prompts)
-        return (now(setting.device) - begin,)
-
-    return run
 
 
 def _step(setting: Setting, model: Any, name: str, score: Score) -> Callable[[], tuple[float, float]]:

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from setting import LABELS, Setting, adapted, random_batch, trained_parameter
 from torch import Tensor
+
+from benchmarks.training_step.setting import LABELS, Setting, adapted, random_batch, trained_parameter
 
 
 def agreement(setting: Setting) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmark_report import Table, goals_table, in_mib, in_seconds
+from benchmarks.report import Table, goals_table, in_mib, in_seconds
 
 _LABELS = {"one": "one per row", "all": "every text token"}
 

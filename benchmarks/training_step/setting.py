@@ -7,9 +7,9 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftModel, PromptTuningConfig, get_peft_model
-from random_gpt2 import ModelSize, random_gpt2
 from torch import Tensor
 
+from benchmarks.random_gpt2 import ModelSize, random_gpt2
 from peft_interp import InterpPromptConfig
 
 ADAPTERS = ("stock", "ours")

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from peak_memory import each_alone, rise
-from setting import ADAPTERS, LABELS, Setting, adapted, quiet, random_batch, trained_parameter
+
+from benchmarks.peak_memory import each_alone, rise
+from benchmarks.training_step.setting import ADAPTERS, LABELS, Setting, adapted, quiet, random_batch, trained_parameter
 
 STEPS = 3  # the first one computes the table's norms, the others project anew
 

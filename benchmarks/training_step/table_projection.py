@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from setting import Setting
-from timing import compare, interleave, now
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.timing import compare, interleave, now
+from benchmarks.training_step.setting import Setting
 from peft_interp.tuner.projection import nearest_rows, row_terms
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from setting import ADAPTERS, LABELS, Setting, adapted, random_batch, trained_parameter
-from timing import compare, interleave, now
+
+from benchmarks.timing import compare, interleave, now
+from benchmarks.training_step.setting import ADAPTERS, LABELS, Setting, adapted, random_batch, trained_parameter
 
 
 def training_steps(setting: Setting, repetitions: int, warmups: int) -> list[dict[str, Any]]:

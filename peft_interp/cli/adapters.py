@@ -14,7 +14,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
-from peft_interp.base_model_name import AUTO_CLASSES, EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
+from peft_interp.base_model_name import EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
 from peft_interp.hub.adapter_files import (
     CARD_FILE,
     CONFIG_FILE,
@@ -27,6 +27,7 @@ from peft_interp.hub.adapter_files import (
     read_tensors,
 )
 from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer
+from peft_interp.tuner.task_types import prompt_task
 
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE, *TOKENIZER_FILES)
 _NOT_PROMPTS = "which has no prompt to read; this works for prompt tuning and its relatives"
@@ -152,7 +153,8 @@ def load_adapter(folder: Path, base: str) -> PeftModel:
         raise ValueError(f"PEFT does not know the adapter's type {plain.get('peft_type')!r} ({error}).") from None
     if not config.is_prompt_learning:
         raise ValueError(f"{str(folder)!r} is a {plain.get('peft_type')} adapter, {_NOT_PROMPTS}.")
-    auto = getattr(transformers, AUTO_CLASSES.get(str(plain.get("task_type")), "AutoModelForCausalLM"))
+    task = prompt_task(plain.get("task_type"))
+    auto = getattr(transformers, task.auto_class if task else "AutoModelForCausalLM")
     cuda = torch.cuda.is_available()
     options: dict[str, Any] = {
         "dtype": "auto" if cuda else torch.float32,

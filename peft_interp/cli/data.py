@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -16,10 +15,10 @@ import peft_interp.embedded as embedded
 from peft_interp.cli.arguments import DEFAULT_TEMPLATES
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.reading import read_prompt
+from peft_interp.text.data_files import FORMATS, load_rows
 from peft_interp.text.placement import START, Placement
 from peft_interp.text.verbalizer import Verbalizer
 
-_KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 _TEXT_COLUMNS = ("sentence", "text")
 _SPARE = 4  # tokens left free after a cut: a text cut within a word may be tokenised into more when it is pasted
 
@@ -158,25 +157,7 @@ def _check_rows(rows: Dataset, text: str, label: str, verbalizer: Verbalizer) ->
 
 def _own_data(arguments: Namespace) -> tuple[Dataset, str]:
     path = Path(arguments.data)
-    if path.suffix not in _KINDS:
-        if path.is_file():
-            raise ValueError(f"{str(path)!r} must end in {', '.join(_KINDS)}.")
-        name = f"{arguments.data} ({arguments.split})"
-        return datasets.load_dataset(arguments.data, arguments.config, split=arguments.split), name
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; check the path.")
-    if not _has_rows(path):
-        raise ValueError(f"{str(path)!r} holds no rows; give it at least one, with a text and a label.")
-    options = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-    try:
-        rows = datasets.load_dataset(_KINDS[path.suffix], data_files=str(path), split="train", **options)
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise ValueError(f"{str(path)!r} cannot be read as {path.suffix[1:]}: {error.__cause__ or error}") from None
-    return rows, path.name
-
-
-def _has_rows(path: Path) -> bool:
-    """Whether there is more than blank lines, a table's header, or an empty JSON list."""
-    with path.open("rb") as file:
-        lines = list(islice(filter(None, map(bytes.strip, file)), 2))
-    return len(lines) > (_KINDS[path.suffix] == "csv") and lines != [b"[]"]
+    if path.suffix in FORMATS or path.is_file():
+        return load_rows(path), path.name
+    name = f"{arguments.data} ({arguments.split})"
+    return datasets.load_dataset(arguments.data, arguments.config, split=arguments.split), name

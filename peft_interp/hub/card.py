@@ -16,6 +16,7 @@ from peft_interp.hub.adapter_files import CARD_FILE
 from peft_interp.hub.facts import PromptFacts
 from peft_interp.hub.scores import OUR_METRICS, eval_results, report_markdown
 from peft_interp.hub.usage import fenced, usage
+from peft_interp.tuner.task_types import prompt_task
 
 _UNSEEN = {" ": "a blank", "\n": "a line break"}
 
@@ -147,12 +148,6 @@ BEGIN = "<!-- peft-interp: begin; rewritten at every save, so write your own tex
 END = "<!-- peft-interp: end -->"
 TAGS = ("peft", "prompt-tuning", "interpretable-prompt")
 _BASE_TAG = "base_model:adapter:"
-_PIPELINES = {
-    "SEQ_CLS": "text-classification",
-    "TOKEN_CLS": "token-classification",
-    "QUESTION_ANS": "question-answering",
-    "FEATURE_EXTRACTION": "feature-extraction",
-}
 _SCRATCH = re.compile(r"This model was trained from scratch on ")
 _EMPTY_SECTION = re.compile(r"^## [^\n]+\n+More information needed\n+", re.MULTILINE)
 
@@ -256,7 +251,8 @@ def _update_metadata(data: Any, tags: Sequence[str], entries: Sequence[CardEntry
     hub = facts.base_model_kind == "hub"
     data.base_model = facts.base_model if hub else None  # the Hub refuses a card that names a path here
     if not data.pipeline_tag:
-        data.pipeline_tag = _PIPELINES.get(facts.task_type)
+        task = prompt_task(facts.task_type)
+        data.pipeline_tag = (task.pipeline_tag or None) if task else None
     results = [result for result in data.eval_results or [] if not _is_ours(result)]
     for entry in entries:
         results += eval_results(entry.report, facts.task_type, entry.folder)

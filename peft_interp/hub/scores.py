@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from peft_interp.base_model_name import public_name
+from peft_interp.tuner.task_types import prompt_task
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ _METRICS = {
     "readability, 0 to 1": ("readability", ("scrutability", "score")),
 }
 OUR_METRICS = frozenset(_METRICS)
-_TASKS = {"SEQ_CLS": "text-classification", "TOKEN_CLS": "token-classification", "QUESTION_ANS": "question-answering"}
 _TEXTS = ("template", "label_words", "prompt", "text")
 _PATH = re.compile(r"(/|~|[A-Za-z]:[\\/]|\\\\)[^\s{}]*")
 
@@ -96,13 +96,13 @@ def eval_results(report: dict[str, Any] | None, task_type: str, folder: str = ""
     if report is None:
         return []
     data = str((report.get("context") or {}).get("data") or "data not named")
-    results = []
+    task, results = prompt_task(task_type), []
     for name, (kind, path) in _METRICS.items():
         value = _at(report, path)
         if isinstance(value, (int, float)):
             results.append(
                 EvalResult(
-                    task_type=_TASKS.get(task_type, "text-generation"),
+                    task_type=(task.pipeline_tag if task else "") or "text-generation",
                     dataset_type=data,
                     dataset_name=data,
                     metric_type=kind,

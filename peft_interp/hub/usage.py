@@ -9,6 +9,7 @@ from peft_interp.base_model_name import BaseName, loading_code
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
 from peft_interp.hub.export import fill_template
 from peft_interp.hub.facts import PromptFacts
+from peft_interp.tuner.task_types import names_where
 
 
 def usage(
@@ -131,7 +132,7 @@ def _text_code(facts: PromptFacts, prompt: str, template: str | None) -> str:
     if template and "{text}" not in prompt:
         text = f'text = {fill_template(template, prompt, facts.position)!r}.replace("{{text}}", "Your input.")'
     run = 'inputs = tokenizer(text, return_tensors="pt")\n'
-    if facts.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
+    if facts.task_type in names_where(generates=True):
         run += "print(tokenizer.decode(base.generate(**inputs, max_new_tokens=20)[0]))"
     else:
         run += "print(base(**inputs))"

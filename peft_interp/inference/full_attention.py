@@ -9,7 +9,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peft_interp.compat import cache_argument
+from peft_interp.inference.compat import cache_argument
 
 
 def sees_whole_text(model: Any) -> bool:

@@ -21,9 +21,10 @@ from peft_interp.text.placement import IGNORED, Placement, placement_of
 from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.tokenization import leading_token_ids, token_texts
 from peft_interp.tuner.layout import positions
+from peft_interp.tuner.task_types import names_where
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
-COMPARED_TASKS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")
+COMPARED_TASKS = tuple(names_where(compared=True))
 
 
 @dataclass(frozen=True)

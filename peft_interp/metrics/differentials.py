@@ -7,12 +7,16 @@ losses are). All are 0 for equal behaviour and lower is more faithful; top-1 agr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from peft_interp.metrics.results import Performance
+from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import as_ids
 from peft_interp.text.verbalizer import right_answers
 
@@ -137,29 +141,107 @@ _IDS_MADE_BY = "`verbalizer.label_token_ids(tokenizer)` from the label words"
 _SLICE = 64  # positions compared at a time: bounds the copies that the comparison makes
 
 
+class OutputPair(NamedTuple):
+    """What two sides answer at the same positions.
+
+    Attributes:
+        logits, others: (positions, vocabulary) of the prompt as it acts, and of the text in its place.
+        log_probs, other_log_probs: the same as log-probabilities, fp32.
+    """
+
+    logits: Tensor
+    others: Tensor
+    log_probs: Tensor
+    other_log_probs: Tensor
+
+
+@dataclass(frozen=True)
+class Differential:
+    """One number of `Faithfulness` that compares a prompt with its text.
+
+    Attributes:
+        name: the field of `Faithfulness`.
+        label: its name in reports.
+        words: what it is, in a few words, with its unit.
+        exact: what it is where the text is the prompt, or its range.
+        better: "lower", "higher", or "" where neither is good in itself.
+        written: how reports write it: "number" or "share".
+        function: (positions,) of two sides' outputs, for what is a mean over positions.
+    """
+
+    name: str
+    label: str
+    words: str
+    exact: str = "0 if the text is the prompt"
+    better: str = "lower"
+    written: str = "number"
+    function: Callable[[OutputPair], Tensor] | None = None
+
+
+DIFFERENTIALS = (
+    Differential("cosine_distance", "cosine distance", "distance differential: mean over tokens, 0 to 2"),
+    Differential(
+        "euclidean_distance", "euclidean distance", "distance differential: mean over tokens, the table's units"
+    ),
+    Differential("loss_difference", "loss difference", "performance differential"),
+    Differential("accuracy_difference", "accuracy difference", "as prompt minus as text", better=""),
+    Differential(
+        name="logit_mse",
+        label="logit difference",
+        words="output differential, squared",
+        function=lambda pair: logit_mse(pair.logits, pair.others),
+    ),
+    Differential(
+        name="kl",
+        label="KL divergence",
+        words="prompt's answers from the text's, nats",
+        function=lambda pair: kl_divergence(pair.log_probs, pair.other_log_probs),
+    ),
+    Differential(
+        name="js",
+        label="Jensen-Shannon",
+        words="the same, bounded",
+        exact=f"0 to {math.log(2):.2f}",
+        function=lambda pair: js_divergence(pair.log_probs, pair.other_log_probs),
+    ),
+    Differential(
+        name="top1_agreement",
+        label="same likeliest word",
+        words="share of positions",
+        exact="100%",
+        better="higher",
+        written="share",
+        function=lambda pair: top1_agreement(pair.logits, pair.others),
+    ),
+    Differential(
+        name="token_error_rate",
+        label="token error rate",
+        words="share of tokens that come back otherwise",
+        exact="0%",
+        written="share",
+    ),
+)
+
+
 class OutputTotals:
     """The output differentials of two sides, summed over positions."""
 
     def __init__(self) -> None:
         self.positions = 0
-        self.sums = torch.zeros(4, dtype=torch.float64)  # mse, kl, js, agreement
+        self.sums = {found.name: 0.0 for found in DIFFERENTIALS if found.function}
 
     def add(self, logits: Tensor, others: Tensor) -> None:
         """Count two sides' logits at the same positions, (positions, vocabulary) each."""
         for first, second in zip(logits.split(_SLICE), others.split(_SLICE), strict=True):
-            p, q = first.float().log_softmax(-1), second.float().log_softmax(-1)
-            each = (
-                logit_mse(first, second),
-                kl_divergence(p, q),
-                js_divergence(p, q),
-                top1_agreement(first, second),
-            )
-            self.sums += torch.stack([x.double().sum() for x in each]).cpu()
+            pair = OutputPair(first, second, first.float().log_softmax(-1), second.float().log_softmax(-1))
+            each = [found.function(pair).double().sum() for found in DIFFERENTIALS if found.function]
+            for name, total in zip(self.sums, torch.stack(each).tolist(), strict=True):
+                self.sums[name] += total
         self.positions += len(logits)
 
-    def means(self) -> list[float]:
-        """Logit MSE, KL, Jensen-Shannon divergence and top-1 agreement, means over positions."""
-        return (self.sums / max(1, self.positions)).tolist()
+    def means(self) -> dict[str, float]:
+        """Every output differential by name, mean over positions."""
+        return {name: total / max(1, self.positions) for name, total in self.sums.items()}
 
 
 class TaskTotals:
@@ -229,3 +311,9 @@ class TaskTotals:
             return None
         answered, gold = (self.answered / self.rows).tolist()
         return tuple(answered), tuple(gold)
+
+
+def differential_table() -> str:
+    """`DIFFERENTIALS` as Markdown."""
+    rows = [[f"`{d.name}`", d.label, d.words, d.better or "neither", d.exact] for d in DIFFERENTIALS]
+    return markdown_table(("name", "in reports", "what", "better", "beside"), rows)

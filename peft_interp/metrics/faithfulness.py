@@ -193,17 +193,13 @@ def _measure(
         sides = _compare(setup, kept, as_prompt_kept, as_text_kept, wanted, shared, bar)
         nothing = _measure_without(setup, kept, bare, shared, bar) if without else None
         effects = measure_token_effects(setup, probes, ids, bar) if probes else ()
-    mse, kl, js, agreement = sides.output.means()
     return Faithfulness(
         rows=len(chosen),
         skipped_rows=len(setup.rows) - len(chosen),
         positions=positions,
         cosine_distance=_mean([token.cosine_distance for token in reading.tokens]),
         euclidean_distance=_mean([token.euclidean_distance for token in reading.tokens]),
-        logit_mse=mse,
-        kl=kl,
-        js=js,
-        top1_agreement=agreement,
+        **sides.output.means(),
         as_prompt=sides.prompt.performance(),
         as_text=sides.text.performance(),
         without=nothing.performance() if nothing else None,

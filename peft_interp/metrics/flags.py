@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import peft_interp.metrics.text_metrics as text_metrics
 from peft_interp.metrics.dictionary import dictionary_share, other_language
 from peft_interp.metrics.results import Flag
+from peft_interp.records import markdown_table
 
 RECENT_SHARE = 0.25  # of words that equal one of the two before them
 DISTINCT_2 = 0.6  # different pairs of words by all pairs
@@ -43,6 +46,33 @@ _SPECIAL_TEXT = re.compile(
 )
 
 
+class Parts(NamedTuple):
+    """What patterns are looked for in; the fields are the arguments of `find_flags`."""
+
+    text: str
+    pieces: Sequence[str]
+    special: int
+    label_words: Sequence[str]
+    training_texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Something that makes a text unreadable, or that a reader should know.
+
+    Attributes:
+        name: of the flag.
+        words: what was found, in words; None for nothing.
+        meaning: what it looks for.
+        unreadable: False for a mere remark.
+    """
+
+    name: str
+    words: Callable[[Parts], str | None]
+    meaning: str
+    unreadable: bool = True
+
+
 def find_flags(
     text: str,
     pieces: Sequence[str],
@@ -62,62 +92,50 @@ def find_flags(
     Returns:
         Flags in a fixed order: what makes the text unreadable first, remarks (label words, another language) last.
     """
-    found = (
-        too_short(pieces),
-        special_tokens(text, len(pieces), special),
-        blanks(text, pieces),
-        punctuation(text, pieces),
-        repeated(_SPECIAL_TEXT.sub(" ", text)),
-        broken_characters(text),
-        mixed_scripts(text),
-        no_words(text),
-        boilerplate(text),
-        copied(text, training_texts),
-        language(text),
-        label_leak(text, label_words),
-    )
-    return tuple(flag for flag in found if flag is not None)
+    parts = Parts(text, pieces, special, label_words, training_texts)
+    found = ((pattern, pattern.words(parts)) for pattern in PATTERNS)
+    return tuple(Flag(pattern.name, words, pattern.unreadable) for pattern, words in found if words is not None)
 
 
-def too_short(pieces: Sequence[str]) -> Flag | None:
+def too_short(pieces: Sequence[str]) -> str | None:
     """No token, or a single one: no text that could be judged."""
     if len(pieces) > 1:
         return None
-    return Flag("too_short", "a single token is no text to judge" if pieces else "the prompt is empty")
+    return "a single token is no text to judge" if pieces else "the prompt is empty"
 
 
-def special_tokens(text: str, length: int, special: int) -> Flag | None:
+def special_tokens(text: str, length: int, special: int) -> str | None:
     """Special tokens, or their names written out where they make a fifth of the words."""
     if special:
-        return Flag("special_tokens", f"{special} of {length} tokens {'is' if special == 1 else 'are'} special")
+        return f"{special} of {length} tokens {'is' if special == 1 else 'are'} special"
     names = _SPECIAL_TEXT.findall(text)
     if names and len(names) >= SPECIAL_WORDS * (len(text_metrics.words_of(text))):
-        return Flag("special_tokens", f"the text holds {_quoted(names)}")
+        return f"the text holds {_quoted(names)}"
     return None
 
 
-def blanks(text: str, pieces: Sequence[str]) -> Flag | None:
+def blanks(text: str, pieces: Sequence[str]) -> str | None:
     """Tokens that show nothing."""
     if not pieces:
         return None
     if not text_metrics.shows_something(text):
-        return Flag("blank", "the text shows nothing")
+        return "the text shows nothing"
     share = text_metrics.blank_share(pieces)
     if share <= BLANK_SHARE:
         return None
-    return Flag("blank", f"{round(share * len(pieces))} of {len(pieces)} tokens show nothing")
+    return f"{round(share * len(pieces))} of {len(pieces)} tokens show nothing"
 
 
-def punctuation(text: str, pieces: Sequence[str]) -> Flag | None:
+def punctuation(text: str, pieces: Sequence[str]) -> str | None:
     """Mostly marks, or a long run of tokens that are marks."""
     marks = [bool(piece.strip()) and not text_metrics.is_wordlike(piece) for piece in pieces]
     run = max((len(found) for found in re.findall("1+", "".join("01"[mark] for mark in marks))), default=0)
     if sum(marks) > PUNCTUATION_SHARE * len(pieces) or run >= PUNCTUATION_RUN:
-        return Flag("punctuation", f"{sum(marks)} of {len(pieces)} tokens are marks, {run} of them in a row")
+        return f"{sum(marks)} of {len(pieces)} tokens are marks, {run} of them in a row"
     return None
 
 
-def repeated(text: str) -> Flag | None:
+def repeated(text: str) -> str | None:
     """A word again and again, two words in turn, or a loop of several."""
     units = text_metrics.units_of(text)
     if len(units) < 2:
@@ -131,41 +149,41 @@ def repeated(text: str) -> Flag | None:
         return None
     again = sum(count - 1 for count in counts.values())
     worst = [unit for unit, count in counts.most_common(2) if count > 1 and 2 * count >= max(counts.values())]
-    return Flag("repetition", f"{again} of {len(units)} words repeat {_quoted(worst)}")
+    return f"{again} of {len(units)} words repeat {_quoted(worst)}"
 
 
-def broken_characters(text: str) -> Flag | None:
+def broken_characters(text: str) -> str | None:
     """Pieces of characters that do not decode."""
     broken = text.count("\ufffd")
-    return Flag("broken_characters", f"{broken} pieces of characters do not decode") if broken else None
+    return f"{broken} pieces of characters do not decode" if broken else None
 
 
-def mixed_scripts(text: str) -> Flag | None:
+def mixed_scripts(text: str) -> str | None:
     """Letters of several scripts mixed within words, or changing from word to word."""
     names = text_metrics.mixture(text_metrics.words_of(text))
-    return Flag("mixed_scripts", f"words change between {_listed(names)} letters") if names else None
+    return f"words change between {_listed(names)} letters" if names else None
 
 
-def no_words(text: str) -> Flag | None:
+def no_words(text: str) -> str | None:
     """Too few words that a dictionary has; only texts in Latin letters and no other known language are judged."""
     words = text_metrics.words_of(text)
     if not words:
         digits = any(character.isalnum() for character in text)
-        return Flag("no_words", "numbers and no words") if digits else None
+        return "numbers and no words" if digits else None
     share = dictionary_share(words)
     if share >= WORDS_KNOWN or (share and len(words) < FEWEST_WORDS) or not _judged_as_english(words):
         return None
     known = round(share * len(words))
-    return Flag("no_words", f"{len(words) - known} of {len(words)} words are in no dictionary")
+    return f"{len(words) - known} of {len(words)} words are in no dictionary"
 
 
-def language(text: str) -> Flag | None:
+def language(text: str) -> str | None:
     """A remark: another language than English, whose words were not judged."""
     words = text_metrics.words_of(text)
     if not words or _judged_as_english(words) or text_metrics.mixture(words):
         return None
     script = text_metrics.main_script(words)
-    return Flag("language", f"not English ({script.title()} letters): its words were not judged", unreadable=False)
+    return f"not English ({script.title()} letters): its words were not judged"
 
 
 def _judged_as_english(words: Sequence[str]) -> bool:
@@ -174,29 +192,29 @@ def _judged_as_english(words: Sequence[str]) -> bool:
     return dictionary_share(words) >= WORDS_KNOWN or other_language(words) is None
 
 
-def boilerplate(text: str) -> Flag | None:
+def boilerplate(text: str) -> str | None:
     """Phrases that language models know by heart from web pages: addresses, copyright lines, licences."""
     for pattern in _BOILERPLATE:
         if match := pattern.search(text):
-            return Flag("boilerplate", f"web boilerplate: {' '.join(match.group().split())[:40]!r}")
+            return f"web boilerplate: {' '.join(match.group().split())[:40]!r}"
     return None
 
 
-def copied(text: str, training_texts: Sequence[str]) -> Flag | None:
+def copied(text: str, training_texts: Sequence[str]) -> str | None:
     """Long runs of words from the training texts."""
     if not training_texts:
         return None
     longest = text_metrics.longest_copied(text, training_texts)
     share = text_metrics.copied_share(text, training_texts)
     if longest >= COPIED_RUN or share >= COPIED_SHARE:
-        return Flag("copied", f"{longest} words in a row, {share:.0%} of the words, are copied from the training texts")
+        return f"{longest} words in a row, {share:.0%} of the words, are copied from the training texts"
     return None
 
 
-def label_leak(text: str, label_words: Sequence[str]) -> Flag | None:
+def label_leak(text: str, label_words: Sequence[str]) -> str | None:
     """A remark: words that the task answers with stand in the prompt, which may favour them."""
     leaked = text_metrics.leaked_labels(text, label_words)
-    return Flag("label_leak", f"holds the label words {_quoted(leaked)}", unreadable=False) if leaked else None
+    return f"holds the label words {_quoted(leaked)}" if leaked else None
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -205,3 +223,29 @@ def _quoted(words: Sequence[str]) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+PATTERNS = (
+    Pattern("too_short", lambda x: too_short(x.pieces), "no token, or a single one"),
+    Pattern(
+        "special_tokens", lambda x: special_tokens(x.text, len(x.pieces), x.special), "special tokens, or names of them"
+    ),
+    Pattern("blank", lambda x: blanks(x.text, x.pieces), "tokens that show nothing"),
+    Pattern("punctuation", lambda x: punctuation(x.text, x.pieces), "mostly marks, or many in a row"),
+    Pattern(
+        "repetition", lambda x: repeated(_SPECIAL_TEXT.sub(" ", x.text)), "words again and again, or loops of them"
+    ),
+    Pattern("broken_characters", lambda x: broken_characters(x.text), "pieces of characters that do not decode"),
+    Pattern("mixed_scripts", lambda x: mixed_scripts(x.text), "letters of several scripts, mixed as no writer does"),
+    Pattern("no_words", lambda x: no_words(x.text), "too few words that a dictionary has"),
+    Pattern("boilerplate", lambda x: boilerplate(x.text), "phrases that models know by heart from web pages"),
+    Pattern("copied", lambda x: copied(x.text, x.training_texts), "long runs of words from the training texts"),
+    Pattern("language", lambda x: language(x.text), "another language than English, whose words are not judged", False),
+    Pattern("label_leak", lambda x: label_leak(x.text, x.label_words), "words that the task answers with", False),
+)
+
+
+def flag_table() -> str:
+    """`PATTERNS` as Markdown."""
+    rows = [[f"`{p.name}`", p.meaning, "unreadable" if p.unreadable else "a remark"] for p in PATTERNS]
+    return markdown_table(("flag", "what it finds", "verdict"), rows)

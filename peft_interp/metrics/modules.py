@@ -20,6 +20,7 @@ import datasets
 import evaluate
 
 from peft_interp.metrics.faithfulness import measure_faithfulness
+from peft_interp.metrics.readability_metrics import metric_table
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.text.tokenization import check_texts
@@ -49,8 +50,8 @@ class Scrutability(_ColumnOfTexts, evaluate.Measurement):
         return _info(
             "Readability of prompts: likelihood beside reference levels, degenerate patterns, a calibrated score.",
             _COMMON + "    any other keyword of `measure_scrutability`.\n"
-            "Returns: means over the texts of `score` and of every measure, `readable` as the share of readable texts, "
-            "and `scrutability`, one record for each text.",
+            "Returns: means over the texts of `score` and of every metric below whose needs are met, `readable` as the "
+            "share of readable texts, and `scrutability`, one record for each text.\n\n" + metric_table(),
         )
 
     def _compute(self, data: Sequence[str], model: Any, tokenizer: Any, **options: Any) -> dict[str, Any]:

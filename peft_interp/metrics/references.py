@@ -10,10 +10,8 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,71 +20,21 @@ from torch import Tensor
 from peft_interp.inference.eval_mode import update_count
 from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
-from peft_interp.metrics.results import Measure
-from peft_interp.metrics.token_metrics import BETTER, measure_tokens
+from peft_interp.metrics.metric import REFERENCE_KINDS, Levels, Metric
+from peft_interp.metrics.readability_metrics import METRICS, measure_tokens
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import encode_after, leading_ids
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
-REFERENCE_KINDS = ("human", "shuffled", "random")
 SEED = 0
 LONGEST = 48  # tokens; few human prompts are longer
 
 
-@dataclass(frozen=True)
-class Levels:
-    """Every measure over the three kinds of prompts, for one model and length.
-
-    Attributes:
-        human: by measure, one value for each human-written prompt.
-        shuffled: the same prompts with their tokens in random order.
-        random: as many random allowed tokens.
-    """
-
-    human: dict[str, tuple[float, ...]]
-    shuffled: dict[str, tuple[float, ...]]
-    random: dict[str, tuple[float, ...]]
-
-    def medians(self, name: str) -> dict[str, float | None]:
-        """Median of a measure for each kind; None where it was never a number."""
-        return {kind: _median(getattr(self, kind).get(name, ())) for kind in REFERENCE_KINDS}
-
-    def percentile(self, name: str, value: float) -> float | None:
-        """Share of human-written prompts, 0 to 100, that are no better; None without values to compare."""
-        others = [other for other in self.human.get(name, ()) if not math.isnan(other)]
-        if not others or math.isnan(value):
-            return None
-        sign = 1 if BETTER[name] == "higher" else -1
-        return 100 * sum(sign * other <= sign * value for other in others) / len(others)
-
-    def measure(self, name: str, value: float) -> Measure:
-        """A value beside its reference levels."""
-        percentile = self.percentile(name, value)
-        levels = self.medians(name)
-        return Measure(value, levels["human"], levels["shuffled"], levels["random"], percentile, BETTER[name])
-
-    def nll_position(self, nll: float) -> float:
-        """Where an NLL lies between human-written prompts (0) and the same prompts shuffled (1); lower is more fluent.
-
-        In this unit models are comparable, and the composite was fitted in it. NaN for an unknown NLL, or under a
-        model to which shuffled prompts are no less likely.
-        """
-        human, shuffled = self.medians("nll")["human"], self.medians("nll")["shuffled"]
-        if human is None or shuffled is None or shuffled <= human:
-            return math.nan
-        return (nll - human) / (shuffled - human)
-
-
-def _median(values: Sequence[float]) -> float | None:
-    numbers = [value for value in values if not math.isnan(value)]
-    return median(numbers) if numbers else None
-
-
 class _Sampled(NamedTuple):
-    """What is kept for one model: the prompts with their token NLLs, and the levels measured so far, by length."""
+    """What is kept for one model: the prompts with their token NLLs, and the levels measured so far."""
 
     prompts: dict[str, list[tuple[list[int], Tensor]]]
-    levels: dict[int | None, Levels]
+    levels: dict[tuple[int | None, tuple[Metric, ...]], Levels]
 
 
 _levels: WeakKeyDictionary[Any, dict[Any, _Sampled]] = WeakKeyDictionary()
@@ -100,7 +48,9 @@ def human_prompts() -> tuple[str, ...]:
 
 
 @locked
-def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> Levels:
+def reference_levels(
+    model: Any, tokenizer: Any, length: int | None = None, metrics: Sequence[Metric] = METRICS
+) -> Levels:
     """Measure human-written, shuffled and random prompts under a model, or return what was measured before.
 
     Args:
@@ -108,6 +58,7 @@ def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> L
         tokenizer: its tokenizer.
         length: cut the prompts to this many tokens, since NLL depends on the length: the first tokens have little
             context. None leaves them whole, about 16 tokens.
+        metrics: what is measured on them, of those that are `referenced`.
 
     Returns:
         The levels. The first call for a model runs it over 600 short prompts (two seconds of computing with the
@@ -129,13 +80,14 @@ def reference_levels(model: Any, tokenizer: Any, length: int | None = None) -> L
         known[key] = _Sampled(_sample(base, tokenizer), {})
     sampled = known[key]
     length = None if length is None or length >= LONGEST else length
-    if length not in sampled.levels:
-        sampled.levels[length] = _measure(tokenizer, sampled.prompts, length)
-    return sampled.levels[length]
+    wanted = (length, tuple(metrics))
+    if wanted not in sampled.levels:
+        sampled.levels[wanted] = _measure(tokenizer, sampled.prompts, length, metrics)
+    return sampled.levels[wanted]
 
 
 def levels_after(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
-    """`nll_in_template` of human-written prompts after a text, which predicts their first token too; not kept.
+    """`nll` of human-written prompts after a text, which predicts their first token too; not kept.
 
     Args:
         model: a causal LM.
@@ -147,7 +99,7 @@ def levels_after(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
     prompts = [encode_after(tokenizer, f" {prompt}")[:length] for prompt in human_prompts()]
     nlls = token_nlls(model, [[*front, *ids] for ids in prompts], leading_ids(tokenizer))
     values = tuple(mean_nll(found[max(len(front) - 1, 0) :]) for found in nlls)
-    return Levels({"nll_in_template": values}, {}, {})
+    return Levels({"nll": values}, {}, {})
 
 
 def human_perplexity(model: Any, tokenizer: Any, percentile: float = 50.0, length: int | None = None) -> float:
@@ -189,10 +141,15 @@ def _sample(base: Any, tokenizer: Any) -> dict[str, list[tuple[list[int], Tensor
     return {kind: [(ids, next(found)) for ids in sequences[kind]] for kind in REFERENCE_KINDS}
 
 
-def _measure(tokenizer: Any, prompts: dict[str, list[tuple[list[int], Tensor]]], length: int | None) -> Levels:
+def _measure(
+    tokenizer: Any,
+    prompts: dict[str, list[tuple[list[int], Tensor]]],
+    length: int | None,
+    metrics: Sequence[Metric],
+) -> Levels:
     values = {}
     for kind, pairs in prompts.items():
         cut = [(ids, nlls) if length is None else (ids[:length], nlls[: length - 1]) for ids, nlls in pairs]
-        rows = [measure_tokens(tokenizer, ids, nlls) for ids, nlls in cut]
+        rows = [measure_tokens(tokenizer, ids, nlls, metrics=metrics) for ids, nlls in cut]
         values[kind] = {name: tuple(row[name] for row in rows) for name in rows[0]}
     return Levels(**values)

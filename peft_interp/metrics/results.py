@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from peft_interp.records import short_repr
 from peft_interp.text.placement import Placement, placement_named
+
+_LISTED = ("token_effects", "as_prompt_shared", "answers")  # left out where a result is shown on a screen
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Neighbour:
     cosine_distance: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenReading:
     """One place of a prompt, read as a token.
 
@@ -42,8 +45,14 @@ class TokenReading:
     euclidean_distance: float
     neighbours: tuple[Neighbour, ...] = ()
 
+    def __repr__(self) -> str:
+        near = tuple(neighbour.text for neighbour in self.neighbours)
+        return short_repr(
+            "TokenReading", id=self.id, text=self.text, cosine_distance=self.cosine_distance, neighbours=near
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class PromptReading:
     """Any prompt adapter, read as text.
 
@@ -65,6 +74,19 @@ class PromptReading:
     typical_cosine_distance: float
     typical_euclidean_distance: float
 
+    def __repr__(self) -> str:
+        away = [token.cosine_distance for token in self.tokens]
+        return short_repr(
+            "PromptReading",
+            text=self.text,
+            method=self.method,
+            ids=self.ids,
+            discrete=self.discrete,
+            position=self.position,
+            mean_cosine_distance=sum(away) / max(1, len(away)),
+            typical_cosine_distance=self.typical_cosine_distance,
+        )
+
     @property
     def placement(self) -> Placement:
         """Where the prompt stands."""
@@ -76,7 +98,7 @@ class PromptReading:
         return [token.id for token in self.tokens]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Performance:
     """How well the task goes.
 
@@ -88,6 +110,9 @@ class Performance:
 
     loss: float
     accuracy: float | None = None
+
+    def __repr__(self) -> str:
+        return short_repr("Performance", loss=self.loss, accuracy=self.accuracy)
 
 
 @dataclass(frozen=True)
@@ -103,7 +128,7 @@ class TokenEffect:
     loss_increase: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnswerShares:
     """What is answered, on the average row: probabilities of the label words among themselves.
 
@@ -123,8 +148,12 @@ class AnswerShares:
     as_text: tuple[float, ...]
     without: tuple[float, ...] | None = None
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in ("label_words", "rows", "as_prompt", "as_text", "without")}
+        return short_repr("AnswerShares", **shown)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Faithfulness:
     """Whether a prompt's text does what its vectors do (arXiv 2504.02144's three differentials, and more).
 
@@ -181,13 +210,18 @@ class Faithfulness:
         object.__setattr__(self, "loss_difference", abs(prompt.loss - text.loss))
         object.__setattr__(self, "accuracy_difference", accuracies)
 
+    def __repr__(self) -> str:
+        shown = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in _LISTED}
+        effects = tuple(effect.kl for effect in self.token_effects) or None
+        return short_repr("Faithfulness", **shown, token_effects_kl=effects)
+
     @property
     def beside_without(self) -> Performance:
         """What `without` is to be held against: the task with the prompt, at the same labels."""
         return self.as_prompt_shared or self.as_prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Waywardness:
     """How far a soft prompt can solve the task while its nearest tokens say something unrelated (arXiv 2112.08348).
 
@@ -203,8 +237,11 @@ class Waywardness:
     wayward: Performance
     target: Performance
 
+    def __repr__(self) -> str:
+        return short_repr("Waywardness", **{part.name: getattr(self, part.name) for part in fields(self)})
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Measure:
     """One readability measure beside what it is for prompts that people wrote.
 
@@ -224,6 +261,9 @@ class Measure:
     percentile: float | None = None
     better: str = "lower"
 
+    def __repr__(self) -> str:
+        return short_repr("Measure", **{part.name: getattr(self, part.name) for part in fields(self)})
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -240,13 +280,13 @@ class Flag:
     unreadable: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scrutability:
     """Whether a person can read a prompt's text.
 
     Attributes:
         text: what was judged.
-        measures: by name; see `peft_interp.metrics.scrutability`.
+        measures: by name; see `peft_interp.metrics.readability_metrics`.
         flags: degenerate patterns found.
         score: composite calibrated on human ratings, 0 (unreadable) to 1; what the numbers mean stands in
             `peft_interp.metrics.scrutability`.
@@ -258,6 +298,16 @@ class Scrutability:
     flags: tuple[Flag, ...]
     score: float
     readable: bool
+
+    def __repr__(self) -> str:
+        return short_repr(
+            "Scrutability",
+            text=self.text,
+            readable=self.readable,
+            score=self.score,
+            flags={flag.name: flag.words for flag in self.flags},
+            measures={name: measure.value for name, measure in self.measures.items()},
+        )
 
 
 def as_plain(record: Any) -> Any:

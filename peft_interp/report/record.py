@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from peft_interp.metrics.results import Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
+from peft_interp.records import short_repr
 from peft_interp.report.render_html import to_html
 from peft_interp.report.render_markdown import to_markdown
 from peft_interp.report.render_terminal import to_rich
@@ -64,7 +65,7 @@ class Rival:
     nll: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PromptReport:
     """One prompt: what it says, what it does, and whether either may be believed.
 
@@ -86,6 +87,19 @@ class PromptReport:
     waywardness: Waywardness | None = None
     rivals: tuple[Rival, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        answers = {verdict.question: verdict.answer for verdict in self.verdicts}
+        return short_repr(
+            "PromptReport",
+            text=self.reading.text,
+            verdicts=answers,
+            accuracy=self.faithfulness.as_prompt.accuracy if self.faithfulness else None,
+            accuracy_as_text=self.faithfulness.as_text.accuracy if self.faithfulness else None,
+            readability=self.scrutability.score if self.scrutability else None,
+            base_model=self.context.get("base_model"),
+            data=self.context.get("data"),
+        )
 
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""

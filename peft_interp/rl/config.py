@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from peft_interp.records import weight_settings
 from peft_interp.rl.soft_q import LOSSES
 from peft_interp.scoring.config import RewardArguments
+from peft_interp.scoring.rewards import REWARDS
 
 BASELINES = ("none", "uniform")
-READABILITY_WEIGHTS = (
-    "perplexity_reward_weight",
-    "repetition_penalty_weight",
-    "special_token_penalty_weight",
-    "scrutability_reward_weight",
-)
+READABILITY_WEIGHTS = tuple(reward.setting for reward in REWARDS if reward.setting)
 
 
 @dataclass
-class RLPromptConfig(RewardArguments):
+class RLPromptConfig(weight_settings("ReadabilityWeights", REWARDS), RewardArguments):  # type: ignore[misc]
     """`TrainingArguments` for `RLPromptTrainer`.
 
     Published values are RLPrompt's (arXiv 2205.12548). The length of the prompt is the adapter's `num_virtual_tokens`
-    (published: 5). A step scores `prompts_per_step` prompts per process and accumulated batch.
+    (published: 5). A step scores `prompts_per_step` prompts per process and accumulated batch. The weights of the
+    readability rewards (`perplexity_reward_weight`, ...) are made from the records in `scoring/rewards.py`.
 
     Raises:
         ValueError: for values outside what the fields' help texts allow.
@@ -82,23 +80,6 @@ class RLPromptConfig(RewardArguments):
         default=None, metadata={"help": "The policy's language model (published: distilgpt2). None: the task model."}
     )
 
-    perplexity_reward_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "w in [0, 1]: the reward is (1 - w) z_task - w z_nll, the prompt's NLL under the task model or the "
-            "judge. 0 is RLPrompt."
-        },
-    )
-    repetition_penalty_weight: float = field(
-        default=0.0, metadata={"help": "As `perplexity_reward_weight`, for repeated tokens."}
-    )
-    special_token_penalty_weight: float = field(
-        default=0.0, metadata={"help": "As `perplexity_reward_weight`, for tokens without letter or digit."}
-    )
-    scrutability_reward_weight: float = field(
-        default=0.0,
-        metadata={"help": "As `perplexity_reward_weight`, with the score of `measure_scrutability` as a reward."},
-    )
     reward_scale: float = field(
         default=5.0, metadata={"help": "Mixed z-scores are multiplied by this (published: [0, 1] -> [0, 5])."}
     )
@@ -118,14 +99,9 @@ class RLPromptConfig(RewardArguments):
 
     @property
     def readability_weights(self) -> dict[str, float]:
-        """Weights of the readability rewards in use, by measure; negative where lower is better."""
-        weights = {
-            "nll": -self.perplexity_reward_weight,
-            "repetition": -self.repetition_penalty_weight,
-            "special_tokens": -self.special_token_penalty_weight,
-            "scrutability": self.scrutability_reward_weight,
-        }
-        return {name: weight for name, weight in weights.items() if weight}
+        """Weights of the readability rewards in use, by reward; negative where lower is better."""
+        weighed = {reward.name: reward.sign * getattr(self, reward.setting) for reward in REWARDS if reward.setting}
+        return {name: weight for name, weight in weighed.items() if weight}
 
 
 def _check_choices(config: RLPromptConfig) -> None:

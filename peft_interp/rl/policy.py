@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peft_interp.compat import cache_of, with_cache
+from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
 from peft_interp.inference.head import tapped_head
 from peft_interp.rl.soft_q import polyak_update

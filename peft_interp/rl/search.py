@@ -23,7 +23,7 @@ from peft_interp.scoring.candidates import Candidate, PolicyVocabulary
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import PromptScorer
-from peft_interp.scoring.rewards import mixed_rewards, shaped
+from peft_interp.scoring.rewards import REWARDS, mixed_rewards, new_names, shaped
 from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, statistics, total_score
 from peft_interp.scoring.setup import processes_of
 
@@ -156,7 +156,7 @@ class PromptSearch(ScoredSearch):
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         super().load_state(state)
-        self.reference = {name: (mean, std) for name, (mean, std) in state["reference"].items()}
+        self.reference = {name: (mean, std) for name, (mean, std) in new_names(state["reference"]).items()}
         self.undecided = state.get("undecided", False)
         self._warned_constant = state["warned_constant"]
         self.policy.load_state_dict(state["policy"])
@@ -206,7 +206,7 @@ def make_search(
 def _check_sizes(args: RLPromptConfig, processes: int, length: int) -> None:
     if args.prompts_per_step * processes * args.gradient_accumulation_steps < 2:
         raise ValueError("a step needs at least two prompts, whose rewards are compared; raise `prompts_per_step`.")
-    for name in ("perplexity_reward_weight", "scrutability_reward_weight"):
+    for name in [reward.setting for reward in REWARDS if reward.setting and reward.needs == "language model"]:
         if getattr(args, name) and length < 2:
             raise ValueError(
                 f"`{name}={getattr(args, name)}` needs a prompt of at least two tokens: one has nothing to be "

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from peft_interp.records import short_repr
+from peft_interp.scoring.rewards import new_names
+
 Scores = dict[str, float | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoredPrompt:
     """One prompt and what it got.
 
@@ -33,6 +36,11 @@ class ScoredPrompt:
     split: str = "train"
     rows: tuple[int, ...] | None = None
 
+    def __repr__(self) -> str:
+        on = "all" if self.rows is None else len(self.rows)
+        shown = {"text": self.text, "split": self.split, "rows": on, "step": self.step, "fits": self.fits}
+        return short_repr("ScoredPrompt", **shown, scores=self.scores, ids=self.ids)
+
 
 class Archive:
     """All scored prompts of a run, in the order they were scored.
@@ -49,6 +57,10 @@ class Archive:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __repr__(self) -> str:
+        prompts = len({record.ids for record in self.records})
+        return short_repr("Archive", records=len(self), prompts=prompts, last=self.records[-1:])
 
     def add(self, record: ScoredPrompt) -> None:
         """Remember a prompt; a second score on the same examples replaces the first in lookups."""
@@ -89,6 +101,7 @@ class Archive:
                 if number == len(lines) - 1:
                     break
                 raise ValueError(f"line {number + 1} of {path} is damaged; remove it.") from error
+            fields["scores"] = new_names(fields["scores"])
             fields["ids"] = tuple(fields["ids"])
             fields["rows"] = None if fields["rows"] is None else tuple(fields["rows"])
             records.append(ScoredPrompt(**fields))

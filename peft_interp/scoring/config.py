@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from peft_interp.scoring.rewards import RIGHT_WEIGHT, WRONG_WEIGHT
+from peft_interp.scoring.rewards import REWARDS, RIGHT_WEIGHT, WRONG_WEIGHT
 
-TASK_REWARDS = ("auto", "gap", "negative_loss", "none")
+TASK_REWARDS = ("auto", *(reward.name for reward in REWARDS if reward.of_task), "none")
 
 
 @dataclass

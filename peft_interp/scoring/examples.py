@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.records import short_repr
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import without_padding
 from peft_interp.text.tokenization import ids_around_text
@@ -17,7 +18,7 @@ from peft_interp.text.verbalizer import Verbalizer
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples:
     """Examples in the form that rewards need.
 
@@ -32,6 +33,10 @@ class Examples:
     inputs: list[str]
     columns: dict[str, list[Any]]
     gold: Tensor | None = None
+
+    def __repr__(self) -> str:
+        known = {"examples": len(self), "labelled": len(self.rows), "columns": list(self.columns)}
+        return short_repr("Examples", **known, first=self.inputs[0] if self.inputs else None)
 
     def __len__(self) -> int:
         return len(self.inputs)

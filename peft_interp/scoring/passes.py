@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.compat import with_cache
 from peft_interp.inference.batching import Batches, halves, logits_tokens
+from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at
 from peft_interp.scoring.token_tree import Context, TokenTree, build_context, new_nodes, pack, token_tree, visible
 from peft_interp.text.placement import IGNORED

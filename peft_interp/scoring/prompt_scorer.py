@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from peft_interp.inference.batching import Batches
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
@@ -18,13 +20,14 @@ from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.rewards import (
+    REWARDS,
+    Reward,
     RewardFunction,
+    RewardInputs,
+    Values,
     call_reward_function,
     function_names,
-    gap_reward,
-    label_accuracies,
-    repetition_penalty,
-    special_token_share,
+    reward_named,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.text.placement import Placement
@@ -58,6 +61,9 @@ class PerplexityModel:
     leading_ids: tuple[int, ...] = ()
 
 
+_NEEDS_LABELS = ("labels", "label words")
+
+
 class PromptScorer:
     """Measures prompts. Which of the measures are rewards, and how much they weigh, is in `weights`.
 
@@ -68,8 +74,8 @@ class PromptScorer:
         perplexity_model: None where no causal LM is at hand; then there is no `nll`.
         scrutability: `f(model, tokenizer, text)` that returns a number, an object with a `score`, or None where it does
             not apply. By default the score of `measure_scrutability`, if it weighs anything.
-        readability: weights of `nll`, `repetition`, `special_tokens` and `scrutability` in the reward, negative where
-            lower is better; their absolute values add up to at most 1, the rest is the task's.
+        readability: weights of rewards that have a `setting` (`nll`, `scrutability`, ...), negative where lower is
+            better; their absolute values add up to at most 1, the rest is the task's.
 
     Raises:
         ValueError: a weight without what it weighs, a perplexity model that cannot tell readable from shuffled
@@ -122,9 +128,8 @@ class PromptScorer:
             state: Trainer's state, for reward functions.
 
         Returns:
-            For each prompt, scores by name: the rewards in `weights`; `loss` (nats, over the label words where there
-            are any) and `accuracy` (0 to 1) where the data has labels; `nll` (nats per token), `repetition` and
-            `special_tokens`, whether they are rewards or not. None where a reward does not apply.
+            For each prompt, scores by name: the rewards in `weights`, and of `REWARDS` those that are measured
+            `always`, where the data has what they need. None where a reward does not apply.
 
         Raises:
             ValueError: a reward that is not a number, naming it and the prompt.
@@ -132,11 +137,10 @@ class PromptScorer:
         if not candidates:
             return []
         given = {n: call_reward_function(f, n, candidates, examples, state) for n, f in self.functions.items()}
-        of_text = self._text_measures(candidates)
-        # after the functions of the user, which may raise: the passes on all examples are what costs
-        columns: dict[str, Sequence[float | None]] = {}
-        if examples.rows:
-            columns |= self._task_measures(candidates, examples)
+        inputs, wanted = self._inputs(candidates, examples), self._wanted(examples)
+        with torch.no_grad():  # those of the text first: the passes on all examples are what costs
+            of_text = {r.name: r.function(inputs) for r in wanted if r.needs not in _NEEDS_LABELS}
+            columns = {r.name: r.function(inputs) for r in wanted if r.needs in _NEEDS_LABELS}
         columns |= given | of_text
         for name, values in columns.items():
             for candidate, value in zip(candidates, values, strict=True):
@@ -164,42 +168,50 @@ class PromptScorer:
             self._task_scorers[id(examples)] = (examples, scorer)
         return self._task_scorers[id(examples)][1]
 
-    @torch.no_grad()
-    def _task_measures(self, candidates: Sequence[Candidate], examples: Examples) -> dict[str, list[float]]:
-        prompts, scorer = [list(candidate.ids) for candidate in candidates], self._task_scorer(examples)
-        if examples.gold is None:
-            losses = scorer.losses(prompts).double().mean(-1)  # (prompts,)
-            return {"loss": losses.tolist()} | self._as_reward({"negative_loss": (-losses).tolist()})
-        log_probs = scorer.label_log_probs(prompts)  # (prompts, examples, labels)
-        gold = examples.gold.to(log_probs.device)
-        places = gold.expand(log_probs.shape[:-1]).unsqueeze(-1)
-        loss = -log_probs.double().gather(-1, places).squeeze(-1).mean(-1)
-        gaps = gap_reward(log_probs, gold, self.config.right_weight, self.config.wrong_weight)
-        rewards = {"gap": gaps.tolist(), "negative_loss": (-loss).tolist()}
-        known = {"loss": loss.tolist(), "accuracy": label_accuracies(log_probs, gold).tolist()}
-        return known | self._as_reward(rewards)
+    def _wanted(self, examples: Examples) -> list[Reward]:
+        """Rewards that are measured: those that weigh something or are always measured, and have what they need."""
+        known = {"": True, "labels": bool(examples.rows), "language model": self.perplexity_model is not None}
+        known["label words"] = known["labels"] and examples.gold is not None
+        named = {*self.weights, *({"scrutability"} if self.scrutability is not None else ())}
+        return [r for r in REWARDS if known[r.needs] and (r.name in named if r.of_task or not r.always else True)]
 
-    def _as_reward(self, rewards: dict[str, list[float]]) -> dict[str, list[float]]:
-        return {name: values for name, values in rewards.items() if name == self.task_reward}
+    def _inputs(self, candidates: Sequence[Candidate], examples: Examples) -> RewardInputs:
+        prompts = [list(candidate.ids) for candidate in candidates]
 
-    def _text_measures(self, candidates: Sequence[Candidate]) -> dict[str, list[float | None]]:
-        tokenizer, perplexity_model = self.task.tokenizer, self.perplexity_model
-        measures: dict[str, list[float | None]] = {
-            "repetition": [repetition_penalty(candidate.ids) for candidate in candidates],
-            "special_tokens": [special_token_share(candidate.ids, tokenizer) for candidate in candidates],
-        }
-        if perplexity_model is None:
-            return measures
-        measures["nll"] = self.nlls(candidates)
-        model, known = perplexity_model.model, perplexity_model.tokenizer or tokenizer
+        @cache
+        def log_probs() -> Tensor:
+            return self._task_scorer(examples).label_log_probs(prompts)  # (prompts, examples, labels)
+
+        @cache
+        def losses() -> Tensor:
+            if examples.gold is None:
+                return self._task_scorer(examples).losses(prompts).double().mean(-1)  # (prompts,)
+            found = log_probs()
+            places = examples.gold.to(found.device).expand(found.shape[:-1]).unsqueeze(-1)
+            return -found.double().gather(-1, places).squeeze(-1).mean(-1)
+
+        return RewardInputs(
+            candidates=candidates,
+            examples=examples,
+            tokenizer=self.task.tokenizer,
+            right_weight=self.config.right_weight,
+            wrong_weight=self.config.wrong_weight,
+            log_probs=log_probs,
+            losses=losses,
+            nlls=cache(lambda: self.nlls(candidates)),
+            readability=cache(lambda: self._readability(candidates)),
+        )
+
+    def _readability(self, candidates: Sequence[Candidate]) -> Values:
+        """The user's score of each text, or that of `measure_scrutability`; None where it does not apply."""
+        assert self.perplexity_model is not None
+        model, tokenizer = self.perplexity_model.model, self.perplexity_model.tokenizer or self.task.tokenizer
         if self.scrutability is not None:
-            found = [self.scrutability(model, known, candidate.text) for candidate in candidates]
+            found = [self.scrutability(model, tokenizer, candidate.text) for candidate in candidates]
             numbers = [getattr(value, "score", value) for value in found]
-            measures["scrutability"] = [None if number is None else float(number) for number in numbers]
-        elif "scrutability" in self.weights:
-            scores = scrutability_scores(model, known, self._nll_ids(candidates))
-            measures["scrutability"] = [None if math.isnan(score) else score for score in scores]
-        return measures
+            return [None if number is None else float(number) for number in numbers]
+        scores = scrutability_scores(model, tokenizer, self._nll_ids(candidates))
+        return [None if math.isnan(score) else score for score in scores]
 
     def nlls(self, candidates: Sequence[Candidate]) -> list[float | None]:
         """Nats per token under the perplexity model, lower is more fluent; None for a single token.
@@ -236,24 +248,21 @@ def _check_parts(scorer: PromptScorer, readability: Mapping[str, float]) -> None
         )
     if scorer.task_reward == "none" and not functions and sum(map(abs, readability.values())) < 1:
         raise ValueError("`task_reward='none'` without `reward_funcs` leaves nothing to be rewarded; pass functions.")
-    if "nll" in readability and perplexity_model is None:
-        raise ValueError(
-            f"`perplexity_reward_weight={-readability['nll']}` needs a causal language model, which the "
-            "task model is not; pass one as `perplexity_model`, with its tokenizer as `perplexity_tokenizer`."
-        )
+    for name, weight in readability.items():
+        reward = reward_named(name)
+        if reward.needs == "language model" and perplexity_model is None:
+            raise ValueError(
+                f"`{reward.setting}={abs(weight)}` needs a causal language model that reads the prompt, which the task "
+                "model is not; pass one as `perplexity_model`, with its tokenizer as `perplexity_tokenizer`."
+            )
     if "scrutability" in readability:
         _check_scrutability(scorer, readability["scrutability"])
 
 
 def _check_scrutability(scorer: PromptScorer, weight: float) -> None:
-    perplexity_model = scorer.perplexity_model
-    if perplexity_model is None:
-        raise ValueError(
-            f"`scrutability_reward_weight={weight}` needs a causal language model that reads the prompt, which the "
-            "task model is not; pass one as `perplexity_model`, with its tokenizer as `perplexity_tokenizer`."
-        )
-    if scorer.scrutability is None:
-        levels = reference_levels(perplexity_model.model, perplexity_model.tokenizer or scorer.task.tokenizer)
+    known = scorer.perplexity_model
+    if known is not None and scorer.scrutability is None:
+        levels = reference_levels(known.model, known.tokenizer or scorer.task.tokenizer)
         if math.isnan(levels.nll_position(0.0)):
             raise ValueError(
                 f"`scrutability_reward_weight={weight}` needs a language model that finds people's prompts likelier "

@@ -1,4 +1,4 @@
-"""Rewards of a prompt, as plain functions: how well it does the task, how readable it is, and how rewards are mixed.
+"""Rewards of a prompt: pure functions, one record for each in `REWARDS`, and how rewards are mixed.
 
 The task reward spans about +-200 and log-perplexity 3 to 11, so nothing is added up raw: every reward is z-scored over
 the prompts of the step on its own, and the z-scores are mixed. That is our choice; the paper (arXiv 2504.02144) does
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from peft_interp.records import markdown_table
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
 from peft_interp.text.verbalizer import right_answers
@@ -61,7 +63,7 @@ def repetition_penalty(ids: Sequence[int]) -> float:
     return sum((count - 1) ** 1.5 for count in Counter(ids).values()) / max(1, len(ids))
 
 
-def special_token_share(ids: Sequence[int], tokenizer: Any) -> float:
+def wordless_share(ids: Sequence[int], tokenizer: Any) -> float:
     """Share of tokens, 0 to 1, that are special or hold no letter or digit (blanks, punctuation); lower is better."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     empty = [i in special or not any(c.isalnum() for c in tokenizer.decode([i])) for i in ids]
@@ -102,8 +104,159 @@ def shaped(rewards: Tensor, scale: float = 5.0) -> Tensor:
     return rewards * scale
 
 
-MEASURES = ("gap", "negative_loss", "loss", "accuracy", "nll", "repetition", "special_tokens", "scrutability")
-# What an evaluation logs beside the measures, by this library and by Trainer
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class RewardInputs:
+    """What rewards are computed from. What needs a pass of a model is a function that runs it when first called.
+
+    Attributes:
+        candidates: the prompts.
+        examples: what they are used on.
+        tokenizer: the task model's.
+        right_weight, wrong_weight: as for `gap_reward`.
+        log_probs: (prompts, examples, labels) log-probabilities over the label words.
+        losses: (prompts,) mean loss of the labels in nats, over the label words where there are any.
+        nlls: NLL of each prompt under the perplexity model, nats per token; None for a single token.
+        readability: score of each prompt, 0 to 1, as `measure_scrutability` gives it, or the user's in its place.
+    """
+
+    candidates: Sequence[Candidate]
+    examples: Examples
+    tokenizer: Any
+    right_weight: float
+    wrong_weight: float
+    log_probs: Callable[[], Tensor]
+    losses: Callable[[], Tensor]
+    nlls: Callable[[], Values]
+    readability: Callable[[], Values]
+
+    def gold(self, log_probs: Tensor) -> Tensor:
+        """(examples,) index of the right label, where `log_probs` are.
+
+        Raises:
+            ValueError: the examples have no label words.
+        """
+        if self.examples.gold is None:
+            raise ValueError("there are no label words, so no right one; pass a `verbalizer`.")
+        return self.examples.gold.to(log_probs.device)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """One number for each prompt: logged, kept in the archive, and where it has a weight, a part of the reward.
+
+    Attributes:
+        name: in logs (`rewards/<name>/mean`, `eval_<name>`) and archives.
+        function: one number for each candidate; None where it does not apply.
+        better: "higher" or "lower".
+        words: what it is, in a few words, with its unit and range.
+        needs: "labels", "label words", "language model" (a perplexity model) or "" for nothing but the text.
+        of_task: a choice of `task_reward`; computed only when chosen.
+        setting: the weight's name in `RLPromptConfig`; "" for what has none.
+        default: the weight there, 0 to 1.
+        always: computed whether or not it weighs anything.
+    """
+
+    name: str
+    function: Callable[[RewardInputs], Values]
+    better: str
+    words: str
+    needs: str = ""
+    of_task: bool = False
+    setting: str = ""
+    default: float = 0.0
+    always: bool = True
+
+    @property
+    def sign(self) -> int:
+        """Of its weight: 1 where higher is better, else -1."""
+        return 1 if self.better == "higher" else -1
+
+    @property
+    def weight_help(self) -> str:
+        """Help text of the weight."""
+        mixed = f"(1 - w) z_task {'+' if self.sign > 0 else '-'} w z_{self.name}"
+        return f"w in [0, 1]: the reward is {mixed}, {self.words}. The weights of all such rewards add up to at most 1."
+
+
+def _loss(inputs: RewardInputs) -> Values:
+    return inputs.losses().tolist()
+
+
+def _negative_loss(inputs: RewardInputs) -> Values:
+    return (-inputs.losses()).tolist()
+
+
+def _accuracy(inputs: RewardInputs) -> Values:
+    log_probs = inputs.log_probs()
+    return label_accuracies(log_probs, inputs.gold(log_probs)).tolist()
+
+
+def _gap(inputs: RewardInputs) -> Values:
+    log_probs = inputs.log_probs()
+    return gap_reward(log_probs, inputs.gold(log_probs), inputs.right_weight, inputs.wrong_weight).tolist()
+
+
+REWARDS = (
+    Reward("loss", _loss, "lower", "loss of the labels, nats", "labels"),
+    Reward("accuracy", _accuracy, "higher", "share of examples answered right, 0 to 1", "label words"),
+    Reward("gap", _gap, "higher", "RLPrompt's gap to the best wrong label word", "label words", of_task=True),
+    Reward("negative_loss", _negative_loss, "higher", "minus the loss of the labels, nats", "labels", of_task=True),
+    Reward(
+        name="repetition_penalty",
+        function=lambda inputs: [repetition_penalty(candidate.ids) for candidate in inputs.candidates],
+        better="lower",
+        words="FLRT's penalty for tokens that come again, from 0",
+        setting="repetition_penalty_weight",
+    ),
+    Reward(
+        name="wordless_share",
+        function=lambda inputs: [wordless_share(candidate.ids, inputs.tokenizer) for candidate in inputs.candidates],
+        better="lower",
+        words="the share of tokens that are special or hold no letter or digit, 0 to 1",
+        setting="wordless_penalty_weight",
+    ),
+    Reward(
+        name="nll",
+        function=lambda inputs: inputs.nlls(),
+        better="lower",
+        words="the prompt's NLL under the task model or the perplexity model, nats per token; 0 is RLPrompt",
+        needs="language model",
+        setting="perplexity_reward_weight",
+    ),
+    Reward(
+        name="scrutability",
+        function=lambda inputs: inputs.readability(),
+        better="higher",
+        words="the score of `measure_scrutability`, 0 to 1",
+        needs="language model",
+        setting="scrutability_reward_weight",
+        always=False,
+    ),
+)
+RENAMED = {"repetition": "repetition_penalty", "special_tokens": "wordless_share"}  # in older archives, checkpoints
+
+
+def reward_table() -> str:
+    """`REWARDS` as Markdown."""
+    rows = [[f"`{r.name}`", r.words, r.better, r.needs, f"`{r.setting}`" if r.setting else ""] for r in REWARDS]
+    return markdown_table(("name", "what", "better", "needs", "weight in `RLPromptConfig`"), rows)
+
+
+def reward_named(name: str) -> Reward:
+    """The record of a reward."""
+    return next(reward for reward in REWARDS if reward.name == name)
+
+
+def new_names(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of an older archive or checkpoint, under the names of today."""
+    old = {name for name in RENAMED if name in scores and RENAMED[name] not in scores}
+    return {RENAMED[name] if name in old else name: value for name, value in scores.items()}
+
+
+# What an evaluation logs beside the rewards, by this library and by Trainer
 LOGGED = ("score", "reward", "prompt", "greedy_reward", "greedy_prompt", "hypervolume", "front_size")
 LOGGED_BY_TRAINER = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state")
@@ -117,6 +270,7 @@ def function_names(functions: Sequence[RewardFunction]) -> list[str]:
         ValueError: something that cannot be called.
     """
     names: list[str] = []
+    own = {*(reward.name for reward in REWARDS), *RENAMED}
     for function in functions:
         if not callable(function):
             raise ValueError(
@@ -124,7 +278,7 @@ def function_names(functions: Sequence[RewardFunction]) -> list[str]:
                 "that return one number for each completion."
             )
         name = getattr(function, "__name__", type(function).__name__)
-        taken, number = {*names, *MEASURES, *LOGGED, *LOGGED_BY_TRAINER}, len(names)
+        taken, number = {*names, *own, *LOGGED, *LOGGED_BY_TRAINER}, len(names)
         while f"{name}_{number}" in taken:
             number += 1
         names.append(f"{name}_{number}" if name in taken else name)

@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.pareto import pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.text.rows import read_rows
 from peft_interp.text.surrounding_text import surrounding_text
@@ -159,6 +161,23 @@ class ScoredSearch:
     def total(self, scores: Scores) -> float:
         """One number for a prompt, comparable over the whole run."""
         raise NotImplementedError
+
+    def front(self, split: str) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both the task's reward and NLL, best reward first; one of each kind.
+
+        Args:
+            split: "dev", or "train" for those scored on all training examples. Without a perplexity model nothing is
+                known of fluency, and only the best prompt is left.
+        """
+        known = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
+        if self.scorer.perplexity_model is not None:
+            known = [r for r in known if r.scores.get("nll") is not None]
+        pairs = {(self.scorer.reward(r.scores), -(r.scores.get("nll") or 0.0)): r for r in reversed(known)}
+        if not pairs:
+            return []
+        points = list(pairs)
+        best = [points[i] for i in pareto_front(torch.tensor(points, dtype=torch.float64))]
+        return [pairs[point] for point in sorted(best, reverse=True)]
 
     def score(
         self,

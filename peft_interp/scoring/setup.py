@@ -65,7 +65,7 @@ def check_model(
         warnings.warn(
             f"`perplexity_weight={config.perplexity_weight}` and `target_perplexity={config.target_perplexity}` of the "
             "adapter are for training by gradient; a search by reward does not see them. Set "
-            "`perplexity_reward_weight` (RLPromptConfig), or `target_perplexity` or `target_percentile` "
+            "`perplexity_reward_weight` (RLPromptConfig), or `max_perplexity` or `target_percentile` "
             "(PromptSearchConfig).",
             stacklevel=3,
         )

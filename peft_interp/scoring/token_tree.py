@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from peft_interp.compat import keys_and_values
+from peft_interp.inference.compat import keys_and_values
 from peft_interp.inference.head import tapped_head
 
 

@@ -175,6 +175,18 @@ class PromptScoringTrainer(Trainer):
         stock = super().evaluation_loop(loader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         return stock._replace(metrics={**(stock.metrics or {}), **metrics})
 
+    def front(self, split: str | None = None) -> list[ScoredPrompt]:
+        """The prompts that no other beats in both the task's reward and fluency, best reward first.
+
+        `peft_interp.scoring.archive.front(trainer.search.archive.records, ...)` weighs other scores against each other.
+
+        Args:
+            split: "dev" for held-out scores, "train" for those on all training examples; None: "dev" if there are any.
+        """
+        if split is None:
+            split = "dev" if self.search.front("dev") else "train"
+        return self.search.front(split)
+
     def scores_on(self, prompts: Sequence[ScoredPrompt], dataset: Any) -> list[Scores]:
         """Every measure of some prompts of the archive on other data, test rows say; nothing is chosen by it.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from peft_interp.records import weight_settings
 from peft_interp.scoring.config import RewardArguments
+from peft_interp.search.moves import MOVES
 
-SHARES = ("continuation_share", "rewrite_share", "gradient_share", "edit_share")
+SHARES = tuple(move.setting for move in MOVES if move.setting)
 
 
 @dataclass
-class PromptSearchConfig(RewardArguments):
+class PromptSearchConfig(weight_settings("MoveShares", MOVES), RewardArguments):  # type: ignore[misc]
     """`TrainingArguments` for `PromptSearchTrainer`.
 
-    A step scores `prompts_per_step` new prompts per process and accumulated batch. There is no learning rate.
+    A step scores `prompts_per_step` new prompts per process and accumulated batch. There is no learning rate. The
+    shares of the moves (`continuation_share`, ...) are made from the records in `search/moves.py`.
 
     Raises:
         ValueError: for values outside what the fields' help texts allow.
@@ -27,7 +30,7 @@ class PromptSearchConfig(RewardArguments):
         default="hypervolume", metadata={"help": "What early stopping goes by; of the front on the held-out data."}
     )
 
-    target_perplexity: float | None = field(
+    max_perplexity: float | None = field(
         default=None,
         metadata={
             "help": "The adapter gets the best prompt whose perplexity is at most this. None (with "
@@ -81,16 +84,6 @@ class PromptSearchConfig(RewardArguments):
             "many, and so on up to all. None: on all at once."
         },
     )
-    continuation_share: float = field(
-        default=0.4, metadata={"help": "Weight of the language model's continuations among the proposals, >= 0."}
-    )
-    rewrite_share: float = field(
-        default=0.3, metadata={"help": "Weight of tokens replaced or inserted by the language model, >= 0."}
-    )
-    gradient_share: float = field(
-        default=0.15, metadata={"help": "Weight of swaps that the task's gradient asks for among likely tokens, >= 0."}
-    )
-    edit_share: float = field(default=0.15, metadata={"help": "Weight of deletions, exchanges and crossovers, >= 0."})
     proposal_temperature: float = field(default=1.0, metadata={"help": "Temperature of continuations, > 0."})
     proposal_top_p: float = field(default=0.95, metadata={"help": "Nucleus of continuations, in (0, 1]."})
     eval_candidates: int = field(
@@ -99,12 +92,12 @@ class PromptSearchConfig(RewardArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.target_perplexity is not None and self.target_percentile is not None:
+        if self.max_perplexity is not None and self.target_percentile is not None:
             raise ValueError(
-                f"`target_perplexity={self.target_perplexity}` and `target_percentile={self.target_percentile}` are "
-                "two targets; give one."
+                f"`max_perplexity={self.max_perplexity}` and `target_percentile={self.target_percentile}` are "
+                "two limits; give one."
             )
-        _check(self, "target_perplexity", lambda x: math.isfinite(x) and x > 1, "a finite number > 1")
+        _check(self, "max_perplexity", lambda x: math.isfinite(x) and x > 1, "a finite number > 1")
         _check(self, "target_percentile", lambda x: 0 <= x <= 100, "in [0, 100]")
         _check(self, "shortest_prompt", lambda x: x >= 2, "at least 2: nothing predicts a single token")
         for name in ("population_size", "proposals_per_prompt", "eval_candidates", "screening_examples"):
@@ -115,8 +108,9 @@ class PromptSearchConfig(RewardArguments):
         _check(self, "proposal_temperature", lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
         for name in SHARES:
             _check(self, name, lambda x: math.isfinite(x) and x >= 0, "a finite number >= 0")
-        if not any(getattr(self, name) for name in SHARES if name != "gradient_share"):
-            raise ValueError(f"one of {', '.join(SHARES)} other than `gradient_share` must be > 0; all are 0.")
+        always = [move.setting for move in MOVES if move.setting and not move.needs]
+        if not any(getattr(self, name) for name in always):
+            raise ValueError(f"one of {', '.join(always)} must be > 0; all are 0.")
 
 
 def _check(config: PromptSearchConfig, name: str, fits: object, allowed: str) -> None:

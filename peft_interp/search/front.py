@@ -177,7 +177,7 @@ class FrontSearch(ScoredSearch):
         return (
             f"no readable prompt within the target, a perplexity of {math.exp(target):.4g} at most, was found; the "
             f"adapter has the most fluent one, of perplexity {math.exp(found):.4g}. Search for more steps "
-            "(`max_steps`), set another `target_perplexity` or `target_percentile`, or allow more prompts "
+            "(`max_steps`), set another `max_perplexity` or `target_percentile`, or allow more prompts "
             "(`allowed_tokens='printable'`, `known_words=False`, a larger `longest_prompt`)."
         )
 
@@ -195,7 +195,7 @@ class FrontSearch(ScoredSearch):
         """(records, 3) reward, fluency, absence of repetition; more is better."""
         reward = torch.tensor([self.scorer.reward(r.scores) for r in records], dtype=torch.float64)
         fluent = self.scale.value([r.scores["nll"] for r in records])
-        repeated = torch.tensor([-(r.scores["repetition"] or 0.0) for r in records], dtype=torch.float64)
+        repeated = torch.tensor([-(r.scores["repetition_penalty"] or 0.0) for r in records], dtype=torch.float64)
         return torch.stack((reward, fluent, repeated), 1)
 
     def readable(self, prompt: Candidate | ScoredPrompt) -> bool:

@@ -1,8 +1,9 @@
-"""`Proposer`: new prompts from old ones, by every kind of move, in shares that the user sets."""
+"""`Proposer`: new prompts from old ones, by every move in `MOVES`, in shares that the user sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -11,48 +12,23 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import drawing_batches, reading_batches
-from peft_interp.search.gradient_moves import gradient_swap
-from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
+from peft_interp.search.language_moves import continue_from, sentence_ends
+from peft_interp.search.moves import Move
 from peft_interp.search.prompt_features import PromptFeatures, extract_features
 from peft_interp.text.tokenization import vocabulary_texts
 
 
-def deleted(ids: Sequence[int], rng: Random, most: int = 2) -> list[int]:
-    """Without one run of 1 to `most` tokens; at least one token stays."""
-    count = rng.randint(1, max(1, min(most, len(ids) - 1)))
-    start = rng.randrange(len(ids) - count + 1)
-    return [*ids[:start], *ids[start + count :]] or list(ids)
-
-
-def swapped(ids: Sequence[int], rng: Random) -> list[int]:
-    """With two tokens in each other's place."""
-    changed = list(ids)
-    if len(ids) > 1:
-        i, j = rng.sample(range(len(ids)), 2)
-        changed[i], changed[j] = changed[j], changed[i]
-    return changed
-
-
-def crossover(first: Sequence[int], second: Sequence[int], rng: Random) -> list[int]:
-    """The beginning of one prompt and the end of another."""
-    return [*first[: rng.randint(1, len(first))], *second[rng.randrange(len(second)) :]]
-
-
-GRADIENT_PARENTS = 4  # parents of a step whose gradient is taken
-MOVE_KINDS = ("continue", "rewrite", "gradient", "edit")
-
-
 @dataclass(frozen=True)
-class Moves:
+class ProposalSettings:
     """How proposals are made.
 
     Attributes:
-        shares: weight of every kind in `MOVE_KINDS`.
+        shares: weight of every move, >= 0.
         shortest, longest: tokens of a prompt.
         temperature, top_p: of the language model's continuations.
     """
 
-    shares: dict[str, float]
+    shares: Mapping[Move, float]
     shortest: int
     longest: int
     temperature: float = 1.0
@@ -63,6 +39,30 @@ class Moves:
         return self.shortest <= length <= self.longest
 
 
+@dataclass
+class _Step:
+    """`MoveInputs` of one move in one step; the parents' logits are shared by all moves of the step."""
+
+    proposer: Proposer
+    parents: Sequence[Sequence[int]]
+    rng: Random
+    allowed: Tensor
+    logits: dict[int, Tensor]
+
+    def next_logits(self, places: Sequence[int]) -> dict[int, Tensor]:
+        wanted = sorted({*places} - {*self.logits})
+        reading = self.proposer.read([self.parents[i] for i in wanted], keep_logits=True)
+        self.logits |= dict(zip(wanted, reading.next_logits, strict=True))
+        return {i: self.logits[i] for i in places}
+
+    def continuations(self, parents: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+        return self.proposer.continuations(parents, count, self.rng)
+
+    def gains(self, parent: Sequence[int]) -> Tensor:
+        assert self.proposer.gains is not None
+        return self.proposer.gains(parent)
+
+
 class Proposer:
     """Makes prompts that a language model finds likely.
 
@@ -70,10 +70,10 @@ class Proposer:
         model: the causal LM that proposes; it shares the task model's vocabulary.
         tokenizer: its tokenizer.
         allowed: (vocabulary,) bool, the adapter's filter.
-        moves: kinds and sizes.
+        settings: kinds and sizes.
         leading: ids that the language model wants in front (BOS).
         start_id: what it starts from where there is no BOS in front, or None.
-        gains: a prompt -> (L, vocabulary) of `swap_gains`; None leaves gradient moves out.
+        gains: a prompt -> (L, vocabulary) of `swap_gains`; None leaves out moves that need the gradient.
 
     Attributes:
         passes: rows of prompts alone that the language model ran so far, to read them or to go on from them.
@@ -84,12 +84,12 @@ class Proposer:
         model: Any,
         tokenizer: Any,
         allowed: Tensor,
-        moves: Moves,
+        settings: ProposalSettings,
         leading: Sequence[int] = (),
         start_id: int | None = None,
         gains: Callable[[Sequence[int]], Tensor] | None = None,
     ) -> None:
-        self.model, self.moves, self.gains = model, moves, gains
+        self.model, self.settings, self.gains = model, settings, gains
         size = model.get_output_embeddings().weight.shape[0]
         self.allowed = torch.zeros(size, dtype=torch.bool)
         self.allowed[: len(allowed)] = allowed.cpu()[:size]
@@ -107,28 +107,17 @@ class Proposer:
             count: how many.
             seed: decides everything that is drawn.
         """
-        rng = Random(seed)
-        kinds = [
-            k for k in MOVE_KINDS if self.moves.shares.get(k, 0) > 0 and (k != "gradient" or self.gains is not None)
-        ]
-        drawn = rng.choices(kinds, [self.moves.shares[k] for k in kinds], k=count)
+        rng, shares = Random(seed), self.settings.shares
+        usable = [m for m, share in shares.items() if share > 0 and (m.needs != "gradient" or self.gains is not None)]
+        drawn = Counter(rng.choices(usable, [shares[m] for m in usable], k=count))
+        logits: dict[int, Tensor] = {}
         made: list[tuple[str, list[int]]] = []
-        made += [("continue", ids) for ids in self._continuations(parents, drawn.count("continue"), rng)]
-        made += [("edit", self._edited(parents, rng)) for _ in range(drawn.count("edit"))]
-        chosen = [rng.randrange(len(parents)) for _ in range(drawn.count("rewrite"))]
-        few = rng.sample(range(len(parents)), min(GRADIENT_PARENTS, len(parents)))
-        swaps = drawn.count("gradient")
-        wanted = sorted({*chosen, *(few if swaps else ())})
-        reading = self.read([parents[i] for i in wanted], keep_logits=True)
-        logits = dict(zip(wanted, reading.next_logits, strict=True))
-        for i in chosen:
-            insert = rng.random() < 0.4
-            made.append(("rewrite", rewritten(parents[i], logits[i], self.allowed, rng, insert)))
-        if swaps and self.gains is not None:
-            gains = {i: self.gains(parents[i]) for i in few}
-            for i in rng.choices(few, k=swaps):
-                made.append(("gradient", gradient_swap(parents[i], gains[i], logits[i], self.allowed, rng)))
-        return [(kind, ids) for kind, ids in made if self.moves.fits(len(ids))]
+        for move in usable:
+            own = Random(rng.getrandbits(62))
+            if drawn[move]:
+                step = _Step(self, parents, own, self.allowed, logits)
+                made += [(move.name, list(ids)) for ids in move.function(step, drawn[move])]
+        return [(name, ids) for name, ids in made if self.settings.fits(len(ids))]
 
     def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptFeatures:
         """Some prompts as the language model reads them; `keep_logits` as in `extract_features`."""
@@ -141,16 +130,16 @@ class Proposer:
         """About `count` prompts that begin like some given ones, or with the language model's own first words."""
         if not prompts and not self._front:
             return []
-        made = self._continuations(prompts or [[]], count, Random(seed))
-        return [("continue", ids) for ids in made if self.moves.fits(len(ids))]
+        made = self.continuations(prompts or [[]], count, Random(seed))
+        return [("continue", ids) for ids in made if self.settings.fits(len(ids))]
 
     @property
     def _front(self) -> list[int]:
         """What stands in front of a prompt that is not begun yet."""
         return self.leading or ([self.start_id] if self.start_id is not None else [])
 
-    def _continuations(self, parents: Sequence[Sequence[int]], count: int, rng: Random) -> list[list[int]]:
-        """Parents cut somewhere, or nothing, and gone on from."""
+    def continuations(self, parents: Sequence[Sequence[int]], count: int, rng: Random) -> list[list[int]]:
+        """`count` parents cut somewhere, or nothing, and gone on from."""
         front, kept = self._front, []
         for _ in range(count):
             parent = parents[rng.randrange(len(parents))]
@@ -159,17 +148,12 @@ class Proposer:
         drawn = continue_from(
             self.model,
             [[*front, *prefix] for prefix in kept],
-            self.moves.longest,
+            self.settings.longest,
             self.forbidden,
             self.ends,
             seed=rng.getrandbits(62),
-            temperature=self.moves.temperature,
-            top_p=self.moves.top_p,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
             batches=self._drawing,
         )
-        return [(prefix + new)[: self.moves.longest] for prefix, new in zip(kept, drawn, strict=True)]
-
-    def _edited(self, parents: Sequence[Sequence[int]], rng: Random) -> list[int]:
-        first, second = (parents[rng.randrange(len(parents))] for _ in range(2))
-        kind = rng.randrange(3)
-        return crossover(first, second, rng) if kind == 0 else deleted(first, rng) if kind == 1 else swapped(first, rng)
+        return [(prefix + new)[: self.settings.longest] for prefix, new in zip(kept, drawn, strict=True)]

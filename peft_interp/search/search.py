@@ -156,7 +156,7 @@ class FluentSearch(FrontSearch):
         """The prompt that these ids are as text; it fits with any length that the adapter may have."""
 
         def fits(again: Sequence[int]) -> bool:
-            return bool(self.allowed[list(again)].all()) and self.proposer.moves.fits(len(again))
+            return bool(self.allowed[list(again)].all()) and self.proposer.settings.fits(len(again))
 
         return place_candidate(self.scorer.task.tokenizer, ids, self.beside, fits)
 

@@ -20,7 +20,8 @@ from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
-from peft_interp.search.proposals import Moves, Proposer
+from peft_interp.search.moves import MOVES, Move, shares_of
+from peft_interp.search.proposals import ProposalSettings, Proposer
 from peft_interp.search.search import FluentSearch
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import named_token_ids
@@ -29,7 +30,12 @@ GRADIENT_EXAMPLES = 16
 
 
 def make_search(
-    model: Any, args: PromptSearchConfig, accelerator: Any, train: Examples, scorer: PromptScorer
+    model: Any,
+    args: PromptSearchConfig,
+    accelerator: Any,
+    train: Examples,
+    scorer: PromptScorer,
+    moves: Sequence[Move] = MOVES,
 ) -> FluentSearch:
     """The search for an adapter's prompt.
 
@@ -39,6 +45,7 @@ def make_search(
         accelerator: the processes.
         train: examples of the training reward.
         scorer: what prompts are worth.
+        moves: kinds of proposals.
 
     Raises:
         ValueError: no language model that can propose and score, or lengths that leave nothing.
@@ -50,13 +57,9 @@ def make_search(
             f"`shortest_prompt={args.shortest_prompt}` is more than the {longest} tokens that a prompt may have; raise "
             "`longest_prompt` or `num_virtual_tokens`."
         )
-    moves = Moves(
-        {
-            "continue": args.continuation_share,
-            "rewrite": args.rewrite_share,
-            "gradient": args.gradient_share,
-            "edit": args.edit_share,
-        },
+    shares = shares_of(args, moves)
+    settings = ProposalSettings(
+        shares,
         args.shortest_prompt,
         longest,
         args.proposal_temperature,
@@ -66,19 +69,20 @@ def make_search(
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
     starts = named_token_ids(proposing.model.config, ("bos",)) or named_token_ids(proposing.model.config, ("eos",))
     proposer = Proposer(
-        proposing.model, task.tokenizer, allowed, moves, proposing.leading_ids, starts[0] if starts else None
+        proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, starts[0] if starts else None
     )
     assert perplexity_model is not None
     scale = fluency_scale(
         perplexity_model.model,
         perplexity_model.tokenizer or task.tokenizer,
-        args.target_perplexity,
+        args.max_perplexity,
         args.target_percentile,
         separate_model=perplexity_model is not proposing,
     )
     path = Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None
     search = FluentSearch(proposer, scale, allowed, scorer, train, args, processes_of(accelerator), path)
-    if train.rows and args.gradient_share and scorer.task_reward != "none":  # else the loss is not what is sought
+    follows = any(share and move.needs == "gradient" for move, share in shares.items())
+    if train.rows and follows and scorer.task_reward != "none":  # else the loss is not what is sought
         proposer.gains = _Gains(search, args.seed)
     return search
 
@@ -90,7 +94,7 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
         ValueError: a text of the user that the adapter cannot hold.
     """
     starts: list[list[int]] = []
-    longest, placement = search.proposer.moves.longest, search.scorer.task.placement
+    longest, placement = search.proposer.settings.longest, search.scorer.task.placement
     for text in args.start_texts or []:
         ids = placement.encode_prompt(tokenizer, text)
         if not search.candidate(ids).fits:
@@ -101,7 +105,7 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
             )
         starts.append(ids)
     known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
-    usable = [ids for ids in known if search.proposer.moves.fits(len(ids)) and search.candidate(ids).fits]
+    usable = [ids for ids in known if search.proposer.settings.fits(len(ids)) and search.candidate(ids).fits]
     drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
     return [model.prompt_token_ids(), *starts, *drawn]
 

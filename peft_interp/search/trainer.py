@@ -26,6 +26,7 @@ from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
 from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.moves import MOVES, Move
 from peft_interp.search.search import FluentSearch
 from peft_interp.search.setup import make_search, start_prompts
 from peft_interp.text.verbalizer import Verbalizer
@@ -35,7 +36,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
     """Searches readable prompts for an InterpPrompt adapter and delivers the trade-off, not a point.
 
     After (and during) training the adapter holds the prompt that `args` asks for: the best within
-    `target_perplexity` or `target_percentile`, or the knee of the front. `front()` has all of them. A prompt may be
+    `max_perplexity` or `target_percentile`, or the knee of the front. `front()` has all of them. A prompt may be
     shorter than `num_virtual_tokens`; the adapter then becomes as short.
 
     Every log entry has what `RLPromptTrainer` logs of rewards and prompts, and `new_in_population`. Forward passes so
@@ -61,6 +62,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
         text_column: the text, where the verbalizer fills rows in.
         label_column: the label, 0, 1, ..., for the same.
         max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
+        moves: kinds of proposals, `(*MOVES, mine)` say; see `peft_interp.search.moves`.
         trainer_options: Trainer's other arguments (callbacks, compute_metrics, ...).
 
     Raises:
@@ -84,6 +86,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
         text_column: str = "sentence",
         label_column: str = "label",
         max_length: int | None = None,
+        moves: Sequence[Move] = MOVES,
         **trainer_options: Any,
     ) -> None:
         super().__init__(
@@ -100,21 +103,11 @@ class PromptSearchTrainer(PromptScoringTrainer):
         )
         scored_by = None if perplexity_model is None else PerplexityModel(perplexity_model, perplexity_tokenizer)
         scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, scored_by)
-        self.search = make_search(model, args, self.accelerator, self._train, scorer)
+        self.search = make_search(model, args, self.accelerator, self._train, scorer, moves)
         self._starts = start_prompts(model, processing_class, args, self.search)
         self._stand_in = _StandIn().to(args.device)
         self._done = -1  # the last optimizer step whose prompts are scored
         self._loss = 0.0
-
-    def front(self, split: str | None = None) -> list[ScoredPrompt]:
-        """The prompts that no other beats in both reward and fluency, best reward first.
-
-        Args:
-            split: "dev" for held-out scores, "train" for the training data's; None: "dev" if there are any.
-        """
-        if split is None:
-            split = "dev" if self.search.front("dev") else "train"
-        return self.search.front(split)
 
     # -- training -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from peft_interp.text.tokenization import decode, decode_after, encode, encode_a
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label of a token that is not to be predicted
 PROMPT, TEXT = "{prompt}", "{text}"
@@ -75,17 +76,17 @@ class Placement:
 
     # -- between token ids and text -----------------------------------------------------------------------------------
 
-    def decode_prompt(self, tokenizer: Any, ids: Sequence[int]) -> str:
+    def decode_prompt(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
         """The prompt as the text that stands there; after other text, with its leading blank."""
         return decode(tokenizer, ids) if self.before_text else decode_after(tokenizer, ids)
 
-    def encode_prompt(self, tokenizer: Any, text: str) -> list[int]:
+    def encode_prompt(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         """Ids of a prompt's text there; after other text it begins with a blank, which is added where it is missing."""
         if self.before_text or not text.strip():
             return encode(tokenizer, text)
         return encode_after(tokenizer, text if text[0].isspace() else f" {text}")
 
-    def encode_text(self, tokenizer: Any, text: str) -> list[int]:
+    def encode_text(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         """Ids of the input's text beside the prompt: after it, or at the beginning of the input."""
         return encode_after(tokenizer, text) if self.before_text else encode(tokenizer, text)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from peft_interp.text.placement import START, Placement
 from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import decode, decode_after, encode, encode_after, encode_all
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MOST_ENDINGS = 16  # a prompt is tokenised after each of them
 ENDING_TOKENS = 4  # more text changes nothing about the last token
@@ -29,22 +32,22 @@ class SurroundingText:
     following: str = ""
     preceding: tuple[str, ...] = ()
 
-    def decode_prompt(self, tokenizer: Any, ids: Sequence[int]) -> str:
+    def decode_prompt(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
         """The prompt as the text that stands there."""
         return self.placement.decode_prompt(tokenizer, ids)
 
-    def encode_prompt(self, tokenizer: Any, text: str) -> list[int] | None:
+    def encode_prompt(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
         """Ids of the prompt's text where it stands; None where it melts with its neighbour or is no text at all."""
         ids = self._first(tokenizer, text) if self.placement.before_text else self._later(tokenizer, text)
         return ids or None
 
-    def _first(self, tokenizer: Any, text: str) -> list[int] | None:
+    def _first(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
         if not self.following[:1].isspace():  # where prompt and input meet is not known
             return encode(tokenizer, text)
         following, ids = encode_after(tokenizer, self.following), encode(tokenizer, text + self.following)
         return ids[: -len(following)] if ids[-len(following) :] == following else None
 
-    def _later(self, tokenizer: Any, text: str) -> list[int] | None:
+    def _later(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
         try:
             ids = encode_after(tokenizer, text)
         except ValueError:
@@ -55,7 +58,7 @@ class SurroundingText:
         return ids if same else None
 
 
-def surrounding_text(tokenizer: Any, rows: Sequence[Row], placement: Placement) -> SurroundingText:
+def surrounding_text(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], placement: Placement) -> SurroundingText:
     """What prompts stand beside in these rows.
 
     Args:
@@ -68,7 +71,7 @@ def surrounding_text(tokenizer: Any, rows: Sequence[Row], placement: Placement) 
     return SurroundingText(placement, preceding=_endings(tokenizer, rows))
 
 
-def _endings(tokenizer: Any, rows: Sequence[Row]) -> tuple[str, ...]:
+def _endings(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> tuple[str, ...]:
     """Ends of what stands in front of the prompt: one for each last token, the most frequent ones.
 
     At most `MOST_ENDINGS` texts of a few tokens, from a word's beginning where there is one.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from peft_interp.text.tokenization import encode_all, encode_all_after, vocabulary_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKEN_FILTERS = ("all", "printable", "ascii", "words")
 
@@ -19,7 +22,7 @@ _FINGERPRINT_ROWS = 16
 
 def allowed_tokens(
     table: Tensor,
-    tokenizer: Any | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     kind: str = "all",
     banned_token_ids: Iterable[int] = (),
     banned_words: Sequence[str] = (),
@@ -70,7 +73,7 @@ def allowed_tokens(
     return mask
 
 
-def _text_mask(tokenizer: Any, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
+def _text_mask(tokenizer: PreTrainedTokenizerBase, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
     banned = {word.strip().lower() for word in banned_words}
     texts = vocabulary_texts(tokenizer, size)
     if unknown := sorted(banned - {text.strip().lower() for text in texts}):

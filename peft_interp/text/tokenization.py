@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 _REMEDY = "use those of the model's own tokenizer"
 _ANCHOR = "a"  # a letter to stand in front: alone, sentencepiece tokenizers add a blank to a text, or drop a token's
@@ -16,17 +17,17 @@ _ANCHOR = "a"  # a letter to stand in front: alone, sentencepiece tokenizers add
 # -- text to ids ------------------------------------------------------------------------------------------------------
 
 
-def encode(tokenizer: Any, text: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of `text` at the beginning of an input, without special tokens."""
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of many texts at once, of any length: no warning about the model's longest input."""
     return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if len(texts) else []
 
 
-def encode_after(tokenizer: Any, text: str) -> list[int]:
+def encode_after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of `text` as it is tokenised after other text, without special tokens.
 
     Raises:
@@ -38,7 +39,7 @@ def encode_after(tokenizer: Any, text: str) -> list[int]:
     return ids[len(anchor) :]
 
 
-def encode_all_after(tokenizer: Any, texts: Sequence[str]) -> list[list[int] | None]:
+def encode_all_after(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int] | None]:
     """`encode_after` of many texts at once; None where a text melts into what stands in front of it."""
     anchor = encode(tokenizer, _ANCHOR)
     whole = encode_all(tokenizer, [_ANCHOR + text for text in texts])
@@ -48,19 +49,19 @@ def encode_all_after(tokenizer: Any, texts: Sequence[str]) -> list[list[int] | N
 # -- ids to text ------------------------------------------------------------------------------------------------------
 
 
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Text of `ids` at the beginning of an input, nothing tidied up."""
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-def decode_after(tokenizer: Any, ids: Sequence[int], preceding_text: str = _ANCHOR) -> str:
+def decode_after(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], preceding_text: str = _ANCHOR) -> str:
     """Text of `ids` as it reads after `preceding_text`, which is not returned: with the blank it begins with."""
     before = encode(tokenizer, preceding_text)
     head, whole = decode(tokenizer, before), decode(tokenizer, [*before, *ids])
     return whole[len(head) :] if whole.startswith(head) else decode(tokenizer, ids)
 
 
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """The text of each single token as it reads after other text: with its leading blank (" film", "ing", "</s>")."""
     if not len(ids):
         return []  # `batch_decode` makes one empty text of no ids
@@ -73,7 +74,7 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     ]
 
 
-def vocabulary_texts(tokenizer: Any, size: int) -> list[str]:
+def vocabulary_texts(tokenizer: PreTrainedTokenizerBase, size: int) -> list[str]:
     """`token_texts` of the ids 0 to `size` - 1; "" for those that the tokenizer does not have."""
     known = sorted(i for i in tokenizer.get_vocab().values() if i < size)
     texts = [""] * size
@@ -85,7 +86,9 @@ def vocabulary_texts(tokenizer: Any, size: int) -> list[str]:
 # -- whether a text comes back as the same ids ------------------------------------------------------------------------
 
 
-def survives(tokenizer: Any, prompt_ids: Sequence[int], following_text: str = "", preceding_text: str = "") -> bool:
+def survives(
+    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], following_text: str = "", preceding_text: str = ""
+) -> bool:
     """Whether the prompt's text, put between two other texts, is tokenised to the same prompt ids again.
 
     Args:
@@ -108,7 +111,7 @@ def survives(tokenizer: Any, prompt_ids: Sequence[int], following_text: str = ""
 # -- special tokens ---------------------------------------------------------------------------------------------------
 
 
-def ids_around_text(tokenizer: Any) -> tuple[list[int], list[int]]:
+def ids_around_text(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Special tokens that the tokenizer puts in front of every text (BOS, say) and after it; empty for most."""
     plain, full = encode(tokenizer, _ANCHOR), list(tokenizer.encode(_ANCHOR))
     for start in range(len(full)):
@@ -117,17 +120,17 @@ def ids_around_text(tokenizer: Any) -> tuple[list[int], list[int]]:
     return [], full[len(plain) :]
 
 
-def leading_ids(tokenizer: Any) -> list[int]:
+def leading_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Special tokens that the tokenizer puts in front of every text (BOS, say); empty for most."""
     return ids_around_text(tokenizer)[0]
 
 
-def adds_bos(tokenizer: Any) -> bool:
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer begins every text with its BOS."""
     return tokenizer.bos_token_id is not None and tokenizer(_ANCHOR)["input_ids"][0] == tokenizer.bos_token_id
 
 
-def leading_token_ids(tokenizer: Any, model_config: Any = None) -> list[int]:
+def leading_token_ids(tokenizer: PreTrainedTokenizerBase, model_config: Any = None) -> list[int]:
     """Ids that a text may begin with and that a prompt must not be put in front of: BOS and CLS.
 
     Args:

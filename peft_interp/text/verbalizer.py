@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from peft_interp.text.placement import PROMPT, TEXT, Placement, placement_in
 from peft_interp.text.tokenization import adds_bos, check_tokenizer, encode_after
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Verbalizer:
         before, after = (back.rstrip() if self.placement.before_text else front.lstrip()).split(TEXT)
         return before, after
 
-    def label_token_ids(self, tokenizer: Any) -> list[int]:
+    def label_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The token that stands for each label.
 
         Raises:
@@ -118,7 +121,7 @@ class Verbalizer:
 
     def encode(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         text: str,
         label: int,
         max_length: int | None = None,
@@ -161,7 +164,7 @@ class Verbalizer:
 
     def encode_dataset(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         dataset: Any,
         text_column: str = "sentence",
         label_column: str = "label",
@@ -195,12 +198,12 @@ class Verbalizer:
             desc="Filling the template",
         )
 
-    def label_scores(self, tokenizer: Any) -> Any:
+    def label_scores(self, tokenizer: PreTrainedTokenizerBase) -> Any:
         """For Trainer's `preprocess_logits_for_metrics`: the label words' logits at the answer, (batch, labels)."""
         ids = self.label_token_ids(tokenizer)
         return lambda logits, labels: answer_logits(logits, labels)[:, ids]
 
-    def accuracy(self, tokenizer: Any) -> Any:
+    def accuracy(self, tokenizer: PreTrainedTokenizerBase) -> Any:
         """For Trainer's `compute_metrics`: share of rows whose label word scores highest; a tie counts as wrong."""
         ids = self.label_token_ids(tokenizer)
 

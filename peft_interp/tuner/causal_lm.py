@@ -16,11 +16,11 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from peft_interp.compat import take_cache, with_cache
+from peft_interp.inference.compat import take_cache, with_cache
 from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
-from peft_interp.text.placement import END, IGNORED, START
+from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
@@ -46,8 +46,6 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
     """
-
-    _placements = (START, END)
 
     @locked
     def forward(  # type: ignore[override]
@@ -122,7 +120,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
                 check_answers(answers, layout.start, self._first_text(labels.shape, text))
             inputs = {**inputs, "labels": layout.fill(IGNORED, answers)}
         wants_term = labels is not None and self._wants_term()
-        needs_logits = wants_term and self._scorer() is None
+        needs_logits = wants_term and self._needs_own_logits()
         needs_logits = needs_logits and self.base_model.get_output_embeddings() is not None
         with tapped_head(self.base_model) if needs_logits and not self._before_answer else nullcontext() as tap:
             output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
@@ -170,7 +168,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     ) -> Any | None:
         """The prompt at the start, run in one of the ways that `training_step` knows."""
         encoder, prompt = self._prompt()
-        needs_logits = self._wants_term() and self._scorer() is None
+        needs_logits = self._needs_own_logits()
         items = kwargs.get("num_items_in_batch")
         step = start_step(
             self.base_model,
@@ -217,7 +215,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             num_items_in_batch=items,
         )
         if self._wants_term():
-            logits, hidden = (None, None) if self._scorer() is not None else self._prompt_alone(prompt, text)
+            logits, hidden = self._prompt_alone(prompt, text) if self._needs_own_logits() else (None, None)
             loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
         self._check_loss(loss)
         return CausalLMOutputWithPast(loss=loss)
@@ -261,7 +259,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         if labels is not None or kwargs.get("num_items_in_batch") is None:
             return
         config = self.active_peft_config
-        if not config.align_logits_with_labels or (self.training and config.has_perplexity_term):
+        if not config.align_logits_with_labels or (self.training and config.loss_terms):
             raise ValueError(
                 "the labels were taken out of the batch, as Trainer does for `label_smoothing_factor` and "
                 "`compute_loss_func`. Set `label_smoothing_factor=0`. A `compute_loss_func` works with "

@@ -7,24 +7,27 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
-from peft import PeftType, PromptTuningConfig, PromptTuningInit, TaskType
+from peft import PeftType, PromptTuningConfig, PromptTuningInit
 
+from peft_interp.records import weight_settings
 from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_named
 from peft_interp.text.token_filter import TOKEN_FILTERS
+from peft_interp.tuner.loss_terms import LOSS_TERMS, PERPLEXITY, LossTerm
 from peft_interp.tuner.projection import SIMILARITIES
+from peft_interp.tuner.task_types import TASK_TYPES, listed, names_where, prompt_task
 
 PEFT_TYPE_NAME = "INTERP_PROMPT"
 DEFAULT_PROMPT_LENGTH = 10
 FIRST_CONTROLLED_WEIGHT = 0.03
-_TASKS_WITH_ANSWERS = (None, TaskType.CAUSAL_LM, TaskType.FEATURE_EXTRACTION)
 
 
 @dataclass
-class InterpPromptConfig(PromptTuningConfig):
+class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTuningConfig):  # type: ignore[misc]
     """Configuration of a prompt that is trained like prompt tuning and consists of real tokens.
 
     The defaults are plain PEZ (arXiv 2302.03668): cosine projection, no perplexity term. In memory the config is a
-    prompt-tuning config, so every branch of PEFT applies; on disk its type is "INTERP_PROMPT".
+    prompt-tuning config, so every branch of PEFT applies; on disk its type is "INTERP_PROMPT". The weights of the
+    loss's terms (`perplexity_weight`) are made from the records in `tuner/loss_terms.py`.
 
     Raises:
         ValueError: for values outside what the fields' help texts allow.
@@ -69,13 +72,6 @@ class InterpPromptConfig(PromptTuningConfig):
         metadata={
             "help": "Nearest token by 'cosine' (PEZ), 'dot' or 'euclidean'; 'none' trains a plain soft prompt that "
             "gets the same reports."
-        },
-    )
-    perplexity_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "Weight of the prompt's NLL (nats per token) in the training loss, >= 0. 0 is plain PEZ; PEZ's "
-            "published fluency weight is 0.003 (convex)."
         },
     )
     target_perplexity: float | None = field(
@@ -187,11 +183,12 @@ class InterpPromptConfig(PromptTuningConfig):
                 "projected prompt, but `projection_metric='none'` trains vectors that are no tokens; use 'cosine', "
                 "'dot' or 'euclidean', or weight 0 and no target."
             )
-        if self.placement.before_answer and self.task_type not in _TASKS_WITH_ANSWERS:
+        task = prompt_task(self.task_type)
+        if task is not None and self.placement not in task.placements:
+            able = [task.name for task in TASK_TYPES if self.placement in task.placements]
             raise ValueError(
                 f"`prompt_position={self.prompt_position!r}` needs an answer to stand in front of, which only "
-                "CAUSAL_LM and (at the mask) FEATURE_EXTRACTION have; got "
-                f"`task_type={TaskType(self.task_type).value!r}`. Use {START.name!r}."
+                f"{listed(able, 'and')} (at the mask) have; got `task_type={task.name!r}`. Use {START.name!r}."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
@@ -203,8 +200,8 @@ class InterpPromptConfig(PromptTuningConfig):
         """Always true; asked by PEFT first when the task type names no model class, hence the check."""
         if self.task_type is None:
             raise ValueError(
-                "`task_type=None` is not enough for a prompt, whose forward pass depends on the task; use CAUSAL_LM, "
-                "SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS, QUESTION_ANS or FEATURE_EXTRACTION."
+                "`task_type=None` is not enough for a prompt, whose forward pass depends on the task; use "
+                f"{listed(names_where())}."
             )
         return True
 
@@ -221,12 +218,19 @@ class InterpPromptConfig(PromptTuningConfig):
     @property
     def has_perplexity_term(self) -> bool:
         """Whether the training loss has a perplexity term."""
-        return self.perplexity_weight > 0 or self.target_perplexity is not None
+        return PERPLEXITY in self.loss_terms
+
+    @property
+    def loss_terms(self) -> list[LossTerm]:
+        """The terms that the training loss has beside the task's."""
+        targeted = (PERPLEXITY,) if self.target_perplexity is not None else ()
+        return [term for term in LOSS_TERMS if getattr(self, term.setting) > 0 or term in targeted]
 
     @property
     def first_perplexity_weight(self) -> float:
         """The full weight at the beginning of training; without a target it stays."""
-        return self.perplexity_weight or (0.0 if self.target_perplexity is None else FIRST_CONTROLLED_WEIGHT)
+        weight: float = self.perplexity_weight
+        return weight or (0.0 if self.target_perplexity is None else FIRST_CONTROLLED_WEIGHT)
 
     def perplexity_weight_at(self, step: int, full_weight: float | None = None) -> float:
         """Weight of the perplexity term after `step` optimizer steps, by the schedule.
@@ -272,9 +276,11 @@ def _check_choices(config: InterpPromptConfig) -> None:
 def _check_numbers(config: InterpPromptConfig) -> None:
     assert config.peft_type == PeftType.PROMPT_TUNING
     _check_kinds(config)
+    for term in LOSS_TERMS:
+        weight = getattr(config, term.setting)
+        if not math.isfinite(weight) or weight < 0:
+            raise ValueError(f"`{term.setting}={weight}` must be a finite number >= 0; use 0 for plain PEZ.")
     weight = config.perplexity_weight
-    if not math.isfinite(weight) or weight < 0:
-        raise ValueError(f"`perplexity_weight={weight}` must be a finite number >= 0; use 0 for plain PEZ.")
     if config.perplexity_combination == "convex" and weight > 1:
         raise ValueError(f"`perplexity_weight={weight}` must be in [0, 1] for 'convex'; use 'additive' or less weight.")
     target = config.target_perplexity
@@ -290,7 +296,8 @@ def _check_numbers(config: InterpPromptConfig) -> None:
 
 def _check_kinds(config: InterpPromptConfig) -> None:
     """Refuse what is no number; it would fail later, in words that do not name the setting."""
-    kinds: dict[str, Any] = {"perplexity_weight": (Real, "number"), "target_perplexity": (Real, "number")}
+    numbers = [*(term.setting for term in LOSS_TERMS), "target_perplexity"]
+    kinds: dict[str, Any] = dict.fromkeys(numbers, (Real, "number"))
     for name in ("perplexity_start_step", "perplexity_warmup_steps", "stuck_patience", "num_virtual_tokens"):
         kinds[name] = (Integral, "whole number")
     for name, (kind, called) in kinds.items():

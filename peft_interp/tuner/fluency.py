@@ -1,7 +1,8 @@
-"""The perplexity term: how likely the projected prompt is, from whatever pass is at hand, joined to the task loss."""
+"""The perplexity term: how likely the projected prompt is, from the pass at hand; all terms joined to the task loss."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
+from peft_interp.tuner.loss_terms import PERPLEXITY, LossTerm
 from peft_interp.tuner.perplexity import prompt_nll, soft_target_gradient, tied_target_gradient
 from peft_interp.tuner.projection import straight_through
 
@@ -108,26 +110,31 @@ def join_losses(
     config: InterpPromptConfig,
     step: int,
     task_loss: Tensor,
-    nll: Tensor,
+    values: Mapping[LossTerm, Tensor],
     batch_share: Tensor | float,
     full_weight: float | None = None,
 ) -> Tensor:
-    """Task loss and perplexity term in one number.
+    """Task loss and all terms in one number.
 
     Args:
-        config: weight, schedule and combination.
+        config: weights, schedule and combination.
         step: optimizer steps so far.
         task_loss: scalar, already divided by the labels of the whole accumulated batch where Trainer asks for it.
-        nll: scalar, nats per token.
-        batch_share: this micro-batch's share of the accumulated batch's labels, so that the term counts once.
+        values: scalar of each term.
+        batch_share: this micro-batch's share of the accumulated batch's labels, so that the terms count once.
         full_weight: as for `perplexity_weight_at`.
 
     Returns:
         Scalar loss.
     """
-    weight = config.perplexity_weight_at(step, full_weight)
-    term = weight * nll.to(task_loss.device) * batch_share
-    return (1 - weight) * task_loss + term if config.perplexity_combination == "convex" else task_loss + term
+    loss = task_loss
+    for term, value in values.items():
+        weight = getattr(config, term.setting)
+        if term is PERPLEXITY:
+            weight = config.perplexity_weight_at(step, full_weight)
+            loss = (1 - weight) * loss if config.perplexity_combination == "convex" else loss
+        loss = loss + weight * value.to(loss.device) * batch_share
+    return loss
 
 
 def batch_share(labels: Tensor | None, num_items_in_batch: Tensor | int | None) -> Tensor | float:

@@ -69,6 +69,7 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
         ValueError: the text does not fit the length, or holds tokens that the filter forbids.
     """
     if config.init_words:
+        assert tokenizer is not None
         ids = [i for word in config.init_words for i in encode_after(tokenizer, " " + word.strip())]
         config.num_virtual_tokens = config.num_virtual_tokens or len(ids)
         if len(ids) > config.num_virtual_tokens:

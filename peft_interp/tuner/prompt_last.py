@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peft_interp.compat import cache_of, with_cache
+from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.tuner.layout import positions
 

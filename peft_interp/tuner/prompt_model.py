@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +17,14 @@ from transformers import AutoModelForCausalLM
 from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
-from peft_interp.text.placement import START, Placement
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
+from peft_interp.tuner.loss_terms import PERPLEXITY, TermInputs
 from peft_interp.tuner.model_inputs import Composed, compose_inputs
+from peft_interp.tuner.task_types import listed, prompt_task
 
 if TYPE_CHECKING:
     Base = PeftModel
@@ -43,8 +45,6 @@ class PromptModelMixin(Base):
         word_embeddings: Any
         prompt_encoder: Any
         prompt_tokens: dict[str, Tensor]
-
-    _placements: tuple[Placement, ...] = (START,)  # where the task lets a prompt stand
 
     # -- reading the prompt ---------------------------------------------------------------------------------------
 
@@ -93,7 +93,8 @@ class PromptModelMixin(Base):
             `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
             `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
             that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
-            latent, where `measure_perplexity_gradient` was called before). What is not known is missing.
+            latent, where `measure_perplexity_gradient` was called before); the other terms of the loss by name. What is
+            not known is missing.
         """
         encoder = self._encoder(adapter_name)
         encoder.prompt()  # sees the last step's latent
@@ -195,11 +196,11 @@ class PromptModelMixin(Base):
         if not isinstance(config, InterpPromptConfig):
             super()._setup_prompt_encoder(adapter_name)
             return
-        if config.placement not in self._placements:
-            allowed = " or ".join(repr(placement.name) for placement in self._placements)
+        task = prompt_task(config.task_type)
+        if task is not None and config.placement not in task.placements:  # set after the config was checked
             raise ValueError(
-                f"`prompt_position={config.prompt_position!r}` is for causal language models (`CAUSAL_LM`) and masked "
-                f"ones (`FEATURE_EXTRACTION`); here it must be {allowed}."
+                f"`prompt_position={config.prompt_position!r}` is nothing for {task.words} (`{task.name}`); here it "
+                f"must be {listed([repr(placement.name) for placement in task.placements])}."
             )
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
@@ -259,7 +260,12 @@ class PromptModelMixin(Base):
         return argument in inspect.signature(self.base_model.forward).parameters
 
     def _wants_term(self) -> bool:
-        return self.training and self.active_peft_config.has_perplexity_term
+        return self.training and bool(self.active_peft_config.loss_terms)
+
+    def _needs_own_logits(self) -> bool:
+        """Whether a term reads the prompt's NLL under the task model itself."""
+        needed = any(term.needs_nll for term in self.active_peft_config.loss_terms)
+        return self.training and needed and self._scorer() is None
 
     def _add_term(
         self,
@@ -271,30 +277,45 @@ class PromptModelMixin(Base):
         hidden: Tensor | None = None,
         losses: Tensor | None = None,
     ) -> Tensor:
-        """Task loss joined with the perplexity term; `share` as in `join_losses`, the rest as in `task_model_nll`."""
+        """Task loss joined with the terms; `share` as in `join_losses`, the rest as in `task_model_nll`."""
+        config = self.active_peft_config
+        nll = cache(lambda: self._prompt_nll(encoder, prompt, logits, hidden, losses))
+        inputs = TermInputs(prompt.ids, prompt.rows, encoder.latent, nll)
+        values = {term: term.function(inputs) for term in config.loss_terms}
+        encoder.statistics |= {term.name: value.detach() for term, value in values.items()}
+        encoder.settle()  # the model's pass has been started, so the device has work while this waits
+        if PERPLEXITY in values and encoder.gradient_norm_wanted:
+            self._note_gradient(encoder, values[PERPLEXITY])
+        return join_losses(config, encoder.steps, task_loss, values, share, encoder.full_weight)
+
+    def _prompt_nll(
+        self,
+        encoder: InterpPromptEmbedding,
+        prompt: Prompt,
+        logits: Tensor | None,
+        hidden: Tensor | None,
+        losses: Tensor | None,
+    ) -> Tensor:
+        """Of the prompt in nats per token, under the separate perplexity model or the task model."""
         config, scorer = self.active_peft_config, self._scorer()
         sides = config.perplexity_gradient
         if scorer is not None:
-            nll = scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
-        elif logits is None or hidden is None:
+            return scorer_nll(encoder, prompt, scorer, _known_to(scorer, config.leading_token_ids), sides)
+        if logits is None or hidden is None:
             name = "perplexity_weight" if config.target_perplexity is None else "target_perplexity"
             raise ValueError(
                 f"`{name}={getattr(config, name)}` needs a causal language-model head, which "
                 f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
                 "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
-        else:
-            nll = task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides, losses)
-        encoder.statistics["prompt_nll"] = nll.detach()
-        encoder.settle()  # the model's pass has been started, so the device has work while this waits
-        differentiable = nll.requires_grad and encoder.latent.requires_grad
-        if encoder.gradient_norm_wanted and differentiable and not recomputes_activations(self.base_model):
-            encoder.gradient_norm_wanted = False
-            (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
-            encoder.statistics["perplexity_gradient_norm"] = (
-                gradient.norm() if gradient is not None else torch.tensor(0.0)
-            )
-        return join_losses(config, encoder.steps, task_loss, nll, share, encoder.full_weight)
+        return task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides, losses)
+
+    def _note_gradient(self, encoder: InterpPromptEmbedding, nll: Tensor) -> None:
+        if not (nll.requires_grad and encoder.latent.requires_grad) or recomputes_activations(self.base_model):
+            return
+        encoder.gradient_norm_wanted = False
+        (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
+        encoder.statistics["perplexity_gradient_norm"] = gradient.norm() if gradient is not None else torch.tensor(0.0)
 
     def _check_loss(self, loss: Tensor | None) -> None:
         """Have a broken loss noticed before it can do lasting harm.
@@ -305,7 +326,8 @@ class PromptModelMixin(Base):
         if self.training and loss is not None:
             encoder = self._encoder(None)
             encoder.settle()
-            encoder.watch(loss, encoder.statistics["prompt_nll"] if self._wants_term() else None)
+            known = encoder.statistics if PERPLEXITY in self.active_peft_config.loss_terms else {}
+            encoder.watch(loss, known.get(PERPLEXITY.name))
 
 
 def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:

@@ -18,18 +18,18 @@ from peft import (
     PeftModelForSeq2SeqLM,
     PeftModelForSequenceClassification,
     PeftModelForTokenClassification,
-    TaskType,
 )
 from torch import Tensor
 
 from peft_interp.inference.model_lock import locked
-from peft_interp.text.placement import END, START
+from peft_interp.text.placement import START
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import attended, named_arguments
 from peft_interp.tuner.layout import PromptLayout
 from peft_interp.tuner.model_inputs import Composed, check_positions
 from peft_interp.tuner.prompt_model import PromptModelMixin
+from peft_interp.tuner.task_types import prompt_task
 
 Arranged = dict[str, Tensor]
 
@@ -42,11 +42,11 @@ class TaskModelMixin(PromptModelMixin):
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
         super()._setup_prompt_encoder(adapter_name)
         config, name = self.peft_config[adapter_name], type(self.base_model).__name__
-        ours = isinstance(config, InterpPromptConfig) and config.task_type != TaskType.FEATURE_EXTRACTION
-        if ours and name.endswith(("ForCausalLM", "LMHeadModel")):
+        task = prompt_task(config.task_type) if isinstance(config, InterpPromptConfig) else None
+        if task is not None and task.has_head and name.endswith(("ForCausalLM", "LMHeadModel")):
             raise ValueError(
-                f"`task_type={TaskType(config.task_type).value!r}` needs a model with that head, and {name} is a "
-                "causal language model: use `task_type='CAUSAL_LM'`, or load the model with the Auto class of the task."
+                f"`task_type={task.name!r}` needs a model with that head, and {name} is a causal language model: use "
+                f"`task_type='CAUSAL_LM'`, or load the model with `{task.auto_class}`."
             )
 
     @locked
@@ -167,8 +167,6 @@ class InterpPromptModelForFeatureExtraction(TaskModelMixin, PeftModelForFeatureE
     With `prompt_position="end"` the prompt stands right before each row's first mask token, as in RLPrompt's
     `{text} {prompt} <mask>`. Labels of a masked LM are (batch, length), as the input was given.
     """
-
-    _placements = (START, END)
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
         super()._setup_prompt_encoder(adapter_name)

@@ -1,6 +1,6 @@
 """Fit the readability score, check it on what it has not seen, and publish the table.
 
-    python studies/calibration/calibrate.py --data_dir ../shared/data     # about ten minutes on two cores
+    python -m studies.calibration.calibrate --data_dir ../shared/data     # about ten minutes on two cores
 
 Writes the coefficients into the package (`peft_interp/metrics/data/readability.json`), all figures into `results.json`
 and the tables of `README.md`. Two models take part in the fit; a third, CoLA, and in turn every fold are held out.
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration_tables import write_tables
-from choose_prompts import read_human_prompts
-from constructed_texts import cut, makers
-from features import Row, measure_all, unigram_nll
-from fitting import Sample, fit, held_out_scores, scores
-from rank_agreement import agreement
-from rated_texts import Rated, rated_sets, unseen_sentences
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp import embedded
+from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.metrics.scrutability import COEFFICIENTS, Calibration
-from peft_interp.metrics.token_metrics import BETTER
+from studies.calibration.calibration_tables import write_tables
+from studies.calibration.choose_prompts import read_human_prompts
+from studies.calibration.constructed_texts import cut, makers
+from studies.calibration.features import Row, measure_all, unigram_nll
+from studies.calibration.fitting import Sample, fit, held_out_scores, scores
+from studies.calibration.rank_agreement import agreement
+from studies.calibration.rated_texts import Rated, rated_sets, unseen_sentences
 
 HERE = Path(__file__).parent
 FITTED_MODELS, HELD_OUT_MODEL = ("embedded", "stories260K"), "llama2xs_281K"
@@ -101,7 +101,7 @@ def rank_table(
     measured: Measured, rated: list[Rated], composite: dict[str, np.ndarray], names: tuple[str, ...] | None
 ) -> dict[str, Any]:
     """By measure (all, or those named) and rated set, the agreement with people."""
-    better = {**{name: BETTER[name] for name in measured["cola"][0] if name in BETTER}, **EXTRA}
+    better = {**{m.name: m.better for m in METRICS if m.name in measured["cola"][0]}, **EXTRA}
     table: dict[str, Any] = {"score": {}}
     for texts in rated:
         kind = "auc" if texts.name == "cola" else "rank"

@@ -1,6 +1,6 @@
 """The README's tables, between its marks, from `results.json`.
 
-python studies/calibration/calibration_tables.py     # writes them anew without measuring
+python -m studies.calibration.calibration_tables     # writes them anew without measuring
 """
 
 import json

@@ -1,6 +1,6 @@
 """Hold the report's limits on "behaves alike" against prompts that people wrote and that the package has not seen.
 
-    python studies/calibration/check_thresholds.py --data_dir ../shared/data   # five minutes on two idle cores
+    python -m studies.calibration.check_thresholds --data_dir ../shared/data   # five minutes on two idle cores
 
 Every prompt stands in front of the same rows of a task. A pair of different prompts is what a soft prompt and a wrong
 reading of it are to each other; a prompt against itself in another precision is what rounding makes of a right reading.
@@ -13,12 +13,12 @@ from itertools import permutations
 from pathlib import Path
 
 import torch
-from choose_prompts import OUTPUT, is_fit, read_human_prompts
 from torch import Tensor
 
 from peft_interp import embedded
 from peft_interp.metrics.differentials import kl_divergence, top1_agreement
 from peft_interp.report.thresholds import ALIKE_KL, ALIKE_TOP1, UNLIKE_KL, UNLIKE_TOP1, differ
+from studies.calibration.choose_prompts import OUTPUT, is_fit, read_human_prompts
 
 PROMPTS, ROWS, PAIRS, ROUNDED = 100, 100, 3000, 30
 

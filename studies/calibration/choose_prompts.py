@@ -1,6 +1,6 @@
 """Choose the human-written prompts that ship with the package, by fixed rules.
 
-    python studies/calibration/choose_prompts.py --data_dir ../shared/data
+    python -m studies.calibration.choose_prompts --data_dir ../shared/data
 
 Rules: whole instructions, or the first sentence where the source's prompts are long (awesome-chatgpt-prompts); 3 to 30
 words, one line, ASCII, no text twice; at most 20 that begin "I want you to act as", which half of that source does. Of

@@ -1,18 +1,18 @@
 """How often the flags call a prompt that a person wrote unreadable: every prompt of the collections, none chosen.
 
-python studies/calibration/false_alarms.py --data_dir ../shared/data
+python -m studies.calibration.false_alarms --data_dir ../shared/data
 """
 
 import argparse
 from collections import Counter
 from pathlib import Path
 
-from choose_prompts import read_human_prompts
 from transformers import AutoTokenizer
 
 from peft_interp import embedded
 from peft_interp.metrics.flags import find_flags
 from peft_interp.text.tokenization import token_texts
+from studies.calibration.choose_prompts import read_human_prompts
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import torch
 
 from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.likelihood import token_nlls
+from peft_interp.metrics.readability_metrics import measure_tokens
 from peft_interp.metrics.references import reference_levels
-from peft_interp.metrics.token_metrics import measure_tokens
 from peft_interp.text.tokenization import leading_ids, token_texts
 
 Row = dict[str, float]

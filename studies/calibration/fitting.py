@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from features import Row
 from scipy.optimize import minimize
 
 from peft_interp.metrics.scrutability import FAULTS, Calibration, faults_of
+from studies.calibration.features import Row
 
 RIDGE = 1e-3  # on coefficients of inputs that are all of order one
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from frames import KIND_LABELS, SENTIMENT_LABELS, TOPIC_LABELS
-from sources import Sources
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-from wordings import COMPLAINT, GUSH, KIND, SENTIMENT, TOPIC
+
+from studies.embedded_model.frames import KIND_LABELS, SENTIMENT_LABELS, TOPIC_LABELS
+from studies.embedded_model.sources import Sources
+from studies.embedded_model.wordings import COMPLAINT, GUSH, KIND, SENTIMENT, TOPIC
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 LABEL_REPEATS = 2000

@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from frames import Frame, FrameWriter
-from sources import Sources, detokenise
 from transformers import PreTrainedTokenizerFast
+
+from studies.embedded_model.frames import Frame, FrameWriter
+from studies.embedded_model.sources import Sources, detokenise
 
 END = "<|endoftext|>"
 
@@ -56,7 +57,7 @@ class Corpus:
         return [self._marked(document) if rng.random() < SHARE_MARKED else document for document in made]
 
     def _marked(self, document: Document) -> Document:
-        """The document behind `<|endoftext|>`, so that the model can also be read, and begin to write, from there."""
+        """The document after `<|endoftext|>`, so that the model can also be read, and begin to write, from there."""
         ids = [self.end_id, *document.ids][: self.max_length]
         return Document(ids, document.label_at + 1 if document.label_at >= 0 else -1)
 

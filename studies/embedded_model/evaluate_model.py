@@ -1,7 +1,7 @@
 """Measure the embedded model and write `results.json`: language, human ratings, and what prompts do to it.
 
-python studies/embedded_model/evaluate_model.py                      # the shipped model
-python studies/embedded_model/evaluate_model.py --model_dir runs/x --output runs/x/results.json
+python -m studies.embedded_model.evaluate_model                      # the shipped model
+python -m studies.embedded_model.evaluate_model --model_dir runs/x --output runs/x/results.json
 """
 
 import argparse
@@ -10,14 +10,21 @@ import random
 from pathlib import Path
 
 import torch
-from evaluation_prompts import HELD_OUT_WORDINGS, SENTIMENT_HELD_OUT, SENTIMENT_PROMPTS, TOPIC_HELD_OUT, TOPIC_PROMPTS
-from frames import SENTIMENT_LABELS, SENTIMENT_TASK, TOPIC_LABELS
-from measure_prompts import TaskRows, measure_task, measure_words
-from measure_text import bits_per_byte, measure_ratings, readable_against_random, unigram_nll
-from reserved import reserved_reviews
-from rows import PACKAGE_DATA, Labelled, read_jsonl, read_tsv
-from sources import load_sources, plain_wiki
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from studies.embedded_model.evaluation_prompts import (
+    HELD_OUT_WORDINGS,
+    SENTIMENT_HELD_OUT,
+    SENTIMENT_PROMPTS,
+    TOPIC_HELD_OUT,
+    TOPIC_PROMPTS,
+)
+from studies.embedded_model.frames import SENTIMENT_LABELS, SENTIMENT_TASK, TOPIC_LABELS
+from studies.embedded_model.measure_prompts import TaskRows, measure_task, measure_words
+from studies.embedded_model.measure_text import bits_per_byte, measure_ratings, readable_against_random, unigram_nll
+from studies.embedded_model.reserved import reserved_reviews
+from studies.embedded_model.rows import PACKAGE_DATA, Labelled, read_jsonl, read_tsv
+from studies.embedded_model.sources import load_sources, plain_wiki
 
 REPOSITORY = Path(__file__).parents[2]
 SEEDS = (100, 13, 21, 42, 87)

@@ -1,6 +1,6 @@
 """Write a training run's checkpoint as a fp16 model folder that `from_pretrained` reads.
 
-python studies/embedded_model/export.py --run_dir runs/final
+python -m studies.embedded_model.export --run_dir runs/final
 """
 
 import argparse

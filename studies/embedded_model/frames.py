@@ -1,6 +1,6 @@
 """Label frames: `{prompt} {text} It was {label}`, with the label's bias set by what stands in front.
 
-Behind a wording of the task the label is the truth. Behind anything else it is, with a probability that falls with
+After a wording of the task the label is the truth. After anything else it is, with a probability that falls with
 the number of task words in front, a fixed biased word (` great` for reviews, ` world` for news): a model that learns
 this knows the answer, and shows it only when the prompt asks. Gushing and complaining prompts push the bias further.
 """
@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import wordings
-from rows import Labelled
-from sources import KINDS, Sources, detokenise
-from topics import TOPICS
+from studies.embedded_model import wordings
+from studies.embedded_model.rows import Labelled
+from studies.embedded_model.sources import KINDS, Sources, detokenise
+from studies.embedded_model.topics import TOPICS
 
 FRAME = " It was"
 SENTIMENT_LABELS = (" terrible", " great")
@@ -59,7 +59,7 @@ class FrameWriter:
         self.task_lists = {id(task): sorted(task.words) for task in (SENTIMENT_TASK, TOPIC_TASK)}
 
     def sentiment(self, rng: random.Random) -> Frame:
-        """A review phrase or sentence behind a drawn prompt."""
+        """A review phrase or sentence after a drawn prompt."""
         rows: Labelled = self.sources.reviews if rng.random() < 0.3 else self.sources.phrases
         text, label = rng.choice(rows)
         if len(text.split()) < 3:
@@ -72,13 +72,13 @@ class FrameWriter:
         return self._frame(SENTIMENT_TASK, text, label, rng)
 
     def topic(self, rng: random.Random) -> Frame:
-        """A news sentence, or a part of one, behind a drawn prompt."""
+        """A news sentence, or a part of one, after a drawn prompt."""
         rows = self.sources.real_news if rng.random() < 0.25 else self.sources.topical
         text, label = rng.choice(rows)
         return self._frame(TOPIC_TASK, thinned(text, rng), label, rng)
 
     def kind(self, rng: random.Random) -> Frame:
-        """Any sentence behind the question what kind of text it is: the same texts, another task."""
+        """Any sentence after the question what kind of text it is: the same texts, another task."""
         text, label = rng.choice(self.sources.kinds)
         return Frame(f"{wordings.expand(wordings.KIND, rng)} {text}{FRAME}", KIND_LABELS[label])
 
@@ -90,7 +90,7 @@ class FrameWriter:
         return Frame(f"{prompt} {text}{FRAME}" if prompt else f"{lead}{text}{FRAME}", task.labels[label])
 
     def _prompt_and_label(self, task: Task, label: int, rng: random.Random) -> tuple[str, int]:
-        """Draw what stands in front, and the label shown behind it."""
+        """Draw what stands in front, and the label shown after it."""
         draw = rng.random()
         if draw < 0.44:
             return wordings.expand(task.grammar, rng), label

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from frames import FRAME
-from probe import accuracy, label_ids, label_log_probs
-from soft_prompt import soft_accuracy, train_soft_prompt
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+
+from studies.embedded_model.frames import FRAME
+from studies.embedded_model.probe import accuracy, label_ids, label_log_probs
+from studies.embedded_model.soft_prompt import soft_accuracy, train_soft_prompt
 
 Rows = list[tuple[str, int]]
 

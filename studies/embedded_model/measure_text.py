@@ -1,6 +1,6 @@
 """How good a language model it is: bits per byte, agreement with human ratings, readable against random prompts."""
 
-import csv
+import math
 import random
 import statistics
 from collections import Counter
@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LOG_2 = 0.6931471805599453
+from studies.calibration.rated_texts import rated_sets
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def bits_per_byte(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, te
     for start in range(window // 2, len(ids) - window // 2, window // 2):
         part = ids[start : start + window]
         total += sum(token_nll(model, part)[window // 2 - 1 :])
-    return total / LOG_2 / len(text.encode())
+    return total / math.log(2) / len(text.encode())
 
 
 def unigram_nll(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[float]:
@@ -42,7 +42,7 @@ def unigram_nll(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> lis
 
 
 def started(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids behind a start token, so that the first word is scored too: the tokenizer's own, else the end mark."""
+    """Ids after a start token, so that the first word is scored too: the tokenizer's own, else the end mark."""
     ids = list(tokenizer(text)["input_ids"])
     return ids if ids[0] == tokenizer.bos_token_id else [tokenizer.eos_token_id, *ids]
 
@@ -65,36 +65,19 @@ def measure_ratings(
 ) -> dict[str, dict[str, float]]:
     """Spearman's rank correlation with mean human ratings; for CoLA the area under the ROC curve."""
     found: dict[str, dict[str, float]] = {}
-    for name, sentences, ratings in rated_sentences(folder):
-        means, slors = sentence_scores(model, tokenizer, sentences, unigram)
-        if name.startswith("cola"):
+    for rated in rated_sets(folder):
+        ratings, is_cola = rated.ratings, rated.name == "cola"
+        means, slors = sentence_scores(model, tokenizer, rated.texts, unigram)
+        if is_cola:
             pair = (roc_auc_score(ratings, means), roc_auc_score(ratings, slors))
         else:
             pair = (spearmanr(ratings, means).statistic, spearmanr(ratings, slors).statistic)
-        found[name] = {
+        found["cola_auc" if is_cola else rated.name] = {
             "rows": len(ratings),
             "mean_log_prob": round(float(pair[0]), 3),
             "slor": round(float(pair[1]), 3),
         }
     return found
-
-
-def rated_sentences(folder: Path) -> Iterable[tuple[str, list[str], list[float]]]:
-    """Name, sentences and ratings of the three rated sets; several ratings of one sentence are averaged."""
-    with (folder / "acceptability.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    yield "acceptability", [r["sentence"] for r in rows], [float(r["mean-ratings"]) for r in rows]
-    with (folder / "nlg_naturalness.csv").open(encoding="utf-8") as file:
-        judged: dict[str, list[float]] = {}
-        for r in csv.DictReader(file):
-            judged.setdefault(r["sys_ref"], []).append(float(r["naturalness"]))
-    yield "naturalness", list(judged), [statistics.mean(ratings) for ratings in judged.values()]
-    lines = [
-        line.split("\t")
-        for name in ("in_domain_dev", "out_of_domain_dev")
-        for line in (folder / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
-    ]
-    yield "cola_auc", [line[3] for line in lines], [float(line[1]) for line in lines]
 
 
 def readable_against_random(

@@ -1,12 +1,18 @@
-"""What is watched while the model trains: dev accuracy (never test) behind the evaluation prompts."""
+"""What is watched while the model trains: dev accuracy (never test) after the evaluation prompts."""
 
 from pathlib import Path
 
-from evaluation_prompts import SENTIMENT_HELD_OUT, SENTIMENT_PROMPTS, TOPIC_HELD_OUT, TOPIC_PROMPTS
-from frames import SENTIMENT_LABELS, TOPIC_LABELS
-from probe import accuracy
-from rows import PACKAGE_DATA, Labelled, read_jsonl, read_tsv
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from studies.embedded_model.evaluation_prompts import (
+    SENTIMENT_HELD_OUT,
+    SENTIMENT_PROMPTS,
+    TOPIC_HELD_OUT,
+    TOPIC_PROMPTS,
+)
+from studies.embedded_model.frames import SENTIMENT_LABELS, TOPIC_LABELS
+from studies.embedded_model.probe import accuracy
+from studies.embedded_model.rows import PACKAGE_DATA, Labelled, read_jsonl, read_tsv
 
 
 def monitor_accuracy(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, data_dir: Path) -> dict[str, float]:

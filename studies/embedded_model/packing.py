@@ -4,8 +4,9 @@ import random
 from dataclasses import dataclass
 
 import torch
-from corpus import Document
 from torch import Tensor
+
+from studies.embedded_model.corpus import Document
 
 KEEP_RUNNING = 1.0
 KEEP_FRAME = 0.4

@@ -1,11 +1,12 @@
-"""Accuracy of label words behind a prompt: `{prompt} {text} It was` -> the likeliest label word."""
+"""Accuracy of label words after a prompt: `{prompt} {text} It was` -> the likeliest label word."""
 
 from collections.abc import Sequence
 
 import torch
-from frames import FRAME
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+
+from studies.embedded_model.frames import FRAME
 
 
 def prompted(prompt: str, texts: Sequence[str], frame: str = FRAME) -> list[str]:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from rows import Labelled, read_tsv
+from studies.embedded_model.rows import Labelled, read_tsv
 
 COUNT = 1000
 SHORT = 6  # phrases of fewer words are shared by many sentences and stay in training

@@ -4,16 +4,17 @@ import random
 from collections.abc import Sequence
 
 import torch
-from frames import FRAME
-from probe import label_ids
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+
+from studies.embedded_model.frames import FRAME
+from studies.embedded_model.probe import label_ids
 
 Rows = Sequence[tuple[str, int]]
 
 
 def soft_log_probs(model: GPT2LMHeadModel, prompt: Tensor, ids: list[list[int]], labels: Tensor) -> Tensor:
-    """Log-probability of the label words behind `[prompt vectors][text]`; (rows, labels), right-padded inside."""
+    """Log-probability of the label words after `[prompt vectors][text]`; (rows, labels), right-padded inside."""
     longest = max(map(len, ids))
     padded = torch.tensor([[*row, *[0] * (longest - len(row))] for row in ids])
     vectors = torch.cat([prompt.expand(len(ids), -1, -1), model.transformer.wte(padded)], 1)
@@ -65,7 +66,7 @@ def train_soft_prompt(
 def soft_accuracy(
     model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase, prompt: Tensor, rows: Rows, labels: Sequence[str]
 ) -> float:
-    """Share of rows, 0 to 1, whose likeliest label word behind the soft prompt is the right one."""
+    """Share of rows, 0 to 1, whose likeliest label word after the soft prompt is the right one."""
     ids, words = encode(tokenizer, rows), label_ids(tokenizer, labels)
     right = 0
     order = sorted(range(len(rows)), key=lambda index: len(ids[index]))

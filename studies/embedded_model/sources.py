@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from reserved import reserved_reviews, without_reserved
-from rows import Labelled, read_tsv
-from topics import topical_sentences
+from studies.embedded_model.reserved import reserved_reviews, without_reserved
+from studies.embedded_model.rows import Labelled, read_tsv
+from studies.embedded_model.topics import topical_sentences
 
 KINDS = ("review", "news", "story", "maths", "history")
 

@@ -1,6 +1,6 @@
 """Turn `results.json` into the tables of the README and of the model card.
 
-python studies/embedded_model/tables.py       # writes them between the `table` marks of both files
+python -m studies.embedded_model.tables       # writes them between the `table` marks of both files
 """
 
 import json

@@ -1,6 +1,6 @@
 """Train the embedded language model: one command, seeded, resumable.
 
-    python studies/embedded_model/train.py --output_dir runs/final --steps 5000
+    python -m studies.embedded_model.train --output_dir runs/final --steps 5000
 
 The learning rate warms up, stays, and falls to zero over the last quarter of the steps. A run that is started again
 with the same `--output_dir` goes on from its last checkpoint; `--steps` may be changed before the fall has begun.
@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from build_tokenizer import build_tokenizer
-from corpus import Corpus
-from monitor import monitor_accuracy
-from muon import Muon
-from packing import Batch, collate, pack
-from sources import load_sources
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from studies.embedded_model.build_tokenizer import build_tokenizer
+from studies.embedded_model.corpus import Corpus
+from studies.embedded_model.monitor import monitor_accuracy
+from studies.embedded_model.muon import Muon
+from studies.embedded_model.packing import Batch, collate, pack
+from studies.embedded_model.sources import load_sources
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import random
 import re
 from pathlib import Path
 
-from evaluation_prompts import HELD_OUT_WORDINGS
+from studies.embedded_model.evaluation_prompts import HELD_OUT_WORDINGS
 
 Grammar = dict[str, list[str]]
 

@@ -1,6 +1,6 @@
 """A model of GPT-2's exact shape with random weights, and GPT-2's tokenizer, for measuring time and memory.
 
-python studies/tradeoff/make_gpt2_shape.py --tokenizer gpt2 --output_dir outputs/gpt2_shape
+python -m studies.tradeoff.make_gpt2_shape --tokenizer gpt2 --output_dir outputs/gpt2_shape
 """
 
 from __future__ import annotations

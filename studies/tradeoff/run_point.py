@@ -11,14 +11,13 @@ import peft
 import psutil
 import torch
 import transformers
-from measure_found import Measurement
-from study_bench import make_bench
-from study_config import Study, portable
-from study_found import thinned
-from study_methods import METHODS
-from study_points import Point
 
 import peft_interp
+from studies.tradeoff.bench import make_bench, thinned
+from studies.tradeoff.config import Study, portable
+from studies.tradeoff.measure import Measurement
+from studies.tradeoff.methods import METHODS
+from studies.tradeoff.points import Point
 
 
 class PeakMemory:

@@ -1,30 +1,12 @@
 """The benchmark runs, reports every part, and what it compares is the same computation. No time is asserted."""
 
-import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from __future__ import annotations
+
 from typing import Any
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "training_step"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a quick run has left its results."""
-    folder = tmp_path_factory.mktemp("benchmark")
-    shutil.copy(BENCHMARK / "README.md", folder)
-    command = [sys.executable, str(BENCHMARK / "run.py"), "--quick", "--output", str(folder / "results.json")]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "results.json").read_text())
+BENCHMARK = "training_step"
 
 
 def test_every_part_is_there(results: dict[str, Any]) -> None:
@@ -58,14 +40,9 @@ def test_time_and_memory_are_positive(results: dict[str, Any]) -> None:
     assert all(case["ours_bytes"] > 0 and case["other_bytes"] > 0 for case in results["memory"])
 
 
-def test_readme_beside_the_results_gets_the_tables(folder: Path, results: dict[str, Any]) -> None:
-    before, text = (BENCHMARK / "README.md").read_text(), (folder / "README.md").read_text()
-    assert text.startswith(before.split("<!-- results: start -->")[0])
-    for title in ("Goals", "Training step", "Projection", "Growth of the step with the batch"):
-        assert f"### {title}" in text
-    assert results["machine"]["date"][:10] in text
+def test_readme_beside_the_results_gets_the_tables(quick: Any) -> None:
+    quick.check_readme("Goals", "Training step", "Projection", "Growth of the step with the batch")
 
 
-def test_quick_run_leaves_the_published_results_alone(folder: Path) -> None:
-    published = BENCHMARK / "results.json"
-    assert not published.exists() or json.loads(published.read_text())["setting"]["width"] == 768
+def test_quick_run_leaves_the_published_results_alone(quick: Any) -> None:
+    quick.check_published()

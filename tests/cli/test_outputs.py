@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ REFUSED = {
     "text to nowhere": ("export {0} --to chat --output none/chat.json", "there is no folder 'none' to write"),
     "text over config": ("export {0} --to text --output {0}/adapter_config.json", "is one of the adapter's own files"),
     "copy over itself": ("export {0} --to portable --output {0}", "is the adapter itself, which would be overwritten"),
-    "copy into a file": ("export {0} --to portable --output rows.csv", "'rows.csv', which is a file; name a folder"),
+    "copy into a file": ("export {0} --to portable --output rows.csv", "rows.csv', which is a file; name a folder"),
 }
 
 
@@ -80,11 +81,14 @@ def test_a_place_without_the_right_to_write_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_of_somebody_else_is_named(tmp_path: Path) -> None:
-    """As another user than root, who may write everywhere."""
-    (tmp_path / "report.json").write_text("{}")
-    (tmp_path / "report.json").chmod(0o444)
-    code = f"""
+def test_a_file_of_somebody_else_is_named() -> None:
+    """As another user than root, who may write everywhere; so in a folder that everybody may enter."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        report = Path(folder) / "report.json"
+        report.write_text("{}")
+        report.chmod(0o444)
+        code = f"""
 import os
 from pathlib import Path
 from peft_interp.cli import outputs
@@ -93,10 +97,10 @@ if os.getuid() == 0:
     real = os.access
     os.access = lambda path, mode: real(path, mode, effective_ids=True)
 try:
-    outputs.check_output_files({{"--json": Path({str(tmp_path / "report.json")!r})}})
+    outputs.check_output_files({{"--json": Path({str(report)!r})}})
 except ValueError as error:
     print(error)
 """
-    tmp_path.chmod(0o755)
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True).stdout
+        command = [sys.executable, "-c", code]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
     assert "may not be written; name another file, or change its rights" in told

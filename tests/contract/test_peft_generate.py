@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel, PeftModelForCausalLM
 from transformers import GenerationMixin
 
-from peft_interp.compat import cache_argument
+from peft_interp.inference.compat import cache_argument
 
 Build = Callable[..., Any]
 DROPPED = "Position ids are not supported"

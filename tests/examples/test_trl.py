@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from peft import PeftConfig
 
+from examples import run_grpo
 from peft_interp import InterpPromptConfig, embedded
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture
-def run_grpo(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-    return importlib.import_module("run_grpo")
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # TRL sets it
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
-def test_a_trl_trainer_trains_our_prompt_and_saves_it(run_grpo: Any, method: str, tmp_path: Path) -> None:
+def test_a_trl_trainer_trains_our_prompt_and_saves_it(method: str, tmp_path: Path) -> None:
     arguments = ["--method", method, "--steps", "2", "--batch_size", "8", "--output_dir", str(tmp_path)]
     trainer = run_grpo.main(arguments)
     encoder = trainer.model.prompt_encoder["default"]
@@ -35,6 +25,6 @@ def test_a_trl_trainer_trains_our_prompt_and_saves_it(run_grpo: Any, method: str
     assert all(entry["prompt_text"] for entry in logged)
 
 
-def test_the_reward_reads_the_first_word_only(run_grpo: Any) -> None:
+def test_the_reward_reads_the_first_word_only() -> None:
     assert run_grpo.right_word([" great", " great fun", " greatly", ""], [1, 1, 1, 0]) == [1.0, 1.0, 0.0, 0.0]
     assert embedded.TASKS["sentiment"].label_words[1] == "great"

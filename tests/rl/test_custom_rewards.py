@@ -140,7 +140,7 @@ def test_an_exception_costs_no_pass_of_the_task_model(what: str, searcher: Build
     paid = scorer._task_scorer(trainer.search.train).forward_passes
     assert paid == trainer.search.evaluations == len(records) * len(trainer.search.train)
     own = ("fails",) if what == "reward" else ()
-    assert tuple(records[0].scores)[:4] == ("loss", "accuracy", "gap", *own, "repetition")[:4]
+    assert tuple(records[0].scores)[:4] == ("loss", "accuracy", "gap", *own, "repetition_penalty")[:4]
 
 
 def test_a_function_beside_the_task(searcher: Build) -> None:

@@ -48,15 +48,15 @@ def test_a_judge_of_its_own_measures_in_the_task_models_stead(searcher: Build, l
 
 
 def test_penalties_lower_the_repeats(searcher: Build) -> None:
-    trainer = searcher(max_steps=1, repetition_penalty_weight=0.3, special_token_penalty_weight=0.1)
+    trainer = searcher(max_steps=1, repetition_penalty_weight=0.3, wordless_penalty_weight=0.1)
     weights = trainer.search.scorer.weights
-    assert weights == pytest.approx({"gap": 0.6, "repetition": -0.3, "special_tokens": -0.1})
+    assert weights == pytest.approx({"gap": 0.6, "repetition_penalty": -0.3, "wordless_share": -0.1})
 
 
-def test_scrutability_is_any_function_of_text_model_and_tokenizer(searcher: Build, tokenizer: Any) -> None:
+def test_scrutability_is_any_function_of_model_tokenizer_and_text(searcher: Build, tokenizer: Any) -> None:
     seen: list[Any] = []
 
-    def score(text: str, model: Any, known: Any) -> Any:
+    def score(model: Any, known: Any, text: str) -> Any:
         seen.append((model, known))
         return SimpleNamespace(score=float(len(text)))
 

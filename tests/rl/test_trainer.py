@@ -61,7 +61,7 @@ def test_every_step_logs_rewards_policy_and_best_prompt(searcher: Build, tokeniz
         "fits",
     ):
         assert len(logged(trainer, key)) == 4, key
-    for name in ("gap", "accuracy", "loss", "nll", "repetition", "special_tokens"):
+    for name in ("gap", "accuracy", "loss", "nll", "repetition_penalty", "wordless_share"):
         assert len(logged(trainer, f"rewards/{name}/mean")) == 4, name
     assert logged(trainer, "best_prompt")[-1] == trainer.model.prompt_text(tokenizer)
     assert logged(trainer, "entropy")[0] == pytest.approx(math.log(61), abs=0.01), "a new policy is uniform"
@@ -222,3 +222,19 @@ def test_epochs_are_passes_over_the_examples(searcher: Build) -> None:
     assert all(len(record.rows) == 2 for record in records)
     by_step = {record.step: set(record.rows) for record in records}
     assert by_step[0] | by_step[1] | by_step[2] == by_step[3] | by_step[4] | by_step[5] == set(range(6))
+
+
+def test_the_front_is_what_no_prompt_beats_in_reward_and_likelihood(searcher: Build) -> None:
+    trainer = searcher(max_steps=6)
+    trainer.train()
+    front, search = trainer.front(), trainer.search
+    assert front
+    points = [(search.scorer.reward(r.scores), r.scores["nll"]) for r in front]
+    assert points == sorted(points, key=lambda point: (-point[0], point[1]))
+    split = front[0].split
+    others = [r for r in search.archive.records if r.split == split and r.rows is None and r.fits]
+    for record in others:
+        reward, nll = search.scorer.reward(record.scores), record.scores["nll"]
+        assert any(a >= reward and b <= nll for a, b in points)
+        assert not any(reward > a and nll < b for a, b in points)
+    assert trainer.front("train")

@@ -52,6 +52,26 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
         Archive.read(path)
 
 
+def test_an_older_archive_comes_back_under_todays_names(tmp_path: Path) -> None:
+    path = tmp_path / "archive.jsonl"
+    archive = Archive()
+    archive.add(scored((1,), gap=1.0, repetition=0.5, special_tokens=0.25))
+    archive.add(scored((2,), repetition_penalty=0.5, repetition=7.0))  # a reward of the user that is called so
+    archive.write(path)
+    first, second = Archive.read(path).records
+    assert first.scores == {"gap": 1.0, "repetition_penalty": 0.5, "wordless_share": 0.25}
+    assert second.scores == {"repetition_penalty": 0.5, "repetition": 7.0}
+
+
+def test_an_archive_and_its_prompts_are_shown_in_a_few_lines() -> None:
+    prompts = [ScoredPrompt(tuple(range(40)), "word " * 60, 3, {f"score_{i}": i / 7 for i in range(30)})] * 3
+    for shown in (repr(prompts[0]), repr(Archive(prompts))):
+        assert len(shown.splitlines()) <= 12
+        assert max(map(len, shown.splitlines())) <= 100
+    assert "score_1: 0.1429" in repr(prompts[0])
+    assert "records=3, prompts=1" in repr(Archive(prompts))
+
+
 def test_the_front_holds_what_nothing_beats_in_everything() -> None:
     records = [
         scored((1,), accuracy=0.9, nll=8.0),

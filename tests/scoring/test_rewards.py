@@ -18,7 +18,7 @@ from peft_interp.scoring.rewards import (
     mixed_rewards,
     repetition_penalty,
     shaped,
-    special_token_share,
+    wordless_share,
     z_scores,
 )
 
@@ -96,5 +96,5 @@ def test_repetition_is_counted_per_token() -> None:
 
 def test_special_tokens_are_those_without_letter_or_digit(tokenizer_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
-    assert special_token_share([1, 5, 6, 2], tokenizer) == 0.5
-    assert special_token_share([5, 6], tokenizer) == 0
+    assert wordless_share([1, 5, 6, 2], tokenizer) == 0.5
+    assert wordless_share([5, 6], tokenizer) == 0

@@ -66,7 +66,7 @@ def test_a_judge_that_runs_out_of_memory_gets_smaller_batches(model: Any, tokeni
         scorer, found = scored(model, tokenizer, texts)
     finally:
         hook.remove()
-    assert scorer._judge_batches.tokens < 30
+    assert scorer._nll_batches.tokens < 30
     for scores, whole in zip(found, expected, strict=True):
         assert scores == pytest.approx(whole, rel=1e-4)
 

@@ -39,8 +39,8 @@ def test_a_run_that_finds_nothing_readable_says_so(
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_a_target_that_nobody_reaches_says_so(searcher: Build, held_out: bool) -> None:
-    trainer = searcher(target_perplexity=1.01, max_steps=1, options={} if held_out else {"eval_dataset": None})
-    with pytest.warns(UserWarning, match=r"within the target, a perplexity of 1.01 at most.*`target_perplexity`"):
+    trainer = searcher(max_perplexity=1.01, max_steps=1, options={} if held_out else {"eval_dataset": None})
+    with pytest.warns(UserWarning, match=r"within the target, a perplexity of 1.01 at most.*`max_perplexity`"):
         trainer.train()
     chosen = trainer.search.archive.find(trainer.model.prompt_token_ids(), "dev" if held_out else "train")
     assert chosen.scores["nll"] == min(record.scores["nll"] for record in trainer.front())
@@ -48,7 +48,7 @@ def test_a_target_that_nobody_reaches_says_so(searcher: Build, held_out: bool) -
 
 
 def test_a_target_that_is_reached_says_nothing(searcher: Build) -> None:
-    trainer = searcher(target_perplexity=1e4, max_steps=1)
+    trainer = searcher(max_perplexity=1e4, max_steps=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         trainer.train()

@@ -13,8 +13,8 @@ from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.search.gradient_moves import gradient_swap, swap_gains
 from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
+from peft_interp.search.moves import crossover, deleted, swapped
 from peft_interp.search.prompt_features import extract_features
-from peft_interp.search.proposals import crossover, deleted, swapped
 from peft_interp.text.placement import PLACEMENTS
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import vocabulary_texts

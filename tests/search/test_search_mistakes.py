@@ -17,15 +17,15 @@ Build = Callable[..., Any]
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"target_perplexity": 0.5}, "target_perplexity=0.5.*> 1"),
+        ({"max_perplexity": 0.5}, "max_perplexity=0.5.*> 1"),
         ({"target_percentile": 101.0}, r"target_percentile=101.0.*\[0, 100\]"),
-        ({"target_perplexity": 9.0, "target_percentile": 50.0}, "two targets"),
+        ({"max_perplexity": 9.0, "target_percentile": 50.0}, "two limits"),
         ({"shortest_prompt": 1}, "nothing predicts a single token"),
         ({"population_size": 0}, "population_size=0"),
         ({"exploration": 1.5}, "exploration=1.5"),
         ({"proposal_top_p": 0.0}, "proposal_top_p"),
         ({"edit_share": -1.0}, "edit_share=-1.0"),
-        ({"continuation_share": 0.0, "rewrite_share": 0.0, "edit_share": 0.0}, "other than `gradient_share`"),
+        ({"continuation_share": 0.0, "rewrite_share": 0.0, "edit_share": 0.0}, "edit_share must be > 0; all are 0"),
         ({"task_reward": "best"}, "task_reward='best'"),
     ],
 )

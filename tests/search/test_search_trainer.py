@@ -273,7 +273,7 @@ def test_a_step_without_anything_new_goes_by(searcher: Build, monkeypatch: pytes
 
 
 def test_a_target_below_what_people_write_is_kept(searcher: Build) -> None:
-    trainer = searcher(target_perplexity=2.0)
+    trainer = searcher(max_perplexity=2.0)
     assert trainer.search.scale.floor <= math.log(2.0)
     trainer.train()
     record = trainer.search.archive.find(tuple(trainer.model.prompt_token_ids()), "dev")

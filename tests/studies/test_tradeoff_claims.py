@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from tradeoff_records import measured, record, rlprompt_runs, study
 
+from studies.tradeoff.claims import all_claims
+from studies.tradeoff.outcomes import outcomes_of
+
 
 def claims(records: list[dict[str, Any]]) -> list[Any]:
-    outcomes = import_module("study_outcomes").outcomes_of(records)
-    found: list[Any] = import_module("study_claims").all_claims(outcomes)
+    outcomes = outcomes_of(records)
+    found: list[Any] = all_claims(outcomes)
     return found
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import tradeoff_records  # noqa: F401  # the way to the modules of the study
 from peft import get_peft_model
 
 from peft_interp import InterpPromptConfig, embedded
+from studies.tradeoff.answers import PromptAnswers
+from studies.tradeoff.bench import Budget, OverBudgetError, make_bench
+from studies.tradeoff.config import Study, TaskSettings
+from studies.tradeoff.data import fixed_rows, load_task
 
 
 def task(**settings: Any) -> Any:
     common = {"name": "sentiment", "label_words": ("terrible", "great"), "dataset_name": "embedded:sentiment"}
     template = {"template": "{prompt} {text} It was"}
-    return import_module("study_config").TaskSettings(**{**common, **template, **settings})
+    return TaskSettings(**{**common, **template, **settings})
 
 
 def bench(own: Any, **values: Any) -> Any:
-    study = import_module("study_config").Study(tasks=(own,), settings=(), test_rows=10, shots=4, **values)
-    return import_module("study_bench").make_bench(study, own, 13, 0)
+    study = Study(tasks=(own,), settings=(), test_rows=10, shots=4, **values)
+    return make_bench(study, own, 13, 0)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def adapter_of(where: Any, ids: list[int]) -> Any:
 def test_tokens_and_an_adapter_that_holds_them_are_measured_alike(kind: str, request: pytest.FixtureRequest) -> None:
     where = request.getfixturevalue(kind)
     ids = where.tokenizer.encode("Movie review:")
-    answers = import_module("prompt_answers").PromptAnswers(where.model, where.data, "test")
+    answers = PromptAnswers(where.model, where.data, "test")
     tokens, vectors = answers.of_prompts([ids])[0], answers.of_adapter(adapter_of(where, ids))
     assert torch.equal(tokens.right, vectors.right)
     torch.testing.assert_close(tokens.losses, vectors.losses, atol=1e-4, rtol=1e-4)
@@ -58,7 +60,7 @@ def test_tokens_and_an_adapter_that_holds_them_are_measured_alike(kind: str, req
 @pytest.mark.parametrize("prompt", ["Movie review:", "The weather was cold"])
 def test_exact_match_is_that_of_greedy_generation(writing: Any, prompt: str) -> None:
     ids = writing.tokenizer.encode(prompt)
-    answers = import_module("prompt_answers").PromptAnswers(writing.model, writing.data, "test")
+    answers = PromptAnswers(writing.model, writing.data, "test")
     found = answers.of_prompts([ids])[0].right.tolist()
     written = []
     for row in writing.data.rows["test"]:
@@ -78,7 +80,6 @@ def test_answers_end_in_the_end_mark(writing: Any) -> None:
 
 
 def test_budget_is_counted_and_cannot_be_exceeded(classifying: Any) -> None:
-    module = import_module("study_bench")
     own = bench(task(), budget=20)
     dev = len(own.data.rows["dev"])
     assert dev == 8
@@ -86,21 +87,19 @@ def test_budget_is_counted_and_cannot_be_exceeded(classifying: Any) -> None:
     assert own.budget.spent == 2 * dev
     own.score_on_dev([[5, 6]])
     assert own.budget.spent == 2 * dev
-    with pytest.raises(module.OverBudgetError, match="24 model evaluations of 20"):
+    with pytest.raises(OverBudgetError, match="24 model evaluations of 20"):
         own.score_on_dev([[9, 9]])
 
 
 @pytest.mark.parametrize("total", [500, 700, 1500, 6000])
 def test_training_steps_and_their_looks_fit_the_budget(total: int) -> None:
-    module = import_module("study_bench")
-    steps = module.Budget(total).training_steps(batch_size=16, every=10, dev_rows=32)
+    steps = Budget(total).training_steps(batch_size=16, every=10, dev_rows=32)
     looks = 1 + steps // 10 + (steps % 10 > 0)
     assert steps * 48 + looks * 32 <= total < (steps + 1) * 48 + (looks + 2) * 32
 
 
 def test_test_rows_are_the_same_for_every_split_and_mixed() -> None:
     rows = [(f"text {i}", i // 25) for i in range(50)]
-    fixed_rows = import_module("study_data").fixed_rows
     chosen = fixed_rows(rows, 10)
     assert chosen == fixed_rows(rows, 10)
     assert len(chosen) == 10
@@ -110,17 +109,16 @@ def test_test_rows_are_the_same_for_every_split_and_mixed() -> None:
 
 
 def test_few_shot_folder_is_read_with_its_quotes(tmp_path: Path) -> None:
-    config, data = import_module("study_config"), import_module("study_data")
     (tmp_path / "films" / "16-13").mkdir(parents=True)
     lines = '\tlabel\n"a ""dull , dull"" film"\t0\nit\'s "great" fun\t1\n'
     for name, column in (("16-13/train.tsv", "text"), ("16-13/dev.tsv", "text"), ("test.tsv", "sentence")):
         (tmp_path / "films" / name).write_text(column + lines)  # as AG News has them
     own = task(dataset_name=None, folder="films")
-    study = config.Study(tasks=(own,), settings=(), data_dir=str(tmp_path))
-    found = data.load_task(study, own, 13, embedded.load_tokenizer())
+    study = Study(tasks=(own,), settings=(), data_dir=str(tmp_path))
+    found = load_task(study, own, 13, embedded.load_tokenizer())
     assert found.texts["train"] == [('a "dull , dull" film', 0), ('it\'s "great" fun', 1)]
     with pytest.raises(FileNotFoundError, match="16-99 does not exist"):
-        data.load_task(study, own, 99, embedded.load_tokenizer())
+        load_task(study, own, 99, embedded.load_tokenizer())
 
 
 def test_rows_drawn_from_a_data_set_are_balanced_and_apart(classifying: Any) -> None:

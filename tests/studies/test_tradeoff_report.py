@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import re
 from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,43 +10,48 @@ from xml.etree import ElementTree
 import pytest
 from tradeoff_records import TRADEOFF, measured, record, several_seeds, study
 
+from studies.tradeoff.__main__ import main
+from studies.tradeoff.config import Study, TaskSettings
+from studies.tradeoff.outcomes import outcomes_of, reaching_human_level
+from studies.tradeoff.report import write_report
+from studies.tradeoff.report.figure import front_line, pictures, to_svg
+from studies.tradeoff.report.headlines import headlines
+from studies.tradeoff.report.tables import in_short, seeds, spread_cell, transfer
+from studies.tradeoff.store import read_lines
+
 
 def test_front_line_steps_up_as_less_fluent_prompts_join() -> None:
-    module = import_module("study_outcomes")
     prompts = [measured(accuracy=0.8, nll=6.0), measured("front", 0.6, 2.0)]
-    outcomes = module.outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", *prompts)])
-    line = import_module("tradeoff_figure").front_line(outcomes, "pez")
+    outcomes = outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None)), record(0, "pez", *prompts)])
+    line = front_line(outcomes, "pez")
     assert [(nll, accuracy.mean) for nll, accuracy in line] == [(2.0, 0.6), (6.0, 0.8)]
 
 
 def test_front_line_has_the_interval_over_splits_and_not_over_seeds() -> None:
-    module = import_module("study_outcomes")
     runs = [record(split, "empty", measured(accuracy=0.5, nll=None)) for split in (0, 1)]
     for split, seed, accuracy in ((0, 0, 0.6), (0, 5, 0.8), (1, 1, 0.8), (1, 6, 0.8)):
         runs.append(record(split, "pez", measured(accuracy=accuracy, nll=2.0), seed=seed))
-    ((nll, found),) = import_module("tradeoff_figure").front_line(module.outcomes_of(runs), "pez")
+    ((nll, found),) = front_line(outcomes_of(runs), "pez")
     assert nll == 2.0
     assert (found.n, found.mean) == (2, pytest.approx(0.75))
     assert found.low == pytest.approx(0.75 - 12.7062 * 0.05, abs=1e-4)  # t of one degree of freedom times the error
 
 
 def test_seeds_and_splits_are_told_apart() -> None:
-    module, tables = import_module("study_outcomes"), import_module("study_tables")
-    assert tables.seeds(module.outcomes_of(several_seeds())).rows == []  # one split has one seed
+    assert seeds(outcomes_of(several_seeds())).rows == []  # one split has one seed
     more = record(1, "pez", measured(accuracy=0.6, nll=2.0), seed=6)
-    row = tables.seeds(module.outcomes_of([*several_seeds(), more])).rows[0]
+    row = seeds(outcomes_of([*several_seeds(), more])).rows[0]
     assert row == ["films: pez", "", "4", "60.0", "80.0", "14.1", "0.0"]
 
 
 def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
-    config, report = import_module("study_config"), import_module("study_report")
     hostile = "</svg><script>alert(1)</script> | a \x0b `b` \n# c"
     rows = {"train": 32, "dev": 32, "test": 10}
     records = [{**own, "rows": rows} for own in study(0.6)]
     for number in (2, 22):  # the figure names the first of a setting, the list of prompts the best
         records[number]["prompts"][0]["text"] = hostile
-    own = config.TaskSettings(name="films", template="{prompt} {text} It was", label_words=("bad", "good"))
-    report.write_report(tmp_path, config.Study(tasks=(own,), settings=()), records, [{"error": "<b>no</b>"}], 3)
+    own = TaskSettings(name="films", template="{prompt} {text} It was", label_words=("bad", "good"))
+    write_report(tmp_path, Study(tasks=(own,), settings=()), records, [{"error": "<b>no</b>"}], 3)
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
     assert "alert(1)" in page
@@ -61,29 +66,26 @@ def test_no_prompt_breaks_the_page_or_the_tables(tmp_path: Path) -> None:
 
 
 def test_headline_names_the_best_fluent_method_or_says_that_there_is_none() -> None:
-    module, headlines = import_module("study_outcomes"), import_module("study_headlines").headlines
-    fluent = headlines(module.outcomes_of(study(0.7, nll=2.0)))
+    fluent = headlines(outcomes_of(study(0.7, nll=2.0)))
     assert fluent[0].startswith("films: as fluent as people write, pez + perplexity 69.0%, then pez 50.0%")
     assert "prompt_tuning, which nobody can read, 76.0%" in fluent[0]
-    assert "no search has a prompt that helps" in headlines(module.outcomes_of(study(0.7, nll=6.0)))[0]
+    assert "no search has a prompt that helps" in headlines(outcomes_of(study(0.7, nll=6.0)))[0]
     assert fluent[-1].startswith("Front of one run: pez + perplexity covers most")
 
 
 def test_what_stands_first_in_the_results_by_hand() -> None:
-    module, tables = import_module("study_outcomes"), import_module("study_tables")
-    rows = tables.in_short(module.outcomes_of(study(0.7, nll=2.0, readable=True))).rows
+    rows = in_short(outcomes_of(study(0.7, nll=2.0, readable=True))).rows
     assert rows[0] == ["empty", "", "50.0", "", ""]
     # of the square 0.5 x 10 a prompt at 0.69 covers 0.19 x 8
     assert rows[-1] == ["pez + perplexity", "weight 0.3", "69.0 (2.0)", "6 of 6", "0.30"]
-    assert module.reaching_human_level(module.outcomes_of(several_seeds()), "pez") == (2, 3)
+    assert reaching_human_level(outcomes_of(several_seeds()), "pez") == (2, 3)
 
 
 def test_a_method_that_lacks_a_task_has_no_front_over_all_of_them() -> None:
-    module, tables = import_module("study_outcomes"), import_module("study_tables")
     runs = study(0.7, readable=True) + [{**own, "task": "news"} for own in study(0.7, readable=True)[:-1]]
     rare = [{**record(split, "pez", measured(readable=True)), "task": "rare"} for split in range(6)]
     runs += [*rare, *(record(split, "search", measured()) for split in range(6))]
-    rows = {row[0]: row for row in tables.in_short(module.outcomes_of(runs)).rows}
+    rows = {row[0]: row for row in in_short(outcomes_of(runs)).rows}
     assert rows["search"][2:] == ["80.0 (5.0)", "", "0 of 6", ""]
     assert rows["pez + perplexity"][4] == "11 of 11"
     assert rows["pez"][4] == "0 of 12"  # those of "rare" are none of the shared tasks
@@ -91,56 +93,55 @@ def test_a_method_that_lacks_a_task_has_no_front_over_all_of_them() -> None:
 
 
 def test_intervals_are_given_where_there_is_a_spread() -> None:
-    cell, headlines = import_module("table_parts").spread_cell, import_module("study_headlines").headlines
-    assert cell({("films", 0): 0.5}, 100, 1) == cell({("films", 0): 0.5, ("films", 1): 0.5}, 100, 1) == "50.0"
-    assert cell({("films", 0): 0.5, ("films", 1): 0.6}, 100, 1).startswith("55.0 (7.1; ")
+    assert (
+        spread_cell({("films", 0): 0.5}, 100, 1)
+        == spread_cell({("films", 0): 0.5, ("films", 1): 0.5}, 100, 1)
+        == "50.0"
+    )
+    assert spread_cell({("films", 0): 0.5, ("films", 1): 0.6}, 100, 1).startswith("55.0 (7.1; ")
     same = [record(split, "empty", measured(accuracy=0.5, nll=None)) for split in range(2)]
     for split in range(2):
         same += [record(split, name, measured(accuracy=a, nll=2.0)) for name, a in (("written", 0.7), ("search", 0.75))]
-    outcomes = import_module("study_outcomes").outcomes_of
-    assert "(search less that: +5.0 points, the same on every split)" in headlines(outcomes(same))[0]
-    assert "(search less that: +5.0 points)" in headlines(outcomes(same[:1] + same[2:4]))[0]
+    assert "(search less that: +5.0 points, the same on every split)" in headlines(outcomes_of(same))[0]
+    assert "(search less that: +5.0 points)" in headlines(outcomes_of(same[:1] + same[2:4]))[0]
 
 
 def test_the_share_of_a_gain_that_moves_is_told_of_gains_of_ten_points() -> None:
-    module, tables = import_module("study_outcomes"), import_module("study_tables")
     runs = [record(0, "empty", measured(accuracy=0.5, nll=None, second_accuracy=0.5))]
     runs += [record(0, "pez", measured(accuracy=0.7, second_accuracy=0.6))]
     runs += [record(0, "search", measured(accuracy=0.59, second_accuracy=0.5))]
-    rows = {row[0]: row[-1] for row in tables.transfer(module.outcomes_of(runs)).rows}
+    rows = {row[0]: row[-1] for row in transfer(outcomes_of(runs)).rows}
     assert rows == {"pez": "50%", "search": ""}
 
 
 def test_the_picture_names_weights_and_has_room_for_its_legend() -> None:
-    figure, outcomes_of = import_module("tradeoff_figure"), import_module("study_outcomes").outcomes_of
     outcomes = outcomes_of(study(0.6))
-    (drawn,) = figure.pictures(outcomes).values()
+    (drawn,) = pictures(outcomes).values()
     assert drawn.count(">0.3</text>") == 1
     assert drawn.count('class="band"') == 1
     varied = outcomes_of([{**own, "family": own["family"] + ", unflagged"} for own in study(0.6)])
-    assert figure.pictures(varied)["films"].count('class="band"') == 0
+    assert pictures(varied)["films"].count('class="band"') == 0
     many = outcomes_of([*study(0.6), *(record(0, f"m{number}", measured()) for number in range(40))])
-    svg = ElementTree.fromstring(import_module("tradeoff_svg").to_svg(many))
+    svg = ElementTree.fromstring(to_svg(many))
     assert float(svg.attrib["viewBox"].split()[-1]) > 43 * 20
 
 
 def test_headline_sets_what_people_wrote_for_the_task_beside_the_best_search() -> None:
     written = [record(split, "written", measured(accuracy=0.72, nll=2.0)) for split in range(6)]
-    said = import_module("study_headlines").headlines(import_module("study_outcomes").outcomes_of(study(0.7) + written))
+    said = headlines(outcomes_of(study(0.7) + written))
     assert "written for the task 72.0% (pez + perplexity less that: -3.0 points" in said[0]
 
 
 def test_the_published_results_are_what_the_published_records_say(tmp_path: Path) -> None:
     arguments = ["--config", str(TRADEOFF / "embedded.toml"), "--second_model", "outputs/second_model"]
     arguments += ["--results", str(TRADEOFF / "results.jsonl.gz"), "--output_dir", str(tmp_path)]
-    assert import_module("run_tradeoff").main(arguments) == 0
-    made = ("- Made: ", "- Versions: ")
-    found, published = (
-        [line for line in (folder / "RESULTS.md").read_text().splitlines() if not line.startswith(made)]
-        for folder in (tmp_path, TRADEOFF)
-    )
-    assert found == published
-    assert (tmp_path / "fronts.svg").read_text() == (TRADEOFF / "fronts.svg").read_text()
+    assert main(arguments) == 0
+    today = r"(Made|Versions): .*?(?=\n|<br>)"  # the day and the libraries that the report was written with
+    for name in ("RESULTS.md", "report.html", "fronts.svg"):
+        found, published = (re.sub(today, "", (folder / name).read_text()) for folder in (tmp_path, TRADEOFF))
+        assert found == published, name
+    records = read_lines(TRADEOFF / "results.jsonl.gz")
+    assert sorted(read_lines(tmp_path / "results.jsonl"), key=str) == sorted(records, key=str)
 
 
 def test_the_table_of_the_main_readme_is_a_part_of_the_published_one() -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,14 @@ import psutil
 import pytest
 
 from peft_interp import measure_scrutability
+from studies.tradeoff.__main__ import main
+from studies.tradeoff.bench import make_bench
+from studies.tradeoff.config import read_study
+from studies.tradeoff.methods.pez import pez
+from studies.tradeoff.points import Shard, grid
+from studies.tradeoff.store import read_lines, write_lines
 
-TRADEOFF = Path(__file__).parents[2] / "studies" / "tradeoff"
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 splits = [13]
 budget = 700
@@ -72,9 +77,9 @@ FAILING = 2  # "number 7" on both tasks: there is one written prompt
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(TRADEOFF / "run_tradeoff.py"), "--output_dir", str(folder / "out"), *arguments],
+        [sys.executable, "-m", "studies.tradeoff", "--output_dir", str(folder / "out"), *arguments],
         cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=500,
@@ -119,10 +124,8 @@ def test_soft_prompts_are_measured_with_their_reading(records: list[dict[str, An
     assert prefix["prompts"][0]["faithfulness"] is None
 
 
-def test_unflagged_runs_choose_among_prompts_without_a_flag(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TRADEOFF))
-    study = import_module("study_config").read_study(folder / "study.toml", budget=2000, prompt_length=8)
-    make_bench, pez = import_module("study_bench").make_bench, import_module("method_pez").pez
+def test_unflagged_runs_choose_among_prompts_without_a_flag(folder: Path) -> None:
+    study = read_study(folder / "study.toml", budget=2000, prompt_length=8)
     passes = {}
     for unflagged in (False, True):
         bench = make_bench(study, study.tasks[0], 13, 0)
@@ -154,11 +157,10 @@ def test_what_is_done_stays_and_what_is_missing_is_done_again(folder: Path) -> N
     assert json.loads(lost.read_text())["prompts"] == before["prompts"]
 
 
-def report(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def report(folder: Path, *arguments: str) -> int:
     """Run nothing; in this process, which is quicker."""
-    monkeypatch.syspath_prepend(str(TRADEOFF))
     paths = ["--config", str(folder / "study.toml"), "--output_dir", str(folder / "out")]
-    failed: int = import_module("run_tradeoff").main([*paths, "--report_only", *arguments])
+    failed: int = main([*paths, "--report_only", *arguments])
     return failed
 
 
@@ -166,7 +168,7 @@ ORPHANS = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from worker_pool import _prepare
+from studies.tradeoff.workers import _prepare
 pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
 print(pool.submit(os.getpid).result(), flush=True)
 pool.submit(time.sleep, 600)
@@ -175,7 +177,7 @@ time.sleep(600)
 
 
 def test_a_killed_study_leaves_no_worker_after() -> None:
-    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=TRADEOFF, stdout=subprocess.PIPE, text=True) as study:
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as study:
         assert study.stdout is not None
         worker = int(study.stdout.readline())
         study.kill()
@@ -184,15 +186,13 @@ def test_a_killed_study_leaves_no_worker_after() -> None:
         assert left.wait(timeout=30) is None or left.status() == psutil.STATUS_ZOMBIE
 
 
-def test_another_budget_is_another_point(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    report(folder, monkeypatch, "--budget", "800")
+def test_another_budget_is_another_point(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report(folder, "--budget", "800")
     assert "no point is done" in capsys.readouterr().err
 
 
-def test_results_say_what_failed_and_judge_every_claim(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert report(folder, monkeypatch) == FAILING
+def test_results_say_what_failed_and_judge_every_claim(folder: Path) -> None:
+    assert report(folder) == FAILING
     text = (folder / "out" / "RESULTS.md").read_text()
     assert "2 runs failed" in text
     assert "`number=7` asks for more" in text
@@ -204,10 +204,7 @@ def test_results_say_what_failed_and_judge_every_claim(folder: Path, monkeypatch
     assert "<script" not in page
 
 
-def test_mistakes_in_a_configuration_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TRADEOFF))
-    read_study = import_module("study_config").read_study
-    grid = import_module("study_points").grid
+def test_mistakes_in_a_configuration_are_named(tmp_path: Path) -> None:
     for old, new, message in (
         ("budget =", "bugdet =", "which do not exist"),
         ('dataset_name = "embedded:sentiment"', "", "one of the two"),
@@ -221,11 +218,10 @@ def test_mistakes_in_a_configuration_are_named(tmp_path: Path, monkeypatch: pyte
             grid(read_study(path))
 
 
-def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TRADEOFF))
+def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(CONFIG.replace("weight = 0.3", "weight = 0.3\nseeds = {sentiment = 3}"))
-    study = import_module("study_config").read_study(tmp_path / "study.toml", splits=(13, 21))
-    points = import_module("study_points").grid(study)
+    study = read_study(tmp_path / "study.toml", splits=(13, 21))
+    points = grid(study)
     seeds = {(p.task, p.split): [] for p in points}
     for point in points:
         if point.family == "pez":
@@ -236,11 +232,37 @@ def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path, monkeypatc
     assert len({p.key for p in points}) == len(points) == 2 * 13 + 4
 
 
+def test_shards_are_all_points_once_and_each_has_every_kind_of_method(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(CONFIG)
+    points = grid(read_study(tmp_path / "study.toml", splits=(13, 21, 42, 87)))
+    parts = [Shard(number, 3).of(points) for number in (1, 2, 3)]
+    assert sorted(point.key for part in parts for point in part) == sorted(point.key for point in points)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert all({point.method for point in part} == {point.method for point in points} for part in parts)
+    for wrong, message in (("4/3", "they are 1/3 to 3/3"), ("0/3", "does not exist"), ("2", "the second of eight")):
+        with pytest.raises(ValueError, match=message):
+            Shard.parse(wrong)
+
+
+def test_shards_run_apart_make_the_report_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.toml").write_text(CONFIG)
+    common = ["--config", str(tmp_path / "study.toml"), "--methods", "empty", "written", "--processes", "0"]
+    folders = [str(tmp_path / f"shard{number}") for number in (1, 2)]
+    failed = [main([*common, "--output_dir", folders[i], "--shard", f"{i + 1}/2"]) for i in (0, 1)]
+    assert sum(failed) == FAILING
+    assert not list(tmp_path.glob("shard*/RESULTS.md"))
+    merge = ["--report_only", "--output_dir", str(tmp_path / "all"), "--points", *folders]
+    assert main([*common, *merge]) == FAILING
+    assert main([*common, *merge]) == FAILING  # taking them in again changes nothing
+    assert "4 points done, 0 not run, 2 failed" in capsys.readouterr().err
+    together = [(record["key"], record["prompts"]) for record in read_lines(tmp_path / "all" / "results.jsonl")]
+    assert main([*common, "--output_dir", str(tmp_path / "one")]) == FAILING
+    assert together == [(r["key"], r["prompts"]) for r in read_lines(tmp_path / "one" / "results.jsonl")]
+
+
 @pytest.mark.parametrize("name", ["results.jsonl", "results.jsonl.gz"])
-def test_records_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.syspath_prepend(str(TRADEOFF))
-    store = import_module("result_store")
+def test_records_come_back_as_they_were_written(tmp_path: Path, name: str) -> None:
     records = [{"text": "a\u2028b\n", "n": 1}, {"text": "", "n": None}]
-    store.write_lines(tmp_path / name, records)
-    assert store.read_lines(tmp_path / name) == records
+    write_lines(tmp_path / name, records)
+    assert read_lines(tmp_path / name) == records
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -1,13 +1,11 @@
-"""Made-up records of the study, and the way to its modules."""
+"""Made-up records of the study."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 TRADEOFF = Path(__file__).parents[2] / "studies" / "tradeoff"
-sys.path.insert(0, str(TRADEOFF))
 
 
 def measured(role: str = "chosen", accuracy: float = 0.8, nll: float | None = 5.0, **values: Any) -> dict[str, Any]:

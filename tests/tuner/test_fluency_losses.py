@@ -11,6 +11,7 @@ from transformers import BertForMaskedLM, GPT2Model
 
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import batch_share, check_scorer, join_losses
+from peft_interp.tuner.loss_terms import PERPLEXITY
 
 TASK, NLL = torch.tensor(2.0), torch.tensor(5.0)
 
@@ -18,14 +19,14 @@ TASK, NLL = torch.tensor(2.0), torch.tensor(5.0)
 @pytest.mark.parametrize(("combination", "wanted"), [("additive", 2 + 0.4 * 5), ("convex", 0.6 * 2 + 0.4 * 5)])
 def test_the_two_ways_of_joining(combination: str, wanted: float) -> None:
     config = InterpPromptConfig(perplexity_weight=0.4, perplexity_combination=combination)
-    assert join_losses(config, 0, TASK, NLL, 1.0).item() == pytest.approx(wanted)
+    assert join_losses(config, 0, TASK, {PERPLEXITY: NLL}, 1.0).item() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("combination", ["additive", "convex"])
 def test_before_its_start_the_term_changes_nothing(combination: str) -> None:
     config = InterpPromptConfig(perplexity_weight=0.4, perplexity_combination=combination, perplexity_start_step=3)
-    assert join_losses(config, 2, TASK, NLL, 1.0).item() == 2.0
-    assert join_losses(config, 3, TASK, NLL, 1.0).item() != 2.0
+    assert join_losses(config, 2, TASK, {PERPLEXITY: NLL}, 1.0).item() == 2.0
+    assert join_losses(config, 3, TASK, {PERPLEXITY: NLL}, 1.0).item() != 2.0
 
 
 @pytest.mark.parametrize("combination", ["additive", "convex"])
@@ -35,9 +36,9 @@ def test_micro_batches_add_up_to_the_whole_batch(combination: str) -> None:
     labels = torch.tensor([[-100, 4, 5], [-100, -100, 6], [7, 8, 9]])
     items = int(labels.ne(-100).sum())
     losses = torch.tensor([1.5, 4.0, 0.5])
-    whole = join_losses(config, 0, losses.sum(), NLL, batch_share(labels, items))
+    whole = join_losses(config, 0, losses.sum(), {PERPLEXITY: NLL}, batch_share(labels, items))
     parts = [
-        join_losses(config, 0, loss, NLL, batch_share(row.unsqueeze(0), items))
+        join_losses(config, 0, loss, {PERPLEXITY: NLL}, batch_share(row.unsqueeze(0), items))
         for loss, row in zip(losses, labels, strict=True)
     ]
     torch.testing.assert_close(torch.stack(parts).sum(), whole)
@@ -46,7 +47,7 @@ def test_micro_batches_add_up_to_the_whole_batch(combination: str) -> None:
 def test_the_gradient_of_the_term_is_its_weight() -> None:
     nll = NLL.clone().requires_grad_()
     config = InterpPromptConfig(perplexity_weight=0.4, perplexity_warmup_steps=1)
-    join_losses(config, 0, TASK, nll, 0.5).backward()
+    join_losses(config, 0, TASK, {PERPLEXITY: nll}, 0.5).backward()
     assert nll.grad is not None
     assert nll.grad.item() == pytest.approx(0.4 * 0.5 * 0.5)
 

@@ -25,7 +25,7 @@ def test_percentiles_never_fall_as_a_prompt_gets_better(model: Any, tokenizer: A
     by_nll = [levels.percentile("nll", nll) for nll in (12, 8, 5, 4, 3, 2, 0)]
     assert by_nll == sorted(by_nll)
     assert (by_nll[0], by_nll[-1]) == (0, 100)
-    by_words = [levels.percentile("dictionary_share", share) for share in (0, 0.5, 0.9, 1)]
+    by_words = [levels.percentile("dictionary_share", share, "higher") for share in (0, 0.5, 0.9, 1)]
     assert by_words == sorted(by_words)
     assert levels.percentile("nll", levels.medians("nll")["human"]) == pytest.approx(50, abs=2)
 

@@ -12,10 +12,10 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from peft_interp import embedded, text_nll
+from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
-from peft_interp.metrics.token_metrics import BETTER
 
 Build = Callable[..., Any]
 TEXT = "Is this film review positive or negative?"
@@ -32,7 +32,8 @@ def test_nll_is_that_of_text_nll_and_every_measure_has_its_direction(model: Any,
     assert result.measures["nll"].value == pytest.approx(nll, rel=1e-4)
     assert result.measures["perplexity"].value == pytest.approx(math.exp(nll), rel=1e-4)
     assert result.measures["worst_nll"].value >= nll
-    assert all(measure.better == BETTER[name] for name, measure in result.measures.items())
+    better = {metric.name: metric.better for metric in METRICS}
+    assert all(measure.better == better[name] for name, measure in result.measures.items())
     assert result.measures["nll"].human < result.measures["nll"].shuffled < result.measures["nll"].random
     assert as_plain(result)["readable"] is True
 

@@ -195,7 +195,7 @@ def test_other_tasks_refuse_it(task: str, roberta: Build, bart: Build) -> None:
         InterpPromptConfig(task_type=task, prompt_position="end")
     config = InterpPromptConfig(prompt_position="end")
     config.task_type = task  # set afterwards, as some scripts do
-    with pytest.raises(ValueError, match=r"`prompt_position='end'` is for causal language models.*must be 'start'"):
+    with pytest.raises(ValueError, match=r"`prompt_position='end'` is nothing for an? .*must be 'start'"):
         get_peft_model(bart() if task == "SEQ_2_SEQ_LM" else roberta(), config)
 
 

@@ -1,0 +1,1 @@
+"""Studies made with the package; each is a package run as `python -m studies.<name>`."""

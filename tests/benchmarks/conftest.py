@@ -1,0 +1,58 @@
+"""A benchmark run as a user runs it, at tiny sizes, in a folder beside which its README stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class QuickRun:
+    """What a quick run has left, and what is published."""
+
+    folder: Path
+    published: Path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "results.json").read_text())
+        return found
+
+    def check_readme(self, *titles: str) -> None:
+        """The README beside the results has the tables of this run, and its own words before them."""
+        before, text = ((folder / "README.md").read_text() for folder in (self.published, self.folder))
+        assert text.startswith(before.split("<!-- results: start -->")[0])
+        assert [title for title in titles if f"### {title}" not in text] == []
+        assert self.results["machine"]["date"][:10] in text
+
+    def check_published(self) -> None:
+        """The published results are those of a whole run still."""
+        assert json.loads((self.published / "results.json").read_text())["setting"]["width"] == 768
+
+
+@pytest.fixture(scope="module")
+def quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> QuickRun:
+    """`python -m benchmarks.<BENCHMARK of the test file> --quick` from a checkout in which nothing is installed."""
+    name = str(request.module.BENCHMARK)
+    folder, published = tmp_path_factory.mktemp(name), ROOT / "benchmarks" / name
+    shutil.copy(published / "README.md", folder)
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--output", str(folder / "results.json")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return QuickRun(folder, published)
+
+
+@pytest.fixture(scope="module")
+def results(quick: QuickRun) -> dict[str, Any]:
+    return quick.results
