@@ -19,6 +19,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils.hub import hf_api
 
 from peft_interp.metrics.reading import read_prompt
@@ -201,6 +202,13 @@ class PromptCallback(TrainerCallback):
         if state.is_world_process_zero and (model is not None or self._reads(kwargs.get("model"))):
             self._writer = tensorboard_writer(args)
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for what costs extra where it is about to be logged; with logs by epoch, in the epoch's first step."""
+        if (ours := _prompt_model(kwargs.get("model"))) is not None and _log_follows(args, state):
+            ours.measure_perplexity_gradient()
+
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the prompt to the entry that is about to be shown."""
         model, logs = _unwrapped(kwargs.get("model")), kwargs.get("logs")
@@ -296,6 +304,16 @@ class PromptCallback(TrainerCallback):
             model.use_prompt(best[0])
         else:
             logger.info("the last prompt stays: its ids are not all that was trained; use `load_best_model_at_end`.")
+
+
+def _log_follows(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether the step that now begins, or the epoch that begins with it, is logged."""
+    step = state.global_step + 1
+    if args.logging_strategy == IntervalStrategy.EPOCH:
+        return float(state.epoch or 0).is_integer()
+    return (step == 1 and args.logging_first_step) or (
+        args.logging_strategy == IntervalStrategy.STEPS and step % max(1, int(state.logging_steps)) == 0
+    )
 
 
 def _unwrapped(model: Any) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
 from peft_interp.inference.head import tapped_head
 from peft_interp.rl.soft_q import polyak_update
@@ -178,10 +179,10 @@ class PromptPolicy(nn.Module):
                 with tapped_head(model, own_logits) as tap:
                     mask = torch.ones(count, step + 1, dtype=torch.long, device=model.device)
                     output = model(
-                        input_ids=token.unsqueeze(1), attention_mask=mask, past_key_values=cache, use_cache=True
+                        input_ids=token.unsqueeze(1), attention_mask=mask, use_cache=True, **with_cache(model, cache)
                     )
                 assert tap.states is not None
-                cache = output.past_key_values
+                cache = cache_of(output)
                 q = self._q(self.head, tap.states[:, -1])  # (count, vocabulary)
                 if choice.fluency_top_n:
                     q = q.masked_fill(~self._likely(output.logits[0], choice.fluency_top_n), -torch.inf)

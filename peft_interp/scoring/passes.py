@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import Batches, halves, logits_tokens
+from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at
 from peft_interp.scoring.token_tree import Context, TokenTree, build_context, new_nodes, pack, token_tree, visible
 from peft_interp.text.placement import IGNORED
@@ -66,10 +67,13 @@ def own_values(values: Tensor, own: Tensor) -> Tensor:
     return torch.where(values < 0, own.gather(1, (-1 - values).clamp_min(0)), values)
 
 
-def tree_inputs(context: Context, tree: TokenTree, own: Tensor, added: torch.dtype | None = None) -> dict[str, Any]:
+def tree_inputs(
+    model: Any, context: Context, tree: TokenTree, own: Tensor, added: torch.dtype | None = None
+) -> dict[str, Any]:
     """A forward pass of `tree` after every sequence of `context`.
 
     Args:
+        model: whose pass it is.
         context: what was run.
         tree: what follows.
         own: (contexts, entries) tokens for the tree's stand-ins.
@@ -90,8 +94,8 @@ def tree_inputs(context: Context, tree: TokenTree, own: Tensor, added: torch.dty
         "input_ids": own_values(tree.ids.to(device), own),
         "position_ids": lengths.unsqueeze(1) + tree.depths.to(device),
         "attention_mask": seen,  # (1 or contexts, 1, nodes, width + nodes)
-        "past_key_values": cache,
         "use_cache": cache is not None,
+        **with_cache(model, cache),
     }
 
 
@@ -170,7 +174,7 @@ MOST_NODES = 128
 
 
 class SharedScoring:
-    """Scores with shared contexts, for models where `can_share_prefix` holds.
+    """Scores with shared contexts, for models where `continues_from_cache` holds.
 
     Args:
         model: causal LM.
@@ -289,7 +293,7 @@ class SharedScoring:
         """(contexts, columns, labels) log-probabilities or, if `whole`, (contexts, columns) losses."""
         tree = token_tree(following.sequences[columns.start : columns.stop])
         adds_mask = self.model.config._attn_implementation == "eager"
-        inputs = tree_inputs(context, tree, own, self.model.dtype if adds_mask else None)
+        inputs = tree_inputs(self.model, context, tree, own, self.model.dtype if adds_mask else None)
         asked = [
             (number, path[place], target)
             for number, (path, found) in enumerate(

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from peft_interp.inference.batching import Batches, available_bytes, default_tokens
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import head_is_linear
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.scoring.passes import PlainScoring, SharedScoring
 from peft_interp.text.placement import IGNORED, START, placement_named
 from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.tokenization import check_in_vocabulary
-from peft_interp.tuner.shared_prefix import can_share_prefix
 
 logger = logging.getLogger(__name__)
 Prompts = Tensor | Sequence[Sequence[int]]
@@ -203,7 +203,7 @@ def is_causal(model: Any) -> bool:
 def can_run_trees(model: Any) -> bool:
     """Whether a causal LM takes an expanded cache and a mask of our own for every token."""
     attention = getattr(model.config, "_attn_implementation", None)
-    return attention in ("sdpa", "eager") and can_share_prefix(model)
+    return attention in ("sdpa", "eager") and continues_from_cache(model)
 
 
 def _agree(trial: SharedScoring, plain: PlainScoring, rows: Sequence[Row]) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from peft_interp.inference.compat import keys_and_values
 from peft_interp.inference.head import tapped_head
 
 
@@ -56,7 +57,7 @@ class Context:
         return Context(layers, lengths, self.last[cut])
 
     def cache(self) -> DynamicCache | None:
-        """For a model's `past_key_values`; None where there is nothing."""
+        """For a model; None where there is nothing."""
         if not self.layers:
             return None
         cache = DynamicCache()
@@ -83,7 +84,7 @@ def build_context(model: Any, sequences: Sequence[Sequence[int]], pad_id: int = 
         places = torch.arange(width, device=device).unsqueeze(0)
         with tapped_head(model, torch.zeros_like(ids, dtype=torch.bool)):  # no logits
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=places, use_cache=True)
-        layers = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
+        layers = tuple((layer.keys, layer.values) for layer in keys_and_values(output))
     last = torch.tensor([sequence[-1] for sequence in sequences], device=device)
     return Context(layers, torch.tensor(lengths, device=device), last)
 

@@ -16,6 +16,8 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from peft_interp.inference.compat import take_cache, with_cache
+from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
 from peft_interp.text.placement import IGNORED
@@ -26,7 +28,8 @@ from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
-from peft_interp.tuner.shared_prefix import can_share_prefix, shared_prefix_step
+from peft_interp.tuner.training_step import StepMemory, Way, start_step
+from peft_interp.tuner.ways import StepChooser
 
 # What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.
 _UNDERSTOOD = ("use_cache", "return_dict", "num_items_in_batch")
@@ -66,20 +69,20 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return super().forward(**text, labels=labels, **kwargs)
         self._check_labels_present(labels, kwargs)
         check_shapes(input_ids if input_ids is not None else inputs_embeds, labels)
-        cached = _cached_length(kwargs.get("past_key_values"))
+        cache = take_cache(kwargs)
+        cached = _cached_length(cache)
         if not cached:
             check_positions(kwargs.pop("position_ids", None), attention_mask)
         kwargs = {k: v for k, v in kwargs.items() if k not in ("token_type_ids", "task_ids") and v is not None}
+        if cache is not None:
+            kwargs |= with_cache(self.base_model, cache)
         if cached:
             return self._continue(text, labels, kwargs)
         self._check_room(text)
         output = None
-        if self.training and labels is not None and self._may_share(text, kwargs):
-            step = self._text_first_step if self._before_answer else self._shared_step
-            output = step(text, labels, kwargs)
-        if output is None:
-            output = self._plain_pass(text, labels, kwargs)
-        return output
+        if self.training and labels is not None and self.active_peft_config.share_prefix is not False:
+            output = self._fast_step(text, labels, kwargs)
+        return self._plain_pass(text, labels, kwargs) if output is None else output
 
     @locked
     def generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +91,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return super().generate(*args, **kwargs)
         with torch.no_grad():  # a prompt without gradient enters as ids, which generate's penalties can see
             _, prompt = self._prompt()
-        cached = _cached_length(kwargs.get("past_key_values")) - len(prompt.ids)  # columns of text, if any
+        cache = take_cache(kwargs)
+        kwargs |= {} if cache is None else with_cache(self.base_model, cache)
+        cached = _cached_length(cache) - len(prompt.ids)  # columns of text, if any
 
         def compose(**text: Any) -> Composed:
             given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
@@ -134,47 +139,56 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
-    def _may_share(self, text: dict[str, Any], kwargs: dict[str, Any]) -> bool:
-        wants_more = any(value is not False for name, value in kwargs.items() if name not in _UNDERSTOOD)
+    def _fast_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
+        """A step that computes the loss alone; None where only the plain pass is right, which is then said once."""
+        chooser: StepChooser = self.__dict__.setdefault("_step_chooser", StepChooser())
         given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
-        return (
-            self.active_peft_config.share_prefix
-            and not wants_more
-            and kwargs.get("return_dict") is not False
-            and given is not None
-            and (text["input_ids"] is None or text["inputs_embeds"] is None)
-            and given.shape[1] > 0
-            and (text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2])
-            and can_share_prefix(self.base_model)
-        )
-
-    def _shared_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:
-        """The prompt run once for all rows; None where the rows do not begin alike."""
-        encoder, prompt = self._prompt()
-        ids, mask = text["input_ids"], text["attention_mask"]
-        start = self._first_text(labels.shape, text).to(labels.device)
-        mask = torch.ones_like(labels) if mask is None else mask
-        leading = _common_leading(ids, mask, start)
-        if leading is None:
+        if not _well_formed(text) or given is None or not given.shape[1]:
+            return None  # the plain pass tells what is wrong
+        if (wanted := _beyond_the_loss(kwargs)) is not None:
+            chooser.fall_back("the plain pass", f"`{wanted}` asks for more than the loss")
             return None
-        embedded = self.word_embeddings.forward(leading)  # (0 or 1, dim), without NEFTune's noise
+        if self._before_answer:
+            if continues_from_cache(self.base_model):
+                return self._text_first_step(text, labels, kwargs)
+            chooser.fall_back("the plain pass", f"{type(self.base_model).__name__} cannot go on from a key/value cache")
+            return None
+        config = self.active_peft_config
+        way = chooser.choose(self.base_model, config.share_prefix, config.num_virtual_tokens, labels.shape)
+        output = None if way is None else self._start_step(chooser.memory, way, text, labels, kwargs)
+        if way is not None and output is None:
+            chooser.fall_back(
+                "the plain pass",
+                "rows of this batch begin differently (BOS), or have labels or gaps among their padding",
+            )
+        return output
+
+    def _start_step(
+        self, memory: StepMemory, way: Way, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]
+    ) -> Any | None:
+        """The prompt at the start, run in one of the ways that `training_step` knows."""
+        encoder, prompt = self._prompt()
         needs_logits = self._needs_own_logits()
         items = kwargs.get("num_items_in_batch")
-        step = shared_prefix_step(
+        step = start_step(
             self.base_model,
-            prefix=torch.cat((embedded, prompt.vectors.to(embedded.device, embedded.dtype))),
-            prompt_start=len(leading),
-            text_ids=ids,
+            memory,
+            way,
+            prompt=prompt.vectors,
+            prompt_ids=prompt.ids if needs_logits else None,
+            text_ids=text["input_ids"],
             text_embeds=text["inputs_embeds"],
-            text_mask=mask.masked_fill(_columns_before(start, mask), 0),  # a shared leading token is no text
-            labels=_without_leading(labels, start),
+            text_mask=text["attention_mask"],
+            labels=labels,
+            leading_ids=self.active_peft_config.leading_token_ids or (),
             num_items_in_batch=items,
-            all_logits=needs_logits,
         )
+        if step is None:
+            return None
         loss = step.loss
         if self._wants_term():
-            logits, hidden = (step.logits, step.hidden) if needs_logits else (None, None)
-            loss = self._add_term(loss, self._share(labels, items), encoder, prompt, logits, hidden)
+            share = self._share(labels, items)
+            loss = self._add_term(loss, share, encoder, prompt, step.logits, step.hidden, step.prompt_losses)
         self._check_loss(loss)
         return CausalLMOutputWithPast(loss=loss)
 
@@ -254,6 +268,21 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             )
 
 
+def _well_formed(text: dict[str, Any]) -> bool:
+    """Whether exactly one of ids and embeddings is given, with a mask of its shape or none."""
+    if (text["input_ids"] is None) == (text["inputs_embeds"] is None):
+        return False
+    given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
+    return text["attention_mask"] is None or text["attention_mask"].shape == given.shape[:2]
+
+
+def _beyond_the_loss(kwargs: dict[str, Any]) -> str | None:
+    """The argument of a call that asks for more than a loss, if there is one."""
+    if kwargs.get("return_dict") is False:
+        return "return_dict=False"
+    return next((name for name, value in kwargs.items() if value is not False and name not in _UNDERSTOOD), None)
+
+
 def _answer(labels: Tensor | None) -> Tensor | None:
     return None if labels is None else labels.ne(IGNORED)
 
@@ -271,13 +300,3 @@ def _columns_before(start: Tensor, reference: Tensor) -> Tensor:
 def _without_leading(labels: Tensor, start: Tensor) -> Tensor:
     """Labels without those of padding and of a leading token, which nothing can predict."""
     return labels.masked_fill(_columns_before(start, labels), IGNORED)
-
-
-def _common_leading(ids: Tensor | None, mask: Tensor, start: Tensor) -> Tensor | None:
-    """The leading token that all rows share, (0 or 1,); None when they differ."""
-    first = first_attended(mask)
-    has_leading = start.to(first.device) - first  # (batch,) 0 or 1
-    if ids is None or not has_leading.any():
-        return torch.zeros(0, dtype=torch.long, device=mask.device)
-    leading = ids.gather(1, first.unsqueeze(1).to(ids.device)).squeeze(1)
-    return leading[:1] if has_leading.all() and (leading == leading[0]).all() else None

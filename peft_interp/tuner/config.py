@@ -139,11 +139,13 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
             "at creation."
         },
     )
-    share_prefix: bool = field(
-        default=True,
+    share_prefix: bool | str = field(
+        default="auto",
         metadata={
-            "help": "In training, where that is exact, run the prompt once per batch instead of once per row; for "
-            "`prompt_position='end'`, run the text in front of it without gradient."
+            "help": "How a causal LM's training step is run; the loss is the same. True: where that is exact, the "
+            "prompt once per batch instead of once per row; for `prompt_position='end'`, the text before it "
+            "without gradient. False: every row with its own prompt and all logits, as stock PEFT. 'auto': the faster "
+            "way for the model, the batch and the device."
         },
     )
     align_logits_with_labels: bool = field(
@@ -256,12 +258,13 @@ def _check_choices(config: InterpPromptConfig) -> None:
         "allowed_tokens": TOKEN_FILTERS,
         "init_text_fit": ("error", "repeat", "truncate"),
         "prompt_position": tuple(PLACEMENTS),
+        "share_prefix": ("auto", True, False),
         "prompt_tuning_init": tuple(init.value for init in PromptTuningInit),
     }
     for name, allowed in choices.items():
         value = getattr(config, name)
         if value not in allowed:
-            raise ValueError(f"`{name}={value!r}` is unknown; use one of {', '.join(allowed)}.")
+            raise ValueError(f"`{name}={value!r}` is unknown; use one of {', '.join(map(str, allowed))}.")
 
     for name in ("init_words", "banned_words"):
         if isinstance(value := getattr(config, name), str):

@@ -11,13 +11,14 @@ import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
 from torch import Tensor, nn
 
-from peft_interp.inference.eval_mode import lasting_tensors
+from peft_interp.inference.eval_mode import lasting_tensors, update_count
 from peft_interp.inference.model_lock import locked
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
-from peft_interp.tuner.projection import straight_through
+from peft_interp.tuner.projection import check_finite, straight_through
+from peft_interp.tuner.readback import Readback, on_host, same_on_host
 from peft_interp.tuner.token_table import TokenTable
 
 FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
@@ -91,7 +92,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.placed_by_ours = False  # set by our models, which put the prompt after BOS and padding
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
+        self.gradient_norm_wanted = False  # of the next training step
         self._projected: Tensor | None = None  # the latent that `ids` belongs to
+        self._news: Readback | None = None  # of the last projection
+        self._scores: Readback | None = None  # of the last training step
+        self._last_nll: float | None = None
+        self._counted = 0  # steps before the last projection
+        self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
         self._stuck = StuckWatch(config.stuck_patience)
         latent = self._start()
         self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
@@ -112,7 +119,12 @@ class InterpPromptEmbedding(BasePromptEncoder):
     @property
     def full_weight(self) -> float | None:
         """What the perplexity term's schedule ends at: the controlled weight, or None for the config's own."""
-        return None if self.config.target_perplexity is None else self.weight.item() or None
+        return None if self.config.target_perplexity is None else self._number("weight") or None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps seen; read from the device only where something else than a step has changed them."""
+        return int(self._number("step"))
 
     @property
     def table(self) -> Tensor:
@@ -146,41 +158,112 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """Project the latent; in training, also count steps and changed tokens.
 
         Raises:
-            FloatingPointError: if the latent is not finite.
+            FloatingPointError: the latent, or the loss of the step before, is not finite. Nothing waits for a GPU here:
+                a latent on one is looked at in `settle`.
         """
         ids = self._project()
         if not self.config.projects:
             return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
-        return Prompt(
-            vectors=straight_through(self.latent, self.tokens.vectors(ids)),
-            rows=straight_through(self.latent, self.tokens.rows(ids)),
-            ids=ids,
-        )
+        vectors = straight_through(self.latent, self.tokens.vectors(ids))
+        rows = straight_through(self.latent, self.tokens.rows(ids)) if self.tokens.scales else vectors
+        return Prompt(vectors=vectors, rows=rows, ids=ids)
 
     @locked
     @lasting_tensors()
     def _project(self) -> Tensor:
+        self.settle()
         latent = self.latent.detach()
-        if self._projected is not None and torch.equal(self._projected.to(latent.device), latent):
+        before = None if self._projected is None else self._projected.to(latent.device)
+        if before is not None and same_on_host(before, latent):
             return self.ids.clone()
         ids = self.tokens.nearest(latent)
-        if self._projected is not None and self.latent.requires_grad:  # also when an evaluation sees it first
-            self._count_step(ids)
+        numbers = [torch.linalg.vector_norm(latent, dtype=torch.float32)]
+        if before is not None:  # a latent that has not moved keeps its ids: those of a checkpoint are what was trained
+            numbers.append(latent.ne(before).sum(dtype=torch.float32))
+            moved = numbers[-1] > 0
+            ids = torch.where(moved, ids, self.ids)
+            numbers.append(ids.ne(self.ids).sum(dtype=torch.float32))
+        self._news = Readback(torch.stack(numbers))
+        if self._news.immediate:
+            check_finite(math.isfinite(self._news.read()[0]))
+        if before is not None and self.latent.requires_grad:  # also when an evaluation sees it first
+            self._counted = self.steps
+            self.step += moved
         self.ids.copy_(ids)
         self._projected = latent.clone()
+        if self._news.immediate:
+            self.settle()
         return ids
 
-    def _count_step(self, ids: Tensor) -> None:
-        self.step += 1
-        self.changed_share = (ids != self.ids).float().mean().item()
-        target, nll = self.config.target_perplexity, self.statistics.get("prompt_nll")
-        begun = int(self.step) > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Note what the device has found out about the last step's loss and about the last projection.
+
+        Raises:
+            FloatingPointError: the loss or the latent is not finite. After such a loss the latent is put back to where
+                that step found it.
+        """
+        scores, self._scores = self._scores, None
+        if scores is not None:
+            self._note_scores(*scores.read())
+        news, self._news = self._news, None
+        if news is None:
+            return
+        norm, *counted = news.read()
+        check_finite(math.isfinite(norm))
+        if counted and self.latent.requires_grad:
+            moved = counted[0] > 0
+            self._note("step", self._counted + moved)
+            if moved:
+                self._count_step(changed_share=counted[1] / len(self.ids))
+
+    def watch(self, loss: Tensor, nll: Tensor | None) -> None:
+        """Look at a training step's loss, and at the prompt's NLL in it: now on a CPU, in the next `settle` on a GPU.
+
+        Raises:
+            FloatingPointError: the loss, on the CPU, is not finite.
+        """
+        numbers = [loss] if nll is None else [loss, nll.to(loss.device)]
+        self._scores = Readback(torch.stack([number.detach().float() for number in numbers]))
+        if self._scores.immediate:
+            self.settle()
+
+    def _note_scores(self, loss: float, nll: float | None = None) -> None:
+        self._last_nll = nll
+        if math.isfinite(loss):
+            return
+        if self._projected is not None:
+            self.latent.copy_(self._projected)
+        raise FloatingPointError(
+            f"the training loss is {loss} at step {self.steps}. The prompt is still as it was: save it if you like. "
+            "Usual causes: a batch whose labels are all -100, inputs without any token, fp16 overflow (use bf16), or a "
+            "learning rate that is too high."
+        )
+
+    def _count_step(self, changed_share: float) -> None:
+        self.changed_share = changed_share
+        target, nll, steps = self.config.target_perplexity, self._last_nll, self.steps
+        begun = steps > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
         if target is not None and nll is not None and begun:
             most = 1.0 if self.config.perplexity_combination == "convex" else MOST_WEIGHT
             weight = self.full_weight or self.config.first_perplexity_weight
-            self.weight.fill_(controlled_weight(weight, nll.item(), target, most))
+            self.weight.fill_(controlled_weight(weight, nll, target, most))
+            self._note("weight", controlled_weight(weight, nll, target, most))
         if self.config.projects:
-            self._stuck.see(changed=self.changed_share > 0, steps=int(self.step))
+            self._stuck.see(changed=self.changed_share > 0, steps=steps)
+
+    def _note(self, name: str, value: float) -> None:
+        buffer = getattr(self, name)
+        self._known[name] = ((buffer.data_ptr(), update_count(buffer)), value)
+
+    def _number(self, name: str) -> float:
+        """Value of a scalar buffer, read from the device only where it was changed from outside."""
+        buffer = getattr(self, name)
+        version, value = self._known.get(name, (None, 0.0))
+        if buffer.is_inference() or version != (buffer.data_ptr(), update_count(buffer)):
+            value = on_host(buffer)
+            self._note(name, value)
+        return value
 
     def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
         """Remember the current ids if `score` is at least as good as the best so far (the latest tie wins).
@@ -192,6 +275,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         better = math.isnan(best) or (score >= best if greater_is_better else score <= best)
         if better:
             self.best_ids.copy_(self._project())
+            self.settle()
             self.best_score.fill_(score)
         return better
 
@@ -244,6 +328,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """PEFT's saving hook: the effective rows that stock PEFT reads, and what exact resume needs."""
         encoder: InterpPromptEmbedding = model.prompt_encoder[adapter_name]
         vectors = encoder.prompt().vectors
+        encoder.settle()  # nothing broken is written
         return {
             "prompt_embeddings": vectors.detach().cpu().clone(),
             "prompt_latent": encoder.latent.detach().cpu().clone(),

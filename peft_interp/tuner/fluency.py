@@ -18,7 +18,13 @@ _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "l
 
 
 def task_model_nll(
-    encoder: InterpPromptEmbedding, prompt: Prompt, model: Any, logits: Tensor, hidden: Tensor, sides: str
+    encoder: InterpPromptEmbedding,
+    prompt: Prompt,
+    model: Any,
+    logits: Tensor,
+    hidden: Tensor,
+    sides: str,
+    losses: Tensor | None = None,
 ) -> Tensor:
     """NLL of the prompt under the task model itself, from logits that its forward pass computed anyway.
 
@@ -30,6 +36,7 @@ def task_model_nll(
         logits: (prompt, vocabulary), row i predicts token i + 1.
         hidden: (prompt, dim) states that entered the head.
         sides: "context", "target" or "both".
+        losses: as for `prompt_nll`.
 
     Returns:
         Scalar, nats per token.
@@ -40,7 +47,7 @@ def task_model_nll(
             target = tied_target_gradient(hidden, prompt.rows)
         else:
             target = soft_target_gradient(logits, encoder.tokens.soft_choice(encoder.latent, logits.shape[-1]))
-    return prompt_nll(logits, prompt.ids, sides, target)
+    return prompt_nll(logits, prompt.ids, sides, target, losses)
 
 
 def _logits_are_products_with(table: Tensor, model: Any) -> bool:

@@ -65,7 +65,9 @@ def soft_target_gradient(logits: Tensor, target_probs: Tensor) -> Tensor:
     return soft - soft.detach()
 
 
-def prompt_nll(logits: Tensor, ids: Tensor, sides: str, target_gradient: Tensor | None) -> Tensor:
+def prompt_nll(
+    logits: Tensor, ids: Tensor, sides: str, target_gradient: Tensor | None, losses: Tensor | None = None
+) -> Tensor:
     """Mean NLL of a prompt with gradient on the chosen sides.
 
     Args:
@@ -73,13 +75,15 @@ def prompt_nll(logits: Tensor, ids: Tensor, sides: str, target_gradient: Tensor 
         ids: (prompt,).
         sides: "context", "target" or "both": which sides carry gradient. The value is the same for all.
         target_gradient: what one of the functions above returned; None for "context".
+        losses: (prompt - 1,) what `token_nll` would return, where it is known already.
 
     Returns:
         Scalar, nats per token; 0 for a prompt of one token, which has nothing to be predicted from.
     """
     if len(ids) < 2:
         return logits[:0].sum().float()  # not `0 * logits.sum()`, which is NaN where fp16 overflows
-    nll = token_nll(logits if sides != "target" else logits.detach(), ids)
+    nll = token_nll(logits if sides != "target" else logits.detach(), ids) if losses is None else losses
+    nll = nll.detach() if sides == "target" else nll
     return (nll + target_gradient).mean() if target_gradient is not None else nll.mean()
 
 

@@ -65,8 +65,57 @@ def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None)
     return scores
 
 
+def check_finite(finite: bool) -> None:
+    """Refuse a latent that is not finite, or whose norm is not.
+
+    Raises:
+        FloatingPointError: `finite` is false.
+    """
+    if not finite:
+        raise FloatingPointError(
+            "the prompt's latent vectors contain NaN or infinity (or grew until their norm overflowed), so no nearest "
+            "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
+            "fp16."
+        )
+
+
 @torch.no_grad()
-def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None, allowed: Tensor | None) -> Tensor:
+def equal_rows(table: Tensor, blocked: Tensor) -> Tensor | None:
+    """The lowest id with the same row, for every token; compute it once while the table is frozen.
+
+    Products with equal rows differ in their last bits, so which of them comes out nearest is chance.
+
+    Args:
+        table: (vocabulary, dim).
+        blocked: (vocabulary,) bool, ids that never win.
+
+    Returns:
+        (vocabulary,) int64, or None where no two rows that can win are equal.
+    """
+    ids = (~blocked).nonzero().squeeze(1)
+    width = 8 // table.element_size()
+    if table.shape[1] >= width:  # equal rows begin alike, and few others do
+        beginnings = table[:, :width].contiguous().view(torch.int64).squeeze(1)[ids]
+        _, group, counts = beginnings.unique(return_inverse=True, return_counts=True)
+        ids = ids[counts[group] > 1]
+    if not len(ids):
+        return None
+    _, group = table[ids].unique(dim=0, return_inverse=True)
+    lowest = ids.new_full((int(group.max()) + 1,), len(table)).scatter_reduce_(0, group, ids, "amin")
+    same = torch.arange(len(table), device=table.device)
+    same[ids] = lowest[group]
+    return same if bool((lowest[group] != ids).any()) else None
+
+
+@torch.no_grad()
+def nearest_rows(
+    latent: Tensor,
+    table: Tensor,
+    metric: str,
+    terms: Tensor | None,
+    blocked: Tensor | None = None,
+    equal: Tensor | None = None,
+) -> Tensor:
     """Ids of the nearest allowed rows: P_i = argmin_y D(f(y), latent_i) (arXiv 2504.02144, unembedding).
 
     Args:
@@ -74,42 +123,22 @@ def nearest_rows(latent: Tensor, table: Tensor, metric: str, terms: Tensor | Non
         table: (vocabulary, dim); never copied as a whole.
         metric: one of `SIMILARITIES`.
         terms: what `row_terms(table, metric)` returned.
-        allowed: (vocabulary,) bool, or None for every row. Disallowed and zero-norm rows (cosine) never win.
+        blocked: (vocabulary,) bool, rows that never win; None for none.
+        equal: what `equal_rows(table, blocked)` returned.
 
     Returns:
-        (prompt,) int64. Among equal rows the lowest id wins.
-
-    Raises:
-        FloatingPointError: if `latent` is not finite or so large that its norm is not.
+        (prompt,) int64. Among equal rows the lowest id wins. Of a latent that is not finite the ids mean nothing; see
+        `check_finite`.
     """
-    norms = latent.float().square().sum(-1)  # (prompt,)
-    if not torch.isfinite(norms).all():
-        raise FloatingPointError(
-            "the prompt's latent vectors contain NaN or infinity (or grew until their norm overflowed), so no nearest "
-            "token exists; lower the learning rate, clip gradients (`max_grad_norm=1.0`) or train in bf16 instead of "
-            "fp16."
-        )
-    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())
+    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())  # (prompt, vocabulary)
     if metric == "cosine" and terms is not None:
         scores.mul_(terms)  # the latent's own norm changes no order
     if metric == "euclidean" and terms is not None:
         scores.mul_(2).sub_(terms)
-    blocked = terms == 0 if metric == "cosine" and terms is not None else torch.zeros(1, dtype=torch.bool)
-    if allowed is not None:
-        blocked = blocked.to(scores.device) | ~allowed.to(scores.device)
-    scores.masked_fill_(blocked.to(scores.device), -torch.inf)
-    scale = (norms if metric == "euclidean" else norms.sqrt()).to(scores.device)
-    return _lowest_equal(scores, table, 1e-6 * scale).to(latent.device)
-
-
-def _lowest_equal(scores: Tensor, table: Tensor, rounding: Tensor) -> Tensor:
-    """The best id, or a lower one with the same row: matrix products of equal rows differ in the last bits."""
-    best, ids = scores.max(dim=-1)
-    close = scores >= (best - 1e-6 * best.abs() - rounding).unsqueeze(-1)
-    if not (close.sum(-1) > 1).any():
-        return ids
-    lowest = close.int().argmax(dim=-1)
-    return torch.where((table[lowest] == table[ids]).all(dim=-1), lowest, ids)
+    if blocked is not None:
+        scores.masked_fill_(blocked, -torch.inf)
+    ids = scores.argmax(dim=-1)
+    return (ids if equal is None else equal[ids]).to(latent.device)
 
 
 class _Products(torch.autograd.Function):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.tuner.layout import positions
 
@@ -52,7 +53,7 @@ def text_first_loss(
     """Cross-entropy of a batch with the prompt inside every row.
 
     Args:
-        model: causal LM for which `can_share_prefix` holds.
+        model: causal LM for which `continues_from_cache` holds.
         prompt: (prompt, dim) input embeddings of the prompt.
         text_ids: (batch, length), or None with `text_embeds` (batch, length, dim).
         text_embeds: see `text_ids`.
@@ -89,8 +90,8 @@ def text_first_loss(
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=positions(mask)[:, width:],
-            past_key_values=cache,
             use_cache=cache is not None,
+            **with_cache(model, cache),
         )
     logits = output.logits[0].float()  # (labels, vocabulary)
     total = nn.functional.cross_entropy(logits, targets[targets.ne(-100)].to(logits.device), reduction="sum")
@@ -124,7 +125,7 @@ def _run_text(model: Any, text: dict[str, Any], mask: Tensor) -> Any:
     one[:1, :1] = True  # no logits are wanted, but not every head takes an empty input
     with torch.set_grad_enabled(trains and torch.is_grad_enabled()), tapped_head(model, one):
         output = model(attention_mask=mask, position_ids=positions(mask), use_cache=True, **text)
-    return output.past_key_values
+    return cache_of(output)
 
 
 def _columns(text: Tensor | None, width: int) -> Tensor | None:

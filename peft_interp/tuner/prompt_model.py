@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
 from peft_interp.text.token_filter import same_table, table_fingerprint
@@ -23,7 +24,6 @@ from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
 from peft_interp.tuner.loss_terms import PERPLEXITY, TermInputs
 from peft_interp.tuner.model_inputs import Composed, compose_inputs
-from peft_interp.tuner.shared_prefix import recomputes_activations
 from peft_interp.tuner.task_types import listed, prompt_task
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ else:
     Base = object
 
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
-_GRADIENT_NORM_EVERY = 10  # optimizer steps; it costs one more backward pass through the prompt
 
 
 class PromptModelMixin(Base):
@@ -94,11 +93,13 @@ class PromptModelMixin(Base):
             `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
             `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
             that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
-            latent, every 10th step); the other terms of the loss by name. What is not known yet is missing.
+            latent, where `measure_perplexity_gradient` was called before); the other terms of the loss by name. What is
+            not known is missing.
         """
         encoder = self._encoder(adapter_name)
         encoder.prompt()  # sees the last step's latent
-        step = int(encoder.step)
+        encoder.settle()
+        step = encoder.steps
         known = {
             "step": float(step),
             "changed_share": encoder.changed_share,
@@ -108,6 +109,13 @@ class PromptModelMixin(Base):
         if clear:
             encoder.statistics.pop("perplexity_gradient_norm", None)
         return {name: value for name, value in known.items() if not math.isnan(value)}
+
+    def measure_perplexity_gradient(self, adapter_name: str | None = None) -> None:
+        """Have the next training step measure `perplexity_gradient_norm`, which costs it one more backward pass.
+
+        `PromptCallback` asks for it before a step that Trainer logs. With gradient checkpointing it is not measured.
+        """
+        self._encoder(adapter_name).gradient_norm_wanted = True
 
     # -- the best prompt so far -----------------------------------------------------------------------------------
 
@@ -267,19 +275,26 @@ class PromptModelMixin(Base):
         prompt: Prompt,
         logits: Tensor | None = None,
         hidden: Tensor | None = None,
+        losses: Tensor | None = None,
     ) -> Tensor:
         """Task loss joined with the terms; `share` as in `join_losses`, the rest as in `task_model_nll`."""
-        config, step = self.active_peft_config, int(encoder.step)
-        nll = cache(lambda: self._prompt_nll(encoder, prompt, logits, hidden))
+        config = self.active_peft_config
+        nll = cache(lambda: self._prompt_nll(encoder, prompt, logits, hidden, losses))
         inputs = TermInputs(prompt.ids, prompt.rows, encoder.latent, nll)
         values = {term: term.function(inputs) for term in config.loss_terms}
         encoder.statistics |= {term.name: value.detach() for term, value in values.items()}
-        if PERPLEXITY in values and step % _GRADIENT_NORM_EVERY == 0:
+        encoder.settle()  # the model's pass has been started, so the device has work while this waits
+        if PERPLEXITY in values and encoder.gradient_norm_wanted:
             self._note_gradient(encoder, values[PERPLEXITY])
-        return join_losses(config, step, task_loss, values, share, encoder.full_weight)
+        return join_losses(config, encoder.steps, task_loss, values, share, encoder.full_weight)
 
     def _prompt_nll(
-        self, encoder: InterpPromptEmbedding, prompt: Prompt, logits: Tensor | None, hidden: Tensor | None
+        self,
+        encoder: InterpPromptEmbedding,
+        prompt: Prompt,
+        logits: Tensor | None,
+        hidden: Tensor | None,
+        losses: Tensor | None,
     ) -> Tensor:
         """Of the prompt in nats per token, under the separate perplexity model or the task model."""
         config, scorer = self.active_peft_config, self._scorer()
@@ -293,26 +308,26 @@ class PromptModelMixin(Base):
                 f"{type(self.base_model).__name__} has not; set `perplexity_model_name_or_path` to a causal LM with "
                 "the same tokenizer (or call `set_perplexity_model`), or use weight 0."
             )
-        return task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides)
+        return task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides, losses)
 
     def _note_gradient(self, encoder: InterpPromptEmbedding, nll: Tensor) -> None:
         if not (nll.requires_grad and encoder.latent.requires_grad) or recomputes_activations(self.base_model):
             return
+        encoder.gradient_norm_wanted = False
         (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
         encoder.statistics["perplexity_gradient_norm"] = gradient.norm() if gradient is not None else torch.tensor(0.0)
 
     def _check_loss(self, loss: Tensor | None) -> None:
-        """Stop before a broken loss reaches the latent.
+        """Have a broken loss noticed before it can do lasting harm.
 
         Raises:
-            FloatingPointError: the training loss is NaN or infinite.
+            FloatingPointError: the training loss is NaN or infinite; on a GPU in the next step, or before saving.
         """
-        if self.training and loss is not None and not torch.isfinite(loss).all():
-            raise FloatingPointError(
-                f"the training loss is {loss.item()} at step {int(self._encoder(None).step)}. The prompt is still as "
-                "it was: save it if you like. Usual causes: a batch whose labels are all -100, inputs without any "
-                "token, fp16 overflow (use bf16), or a learning rate that is too high."
-            )
+        if self.training and loss is not None:
+            encoder = self._encoder(None)
+            encoder.settle()
+            known = encoder.statistics if PERPLEXITY in self.active_peft_config.loss_terms else {}
+            encoder.watch(loss, known.get(PERPLEXITY.name))
 
 
 def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:

@@ -14,7 +14,7 @@ from peft_interp.inference.eval_mode import lasting_tensors, update_count
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import load_tokenizer
-from peft_interp.tuner.projection import nearest_rows, row_terms, similarity
+from peft_interp.tuner.projection import equal_rows, nearest_rows, row_terms, similarity
 
 SOFT_CHOICE_TEMPERATURE = {"cosine": 0.1, "dot": 1.0, "euclidean": 1.0}
 
@@ -33,6 +33,9 @@ class TokenTable:
         self.word_embeddings = word_embeddings
         self.config = config
         self._terms: tuple[Any, Tensor | None] | None = None
+        self._forbidden: Tensor | None = None  # (vocabulary,) tokens that are not allowed, on the table's device
+        self._blocked: Tensor | None = None  # (vocabulary,) those and zero-norm rows under cosine
+        self._equal: Tensor | None = None  # as `equal_rows`
         self._allowed: Tensor | None = None
 
     @property
@@ -73,13 +76,15 @@ class TokenTable:
     def nearest(self, latent: Tensor) -> Tensor:
         """(prompt,) ids of the allowed rows nearest to `latent` (prompt, dim)."""
         with self._gathered():
-            return nearest_rows(latent, self.weight, self.metric, self._row_terms(), self.allowed)
+            terms = self._row_terms()
+            return nearest_rows(latent, self.weight, self.metric, terms, self._blocked, self._equal)
 
     def soft_choice(self, latent: Tensor, width: int) -> Tensor:
         """Softmax of the similarity over the allowed tokens, (prompt, width), with gradient to `latent`."""
         with self._gathered():
             scores = similarity(latent, self.weight, self.metric, self._row_terms())[:, :width]
-        scores = scores.masked_fill(~self.allowed[:width].to(scores.device), -torch.inf)
+        assert self._forbidden is not None
+        scores = scores.masked_fill(self._forbidden[:width], -torch.inf)
         return (scores / SOFT_CHOICE_TEMPERATURE[self.metric]).softmax(-1)
 
     @torch.no_grad()
@@ -99,14 +104,23 @@ class TokenTable:
         return gather_params_ctx(self.word_embeddings.parameters())  # ZeRO-3 shards the table
 
     def _row_terms(self) -> Tensor | None:
-        """The table's norms, computed again only when the table has changed."""
+        """The table's norms; they and all that depends on the table alone are made again only when it has changed."""
         table = self.weight
         key = (self.metric, table.data_ptr(), update_count(table), table.device, table.dtype)
         known = self._terms
         if known is None or known[0] != key:
             with lasting_tensors():
-                self._terms = known = (key, row_terms(table, self.metric))
+                terms = row_terms(table, self.metric)
+                self._forbidden = ~self.allowed.to(table.device)
+                never = self._forbidden if self.metric != "cosine" or terms is None else self._forbidden | (terms == 0)
+                self._blocked, self._equal = never, equal_rows(table.detach(), never)
+            self._terms = known = (key, terms)
         return known[1]
+
+    @property
+    def scales(self) -> bool:
+        """Whether the module may return something else than rows (Gemma scales them)."""
+        return type(self.word_embeddings) is not nn.Embedding or self.word_embeddings.max_norm is not None
 
 
 def needs_tokenizer(config: InterpPromptConfig) -> bool:

@@ -12,10 +12,19 @@ import torch
 from peft import PeftModel, PeftModelForCausalLM
 from transformers import GenerationMixin
 
+from peft_interp.inference.compat import cache_argument
+
 Build = Callable[..., Any]
 DROPPED = "Position ids are not supported"
 # Stock drops position ids at every generate step and warns about it; one test below counts that.
 ignore_dropped = pytest.mark.filterwarnings(f"ignore:{DROPPED}:UserWarning")
+
+
+@pytest.fixture
+def knows_the_cache(gpt2: Build) -> None:
+    """PEFT 0.21.2 looks for the cache under the name that transformers dropped in 5.24, and starts anew every step."""
+    if cache_argument(gpt2()) != "past_key_values":
+        pytest.xfail("stock prompt tuning generates wrong tokens with this transformers and PEFT 0.21.2")
 
 
 @pytest.fixture
@@ -60,6 +69,7 @@ def test_generate_hands_over_positions_of_the_text_alone(gpt2: Build, with_promp
 
 
 @ignore_dropped
+@pytest.mark.usefixtures("knows_the_cache")
 def test_prompt_is_injected_in_the_first_step_only(
     gpt2: Build, with_prompt: Build, token_ids: Build, steps: list[dict[str, Any]]
 ) -> None:
@@ -88,6 +98,7 @@ def test_mask_of_ones_never_arrives(
 
 
 @ignore_dropped
+@pytest.mark.usefixtures("knows_the_cache")
 def test_without_cache_the_prompt_is_injected_every_time(
     gpt2: Build, with_prompt: Build, token_ids: Build, steps: list[dict[str, Any]]
 ) -> None:

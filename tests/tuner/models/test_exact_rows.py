@@ -44,13 +44,16 @@ def test_ids_that_enter_the_model(causal: Build, readable: Build, inputs_of: Bui
 def test_rows_of_the_shared_prefix(causal: Build, readable: Build, token_ids: Build, dtype: torch.dtype) -> None:
     model = readable(causal("llama").to(dtype)).train()
     seen = []
+    model(input_ids=token_ids(2, 3), labels=token_ids(2, 3))  # the first step tries the model
     handle = model.base_model.register_forward_pre_hook(lambda m, a, k: seen.append(k), with_kwargs=True)
     ids = token_ids(2, 3)
     loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
     handle.remove()
     loss.backward()
-    assert torch.equal(seen[0]["inputs_embeds"][0], model.word_embeddings(torch.tensor(model.prompt_token_ids())))
-    assert seen[1]["input_ids"] is ids
+    (packed,) = seen[0]["inputs_embeds"]
+    assert len(seen) == 1
+    assert torch.equal(packed[:PROMPT], model.word_embeddings(torch.tensor(model.prompt_token_ids())))
+    assert torch.equal(packed[PROMPT:], model.word_embeddings(ids).flatten(0, 1))
     assert torch.isfinite(model.prompt_encoder["default"].latent.grad).all()
 
 

@@ -170,7 +170,8 @@ def test_soft_prompt_equals_stock(causal: Build, readable: Build, with_prompt: B
     ids = token_ids(2, 6)
     for settings in ({}, {"repetition_penalty": 5.0}, {"num_beams": 2, "num_return_sequences": 2}):
         ours = model.generate(input_ids=ids, max_new_tokens=6, **settings)
-        assert torch.equal(ours, stock.generate(input_ids=ids, max_new_tokens=6, **settings))
+        expected = stock.generate(input_ids=ids, max_new_tokens=6, use_cache=False, **settings)  # right in any version
+        assert torch.equal(ours, expected)
 
 
 def test_nothing_is_left_on_the_base(causal: Build, readable: Build, batch: Build, rows: Build) -> None:

@@ -61,15 +61,18 @@ def test_label_patterns(causal: Build, readable: Build, batch: Build, rows: Buil
         if bos == "all" and pattern == "first":
             continue  # a BOS is not predicted: no label is left
         given = batch(rows(bos), side)
-        assert_same_step(model, **given, labels=labelled(given, side, pattern))
+        # what stands behind padding is predicted as stock PEFT does it, by the plain pass
+        assert_same_step(
+            model, (side, pattern) != ("right", "with padding"), **given, labels=labelled(given, side, pattern)
+        )
 
 
 @pytest.mark.parametrize("name", [*SHARING, *PLAIN])
 def test_models(causal: Build, readable: Build, batch: Build, rows: Build, name: str) -> None:
-    """Sliding windows and models without position ids keep the plain pass."""
+    """Sliding windows and models without position ids run every row with its own prompt."""
     model = readable(causal(name), perplexity_weight=0.5)
     given = batch(rows("all"), "left")
-    assert_same_step(model, name in SHARING, **given, labels=labelled(given, "left", "all"))
+    assert_same_step(model, **given, labels=labelled(given, "left", "all"))
 
 
 def test_rows_that_begin_differently(causal: Build, readable: Build, batch: Build, rows: Build) -> None:

@@ -130,7 +130,7 @@ def test_logs_show_the_prompt(
     assert [entry["prompt/step"] for entry in entries] == [1, 2, 3, 4, 5]
     names = {"prompt/changed_share", "prompt/perplexity_weight", "prompt/prompt_nll"}
     assert all(names <= set(entry) for entry in entries)
-    assert ["prompt/perplexity_gradient_norm" in entry for entry in entries] == [True, False, False, False, False]
+    assert all(entry["prompt/perplexity_gradient_norm"] > 0 for entry in entries)
     assert entries[-1]["prompt_text"] in capfd.readouterr().out
 
 

@@ -1,0 +1,42 @@
+"""Whether a causal LM sees its whole text in every layer, so that it can go on from what others have computed."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from peft_interp.inference.compat import cache_argument
+
+
+def sees_whole_text(model: Any) -> bool:
+    """No layer with a sliding window or a recurrent state."""
+    if getattr(model, "_is_stateful", False):
+        return False
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+
+
+def continues_from_cache(model: Any) -> bool:
+    """Whether a causal LM can go on from an expanded cache with exactly the result of a plain pass.
+
+    It needs a head of its own, the stock causal loss, ordinary attention in all layers, no further loss of its own
+    (mixtures of experts), and no gradient checkpointing, which forbids caches.
+    """
+    return (
+        cache_argument(model) is not None
+        and {"attention_mask", "position_ids"} <= set(inspect.signature(model.forward).parameters)
+        and getattr(model, "loss_type", None) in ("ForCausalLM", None)
+        and not model.config.is_encoder_decoder
+        and not recomputes_activations(model)
+        and model.get_output_embeddings() is not None
+        and not getattr(model.config, "output_router_logits", False)
+        and sees_whole_text(model)
+    )
+
+
+def recomputes_activations(model: nn.Module) -> bool:
+    """Whether gradient checkpointing is on in any layer."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
