@@ -95,7 +95,7 @@ def test_a_prompt_at_the_end_has_its_working_text_and_no_stock_copy(tmp_path: Pa
     assert (facts["position"], facts["text"]) == ("end", text)
     card = (folder / "README.md").read_text()
     assert "```text\n The review is\n```" in card
-    assert "right after the input's text, before the answer" in card
+    assert "right after the input, before the answer" in card
     assert "Not possible: plain PEFT puts a prompt in front of the input only" in card
     assert "portable" not in card
     (code,) = [line for line in card.splitlines() if line.startswith("text = ")]
