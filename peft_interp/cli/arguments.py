@@ -52,11 +52,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser, commands = _make_parsers()
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        from difflib import get_close_matches
-
         command = commands[arguments.command]
         options = re.findall(r"--[a-z-]+", command.format_help())
-        meant = [near for word in unknown for near in get_close_matches(word, options, n=1) if word.startswith("-")]
+        meant = [near for word in unknown if word.startswith("-") for near in _nearest(word, options)]
         hint = f"; did you mean {' and '.join(meant)}?" if meant else f"; see {command.prog} --help"
         command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return arguments
@@ -67,6 +65,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(plain(message))
+
+
+def _nearest(word: str, options: Sequence[str]) -> list[str]:
+    """The option that a word begins, else the one that is spelled most like it; none where nothing is near."""
+    from difflib import get_close_matches
+
+    return [option for option in options if option.startswith(word)][:1] or get_close_matches(word, options, n=1)
 
 
 def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
