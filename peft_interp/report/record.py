@@ -12,6 +12,7 @@ from peft_interp.metrics.results import Faithfulness, PromptReading, Scrutabilit
 from peft_interp.records import short_repr
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
+from peft_interp.text.placement import PLACEMENTS
 
 SCHEMA = 1
 _SHOWN_LETTERS = 80  # of the prompt's text, in the representation
@@ -171,6 +172,8 @@ class ReportData:
             raise ValueError(f"`schema={schema}` is later than {SCHEMA}, the last one known here; upgrade peft_interp.")
         report: Self = rebuild(cls, stored)
         _check_lengths(report)
+        if report.reading.position not in PLACEMENTS:
+            raise ValueError(f"`report.reading.position` is {plain(report.reading.position)!r}; make the report again.")
         strange = [verdict.answer for verdict in report.verdicts if verdict.answer not in ANSWERS]
         if strange:
             raise ValueError(f"a verdict's answer is {plain(strange[0])!r} and must be one of {', '.join(ANSWERS)}.")
