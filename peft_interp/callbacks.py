@@ -26,6 +26,7 @@ from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.report.texts import fenced
+from peft_interp.storage.atomic import replace_file
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.prompt_model import PromptModelMixin
 
@@ -96,7 +97,7 @@ def write_history(records: list[dict[str, Any]], kept_ids: list[int], folder: st
     last = max((place for place, record in enumerate(records) if record["ids"] == kept_ids), default=None)
     lines = [json.dumps({**record, "kept": place == last}, ensure_ascii=False) for place, record in enumerate(records)]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / HISTORY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_file(Path(folder) / HISTORY_FILE, "\n".join(lines) + "\n")
 
 
 def shortened(text: str) -> str:
