@@ -20,7 +20,8 @@ from peft_interp.hub.adapter_files import is_adapter, read_config
 from peft_interp.hub.model_files import PromptFilesMixin
 from peft_interp.storage.atomic import finish_save
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
-from peft_interp.tuner.embedding import InterpPromptEmbedding
+from peft_interp.tuner.embedding import InterpPromptEmbedding, foreign_tensors
+from peft_interp.tuner.saved_adapter import OVERWRITTEN
 from peft_interp.tuner.task_models import TaskModelMixin
 from peft_interp.tuner.task_types import TASK_TYPES, PromptTask
 
@@ -84,6 +85,8 @@ def _encoder_dispatcher(registered: type) -> type:
 
     def before_loading(cls: type, model: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
         chosen: Any = InterpPromptEmbedding if _is_ours(config) else previous
+        if not _is_ours(config):
+            _note_overwritten(model, *args, **kwargs)
         return chosen._remap_adapter_state_dict_for_load(model, config, *args, **kwargs)
 
     members = {
@@ -93,6 +96,13 @@ def _encoder_dispatcher(registered: type) -> type:
         "_peft_interp_previous": previous,
     }
     return type(previous.__name__, (previous,), members)
+
+
+def _note_overwritten(model: Any, adapter_name: str, state_dict: dict[str, Any]) -> None:
+    """Remember what a stock adapter's file replaces in the base model: PEFT loads it, and reports say so."""
+    foreign = foreign_tensors(model, adapter_name, state_dict)
+    if foreign:
+        model.__dict__.setdefault(OVERWRITTEN, {})[adapter_name] = foreign
 
 
 def continue_training(

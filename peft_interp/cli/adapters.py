@@ -146,10 +146,10 @@ def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> PreTra
                 return tokenizer
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             problem = error
-    tokenizer = None if wanted else saved_tokenizer(folder)
-    if tokenizer is None:
+    saved: PreTrainedTokenizerBase | None = None if wanted else saved_tokenizer(folder)
+    if saved is None:
         raise ValueError(f"no tokenizer can be loaded ({problem or 'none is named'}); name one with --tokenizer.")
-    return tokenizer
+    return saved
 
 
 def load_adapter(folder: Path, base: str) -> PeftModel:

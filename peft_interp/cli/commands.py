@@ -55,6 +55,8 @@ def read(arguments: Namespace) -> None:
         _attach(folder, report, arguments)
     if note := local_base_note(folder):
         _note(note)
+    if other := report.context.get("other_tokenizer"):
+        _note(f"{other}; the base model's tokenizer counts.")
 
 
 def _pages(arguments: Namespace) -> dict[str, Path]:

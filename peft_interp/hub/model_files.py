@@ -213,7 +213,7 @@ class PromptFilesMixin(Base):
         self._reports().pop(adapter_name, None)
         readable = adapter_name in self._readable_names()
         if readable and is_ours(folder):
-            check_folder(folder, self.peft_config[adapter_name] if finished else None)
+            check_folder(folder, self._encoder(adapter_name).config if finished else None)
         stored = stored_report(model_id, self._encoder(adapter_name), kwargs) if readable else None
         if stored is not None:
             self._reports()[adapter_name] = stored

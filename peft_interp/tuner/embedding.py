@@ -388,6 +388,7 @@ _SAVED_BUFFERS = {
     "prompt_step": "step",
     "prompt_perplexity_weight": "weight",
 }
+_OWN = ("prompt_embeddings", "prompt_latent", *_SAVED_BUFFERS)
 
 
 def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> None:
@@ -402,13 +403,10 @@ def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) 
     Raises:
         ValueError: a tensor that would overwrite the base model, or one of a trained module that does not fit.
     """
-    wrapped = [name for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
-    declared = tuple(f"{name}.modules_to_save.{adapter_name}." for name in wrapped)
-    others = [name for name in state_dict if name not in ("prompt_embeddings", "prompt_latent", *_SAVED_BUFFERS)]
-    present = model.state_dict() if others else {}
-    foreign = [name for name in others if not name.startswith(declared) and not _same(state_dict[name], present, name)]
-    if foreign:
+    if foreign := foreign_tensors(model, adapter_name, state_dict):
         raise ValueError(foreign_words(foreign))
+    others = [name for name in state_dict if name not in _OWN]
+    present = model.state_dict() if others else {}
     for name in others:
         tensor, target = state_dict[name], present.get(name)
         if target is None or tensor.shape != target.shape or not torch.isfinite(tensor).all():
@@ -417,6 +415,16 @@ def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) 
                 f"tensor {name!r} of shape {tuple(tensor.shape)} has {has} in this model, or is not finite; load the "
                 "base model that the adapter was trained on, with the same number of labels."
             )
+
+
+def foreign_tensors(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> list[str]:
+    """Names of tensors that would change the base model and belong to no module that the adapter declares."""
+    others = [name for name in state_dict if name not in _OWN and "." in name]
+    if not others:
+        return []
+    wrapped = [name for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
+    declared, present = tuple(f"{name}.modules_to_save.{adapter_name}." for name in wrapped), model.state_dict()
+    return [name for name in others if not name.startswith(declared) and not _same(state_dict[name], present, name)]
 
 
 def _same(tensor: Tensor, present: dict[str, Tensor], name: str) -> bool:

@@ -70,6 +70,19 @@ def tokenizer_options(config: InterpPromptConfig) -> dict[str, Any]:
     return {name: value for name, value in options.items() if not (config.from_file and name in _NOT_A_FILES)}
 
 
+def named_tokenizer(config: Any, tokenizer: Any) -> Any | None:
+    """The tokenizer that an adapter's config names, where it is not the one at hand and can be loaded."""
+    from transformers import AutoTokenizer
+
+    name = getattr(config, "tokenizer_name_or_path", None)
+    if not name or name == getattr(tokenizer, "name_or_path", None):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(name, **_NO_CODE)
+    except Exception:  # whatever a stranger's files make it raise: it decides nothing
+        return None
+
+
 def has_words(tokenizer: Any) -> bool:
     """False for the shell that transformers makes from a model's config alone: special tokens, nothing else."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}

@@ -31,6 +31,7 @@ TENSORS = {
     "prompt_perplexity_weight": (False, 0),
 }
 OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
+OVERWRITTEN = "_peft_interp_overwritten"  # on a model: by adapter, base tensors that a file of stock PEFT's replaced
 _STOCK = (_EMBEDDINGS, "prefix_task_cols", "prefix_task_rows")  # of PEFT's own prompt methods
 
 
