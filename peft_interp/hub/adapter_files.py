@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from torch import Tensor
 from peft_interp.storage.atomic import files_together, replace_file
 from peft_interp.text.placement import placement_of
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
-from peft_interp.tuner.saved_adapter import check_config, check_names, check_tensors
+from peft_interp.tuner.saved_adapter import check_config, check_names, check_tensors, foreign_names
 
+logger = logging.getLogger(__name__)
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 TEXT_FILE = "prompt.txt"
@@ -133,6 +135,18 @@ def checked_tensors(folder: Path) -> dict[str, Tensor]:
     check_names(tensors, config.get("modules_to_save"))
     check_tensors(tensors, config["num_virtual_tokens"], config.get("projection_metric") != "none")
     return tensors
+
+
+def keep_own_tensors(folder: Path) -> None:
+    """Leave the base model's own weights out of a file that was just written; PEFT adds embeddings that were resized.
+
+    They would overwrite those of whoever loads the prompt, and are refused there.
+    """
+    declared, tensors = read_config(folder).get("modules_to_save"), read_tensors(folder)
+    kept = {name: tensor for name, tensor in tensors.items() if not foreign_names([name], declared)}
+    if len(kept) < len(tensors):
+        logger.warning("the base model's own %s are not saved with the prompt", sorted(tensors.keys() - kept.keys()))
+        save_file(kept, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
 
 
 def stock_tensors(folder: Path) -> dict[str, Tensor]:

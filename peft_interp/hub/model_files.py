@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 
-from peft_interp.hub.adapter_files import SAVED_FILES, digest_of, is_ours, read_config
+from peft_interp.hub.adapter_files import SAVED_FILES, digest_of, is_ours, keep_own_tensors, read_config
 from peft_interp.hub.facts import contradictions, read_facts
 from peft_interp.hub.pushing import push_staged
 from peft_interp.hub.saving import fill_beside, may_hold_portable, report_beside, saved_tokenizer, write_card
@@ -122,6 +122,7 @@ def save_beside(model: Any, work: Path, folder: Path, adapter_names: Iterable[st
     """
     for name in adapter_names:
         reader = _reader(model, folder, name)
+        keep_own_tensors(work / folder_of(name))
         fill_beside(work / folder_of(name), reader, model.attached_report(name), may_hold_portable(folder))
 
 

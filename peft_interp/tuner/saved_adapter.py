@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import cache
@@ -213,11 +213,14 @@ def check_names(tensors: Mapping[str, Any], modules_to_save: Any, ours: bool = T
     Raises:
         ValueError: they would overwrite the base model.
     """
-    own = TENSORS if ours else _STOCK
-    declared = [str(name) for name in modules_to_save or ()]
-    foreign = [name for name in tensors if name not in own and not any(f".{m}." in f".{name}" for m in declared)]
-    if foreign:
+    if foreign := foreign_names(tensors, modules_to_save, ours):
         raise ValueError(foreign_words(foreign))
+
+
+def foreign_names(names: Iterable[str], modules_to_save: Any, ours: bool = True) -> list[str]:
+    """Those of the names that `check_names` refuses."""
+    own, declared = TENSORS if ours else _STOCK, [str(name) for name in modules_to_save or ()]
+    return [name for name in names if name not in own and not any(f".{m}." in f".{name}" for m in declared)]
 
 
 def foreign_words(names: list[str]) -> str:
