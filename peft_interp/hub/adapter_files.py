@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PromptTuningConfig, PromptTuningInit
+from peft import PeftType, PromptTuningConfig, PromptTuningInit
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -70,8 +70,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{str(folder)!r} is no adapter folder (it has no {CONFIG_FILE}); name the folder of one.")
     config = read_json(folder / CONFIG_FILE)
     method = config.get("peft_type")
-    if not isinstance(method, str):
-        raise ValueError(f"{folder / CONFIG_FILE} names no method (`peft_type={method!r}`); save the adapter again.")
+    if not isinstance(method, str) or method not in {PEFT_TYPE_NAME, *(known.value for known in PeftType)}:
+        raise ValueError(f"{folder / CONFIG_FILE} names no method of PEFT's (`peft_type={method!r}`); ask for it anew.")
     if method == PEFT_TYPE_NAME:
         check_config(config, InterpPromptConfig)
         placement_of(config)

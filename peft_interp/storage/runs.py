@@ -53,6 +53,8 @@ class RunLock:
         except BlockingIOError:
             other = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             os.close(handle)
+            if other == str(os.getpid()):  # an earlier run of this process, which an exception ended
+                return
             raise ValueError(
                 f"process {other} is training in {str(folder)!r}; two runs would overwrite each other's checkpoints. "
                 "Give this one another `output_dir`, or wait until that one has ended."

@@ -378,7 +378,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
             check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)
         if self.config.projects and self.same_table:  # that it is another one is said where the model is made
-            check_vectors(state_dict, self.tokens.vectors(state_dict["prompt_ids"].to(self.ids.device)))
+            check_vectors(state_dict, self.tokens.vectors(state_dict["prompt_ids"].to(self.ids)))
 
 
 _SAVED_BUFFERS = {

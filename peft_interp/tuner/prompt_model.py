@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import Tensor
 
 from peft_interp.inference.full_attention import recomputes_activations
@@ -236,6 +237,11 @@ class PromptModelMixin(Base):
             raise ValueError(
                 f"the adapter {str(model_id)!r} declares trained modules but has no tensor {error}; it is incomplete, "
                 "ask for it anew or save it again."
+            ) from error
+        except SafetensorError as error:
+            self._forget(adapter_name, known)
+            raise ValueError(
+                f"the weights of {str(model_id)!r} cannot be read ({error}); ask for them anew, or save them again."
             ) from error
         except Exception:
             self._forget(adapter_name, known)
