@@ -27,13 +27,15 @@ from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
 from peft_interp.hub.export import chat_json
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.pushing import push_adapter_folder
-from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside, write_card
+from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside
 from peft_interp.hub.scores import plain_report
+from peft_interp.inference.named_model import load_named_model
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt, report_text
 from peft_interp.report.compare import PromptComparison, compare_prompts
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.texts import json_text, plain, printable
+from peft_interp.storage.atomic import replace_file
 from peft_interp.text.placement import START, Placement, placement_in, placement_of
 
 
@@ -64,6 +66,8 @@ def read(arguments: Namespace) -> None:
         _attach(folder, report, arguments)
     if note := local_base_note(folder):
         _note(note)
+    if other := report.context.get("other_tokenizer"):
+        _note(f"{other}; the base model's tokenizer counts.")
 
 
 def _read_text(arguments: Namespace, pages: dict[str, Path]) -> None:
@@ -105,7 +109,8 @@ def compare(arguments: Namespace) -> None:
     if not (arguments.task or arguments.data):
         raise ValueError("prompts are compared on rows: name them with `--task` or `--data`.")
     first = next(iter(folders.values()), None)
-    base, tokenizer = _base_and_tokenizer(arguments, first)
+    downloaded = any(not Path(name).expanduser().is_dir() for name in folders)
+    base, tokenizer = _base_and_tokenizer(arguments, first, downloaded)
     data = load_data(arguments, tokenizer, _placement(first) if first else _placement_of_template(arguments))
     model, longest = load_base(base), 0
     prompts: dict[str, str | PeftModel] = {}
@@ -129,11 +134,13 @@ def _names_an_adapter(prompt: str) -> bool:
     return Path(prompt).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", prompt) is not None
 
 
-def _base_and_tokenizer(arguments: Namespace, folder: Path | None = None) -> tuple[str, PreTrainedTokenizerBase]:
+def _base_and_tokenizer(
+    arguments: Namespace, folder: Path | None = None, downloaded: bool = False
+) -> tuple[str, PreTrainedTokenizerBase]:
     """What to load as base model, and its tokenizer; without an adapter the user has to name it."""
     if folder is None and not arguments.base_model:
         raise ValueError("a text is read by a language model; name it with `--base-model`: 'embedded', say.")
-    base = base_of(folder, arguments.base_model)
+    base = base_of(folder, arguments.base_model, downloaded)
     return base, load_tokenizer(folder, base, arguments.tokenizer)
 
 
@@ -169,7 +176,7 @@ def _write_pages(report: PromptReport | PromptComparison, pages: dict[str, Path]
         "--json": lambda: json_text(report.to_dict()),
     }
     for option, path in pages.items():
-        path.write_text(made[option](), encoding="utf-8")
+        replace_file(path, made[option](), follow_links=True)
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -197,7 +204,7 @@ def export(arguments: Namespace) -> None:
     """
     folder = _folder(arguments)
     if arguments.to == "portable":
-        _export_portable(folder, arguments.output)
+        _export_portable(folder, arguments)
         return
     output = {"--output": Path(arguments.output)} if arguments.output else {}
     check_output_files(output)
@@ -206,14 +213,37 @@ def export(arguments: Namespace) -> None:
     if arguments.to == "chat":
         text = chat_json(text, arguments.role, _chat_template(folder, arguments), _placement(folder).name) + "\n"
     if arguments.output:
-        Path(arguments.output).write_bytes(text.encode("utf-8"))
+        replace_file(Path(arguments.output), text, follow_links=True)
         return
     if sys.stdout.isatty():  # a pipe gets exactly the text, a terminal nothing that could steer it
         text = printable(text, keep="\n").rstrip("\n") + "\n"
     sys.stdout.write(text)
 
 
-def _export_portable(folder: Path, output: str | None) -> None:
+def _check_with_base(folder: Path, arguments: Namespace) -> None:
+    """Whether vectors and ids are what the base model's table says; a note where there is no base model to ask.
+
+    Raises:
+        ValueError: the adapter holds another prompt than it says.
+    """
+    if not is_ours(folder):
+        return
+    try:
+        base = base_of(folder, getattr(arguments, "base_model", None), _downloaded(arguments))
+    except ValueError as error:
+        _note(f"the vectors are not checked against the base model's table: {error}")
+        return
+    model = load_adapter(folder, base)
+    ids, saved = model.prompt_token_ids(), read_facts(folder).ids
+    if ids != saved:
+        raise ValueError(
+            f"the adapter says that its vectors are nearest to the tokens {saved}, but they are nearest to {ids}; save "
+            "it again, or ask for another."
+        )
+
+
+def _export_portable(folder: Path, arguments: Namespace) -> None:
+    output = arguments.output
     if not output:
         raise ValueError("`--to portable` needs `--output FOLDER`.")
     if not may_hold_portable(Path(output).resolve().parent):
@@ -224,6 +254,7 @@ def _export_portable(folder: Path, output: str | None) -> None:
     if Path(output).resolve() == folder.resolve():
         raise ValueError(f"`--output {output}` is the adapter itself, which would be overwritten; name another folder.")
     check_output_folder("--output", Path(output))
+    _check_with_base(folder, arguments)
     write_portable(folder, Path(output))
 
 
@@ -249,6 +280,7 @@ def push(arguments: Namespace) -> None:
         if arguments.tokenizer:
             raise
         tokenizer = None  # the card says so, or the text of the last save is used
+    _check_with_base(folder, arguments)
     commit = push_adapter_folder(
         folder,
         arguments.repo,
@@ -269,7 +301,7 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
             f"`--task` and `--data` ask for a label word after the text, which only CAUSAL_LM adapters answer; this "
             f"one is for {task_type}. Leave the data out, or call `report_prompt` in Python with tokenised rows."
         )
-    base = base_of(folder, arguments.base_model)
+    base = base_of(folder, arguments.base_model, _downloaded(arguments))
     tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
     data = load_data(arguments, tokenizer, _placement(folder))
     model = load_adapter(folder, base)
@@ -309,40 +341,35 @@ def _shown(arguments: Namespace) -> str:
 def _perplexity_model(name: str | None) -> tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None]:
     if name is None:
         return None, None
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from peft_interp.base_model_name import loadable_name
 
     place = loadable_name(name) or name
-    model = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=False)
+    model = load_named_model(place)
     return model.eval(), AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def _attach(folder: Path, report: PromptReport, arguments: Namespace) -> None:
     """Beside the adapter, and into its card."""
     tokenizer = load_tokenizer(folder, base_of(folder, arguments.base_model), arguments.tokenizer)
-    write_beside(folder, tokenizer, plain_report(report))
-    write_card(folder, [""])
+    write_beside(folder, tokenizer, plain_report(report), card=True)
 
 
 def _text(folder: Path, arguments: Namespace) -> str:
-    """The prompt's text.
+    """The prompt's text, as the base model's tokenizer reads its ids; not what a file beside them says.
 
     Raises:
-        ValueError: the prompt is vectors, or its text is written nowhere and no tokenizer can be loaded.
+        ValueError: the prompt is vectors, or no tokenizer can be loaded.
     """
-    ours, base = is_ours(folder), _base_or_none(folder, arguments.base_model)
-    tokenizer = None
-    try:
-        tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
-    except ValueError:
-        if arguments.tokenizer or not ours or read_facts(folder).text is None:
-            raise
-    if ours:
-        facts = read_facts(folder, tokenizer)  # without a tokenizer, the text that was saved for the same ids
+    base = _base_or_none(folder, arguments.base_model)
+    tokenizer = load_tokenizer(folder, base, arguments.tokenizer)
+    if is_ours(folder):
+        facts = read_facts(folder, tokenizer)
         text, is_text = facts.text or "", facts.is_text
     else:
-        reading = read_prompt(load_adapter(folder, base_of(folder, arguments.base_model)), tokenizer)
+        base = base_of(folder, arguments.base_model, _downloaded(arguments))
+        reading = read_prompt(load_adapter(folder, base), tokenizer)
         text, is_text = reading.text, reading.discrete
     if not is_text:
         raise ValueError(
@@ -350,6 +377,11 @@ def _text(folder: Path, arguments: Namespace) -> str:
             "read` for whether they may stand for it."
         )
     return text
+
+
+def _downloaded(arguments: Namespace) -> bool:
+    """Whether the adapter comes from the Hub, and its config from somebody else."""
+    return not Path(arguments.adapter).expanduser().exists()
 
 
 def _base_or_none(folder: Path, wanted: str | None = None) -> str | None:
