@@ -16,6 +16,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from transformers import PreTrainedModel
 
 from peft_interp.hub.model_files import PromptFilesMixin
+from peft_interp.inference.compilation import keep_out_of_graphs
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.task_models import TaskModelMixin
@@ -52,6 +53,7 @@ def register() -> None:
     for task_type, ours in MODEL_CLASSES.items():
         previous = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type]
         MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type] = _model_dispatcher(previous, ours)
+    keep_out_of_graphs("peft_interp")
 
 
 def _is_ours(config: PeftConfig) -> bool:
