@@ -123,10 +123,14 @@ def _tried(model: Any, recomputes: bool) -> Abilities:
 
 
 def _logits_are_the_heads(model: Any) -> bool:
-    """No scaling or soft cap after the head."""
+    """Nothing between the body and the head (RemBert has a layer there), no scaling or soft cap after it (Gemma 2)."""
+    ids = torch.arange(1, 4, device=model.get_input_embeddings().weight.device)
     try:
         with eval_mode(model):
-            return head_is_linear(model, torch.arange(1, 4, device=model.get_output_embeddings().weight.device))
+            with tapped_head(model) as tap:
+                model(input_ids=ids.unsqueeze(0), use_cache=False)
+            body = model.base_model(input_ids=ids.unsqueeze(0), use_cache=False).last_hidden_state
+            return tap.states is not None and torch.equal(tap.states, body) and head_is_linear(model, ids)
     except Exception:  # a head or a model of unknown make
         return False
 
