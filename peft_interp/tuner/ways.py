@@ -180,10 +180,10 @@ def _differs(model: Any, way: Way) -> str | None:
         return f"{type(model).__name__} refuses it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     exactness = _EXACTNESS.get(states.dtype.itemsize, 2e-3)
     states, found = (x.float()[inputs["mask"].bool()] for x in (states, found))
-    error = float((found - states).norm(dim=-1).max() / states.norm(dim=-1).mean())
-    if error <= exactness and abs(loss - own_loss) <= exactness * max(1.0, abs(loss)):
+    apart = float((found - states).norm(dim=-1).max() / states.norm(dim=-1).mean())
+    if apart <= exactness and abs(loss - own_loss) <= exactness * max(1.0, abs(loss)):
         return None
-    return f"{type(model).__name__} gives another result with it (states differ by {error:.1g})"
+    return f"{type(model).__name__} gives another result with it (states differ by {apart:.1g})"
 
 
 def _trial(model: Any) -> dict[str, Tensor]:

@@ -51,8 +51,9 @@ def test_same_losses_in_one_graph(
     found = losses(compiled, torch.compile(compiled, backend="aot_eager"), [given] * 4)
     assert found == pytest.approx(expected, rel=1e-5)
     assert expected[-1] != expected[0]
-    assert counters["stats"]["unique_graphs"] == 1 or share is False  # GPT-2's own pass with labels takes two
-    assert sum(counters["graph_break"].values()) == 0
+    if share == "auto":  # the plain pass has the breaks of the model's own loss
+        assert counters["stats"]["unique_graphs"] == 1
+        assert sum(counters["graph_break"].values()) == 0
 
 
 def test_hooks_that_change_are_seen(causal: Build, readable: Build, batch: Build, rows: Build) -> None:
@@ -70,7 +71,8 @@ def test_hooks_that_change_are_seen(causal: Build, readable: Build, batch: Build
         compiled.eval()
         with torch.no_grad():
             run = torch.compile(compiled, backend="eager")
-            torch.testing.assert_close(run(**given).logits, plain.eval()(**given).logits, atol=1e-4, rtol=1e-4)
+            expected_logits = plain.eval()(**batches[0]).logits
+            torch.testing.assert_close(run(**batches[0]).logits, expected_logits, atol=1e-4, rtol=1e-4)
 
 
 def test_trainer_with_torch_compile(causal: Build, readable: Build, batch: Build, rows: Build, tmp_path: Any) -> None:
