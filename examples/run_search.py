@@ -70,7 +70,8 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
     others: Any = [(r, s) for r, s in zip(front, tested, strict=True) if r.ids != own]
     rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
     known = {"data": data} if test is not None else {}
-    page = report_prompt(model, trainer.processing_class, test, trainer.verbalizer, rivals=rivals, context=known)
+    tokenizer: Any = trainer.processing_class
+    page = report_prompt(model, tokenizer, test, trainer.verbalizer, rivals=rivals, context=known)
     page.save(f"{folder}/report.html")
     model.attach_report(page)
     trainer.save_model()  # the model card has the report now

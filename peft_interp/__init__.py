@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from peft_interp.metrics.scrutability import measure_scrutability as measure_scrutability
     from peft_interp.registration import continue_training as continue_training
     from peft_interp.registration import register as register
+    from peft_interp.report import PromptComparison as PromptComparison
     from peft_interp.report import PromptReport as PromptReport
+    from peft_interp.report import compare_prompts as compare_prompts
     from peft_interp.report import report_prompt as report_prompt
+    from peft_interp.report import report_text as report_text
     from peft_interp.rl.config import RLPromptConfig as RLPromptConfig
     from peft_interp.rl.trainer import RLPromptTrainer as RLPromptTrainer
     from peft_interp.search.config import PromptSearchConfig as PromptSearchConfig
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "InterpPromptConfig": "tuner.config",
     "PromptCallback": "callbacks",
+    "PromptComparison": "report",
     "PromptReport": "report",
     "PromptSearchConfig": "search.config",
     "PromptSearchTrainer": "search.trainer",
@@ -46,12 +50,14 @@ _HOMES = {
     "Verbalizer": "text.verbalizer",
     "load_rows": "text.data_files",
     "classify": "classification",
+    "compare_prompts": "report",
     "continue_training": "registration",
     "measure_faithfulness": "metrics.faithfulness",
     "measure_scrutability": "metrics.scrutability",
     "read_prompt": "metrics.reading",
     "register": "registration",
     "report_prompt": "report",
+    "report_text": "report",
     "text_nll": "metrics.likelihood",
 }
 _MODULES = ("embedded", "metrics")  # parts with an API of their own, which `import peft_interp` alone makes reachable

@@ -13,6 +13,8 @@ from peft_interp.tuner.task_types import prompt_task
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
+PLACE_OF_THE_BASE, PLACE_OF_THE_ADAPTER = "FOLDER_OF_THE_BASE_MODEL", "FOLDER_OR_HUB_NAME"  # for the reader to fill in
+INSTALL = "pip install ."  # in a checkout of the repository; the package is on no index
 _EMBEDDED_PARTS = ("peft_interp", "embedded", "model")
 _EMBEDDED_SHOWN = "embedded model of peft_interp"
 _LOCAL_NOTE = " (a local folder of the training machine)"
@@ -75,16 +77,36 @@ def loadable_name(recorded: str | None) -> str | None:
     return str(EMBEDDED_FOLDER) if public_name(recorded).kind == EMBEDDED else recorded
 
 
-def loading_code(base: BaseName, task_type: str) -> tuple[str, str]:
+def auto_class(task_type: str, masked: bool = False) -> str:
+    """The Auto class of transformers for a task of PEFT's.
+
+    Args:
+        task_type: PEFT's.
+        masked: the answer is a mask token's, which takes a masked language model (FEATURE_EXTRACTION).
+    """
+    if masked:
+        return "AutoModelForMaskedLM"
+    task = prompt_task(task_type)
+    return task.auto_class if task else "AutoModel"
+
+
+def loading_code(
+    base: BaseName, task_type: str, masked: bool = False, num_labels: int | None = None
+) -> tuple[str, str]:
     """Python for a reader: the import line, and the line that makes `base`.
 
     Args:
         base: of the model; a folder's place is left for the reader to fill in.
         task_type: PEFT's.
+        masked: as for `auto_class`.
+        num_labels: classes of a trained head; None for the default.
     """
-    task = prompt_task(task_type)
-    auto = task.auto_class if task else "AutoModel"
-    if base.kind == "embedded":
+    auto = auto_class(task_type, masked)
+    labels = "" if num_labels is None else f", num_labels={num_labels}"
+    if base.kind == "embedded" and auto == auto_class("CAUSAL_LM"):
         return "from peft_interp import embedded", "base = embedded.load_model()"
-    name = base.name if base.kind == "hub" else "FOLDER_OF_THE_BASE_MODEL"
-    return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}")'
+    if base.kind == "embedded":
+        load = f"from peft_interp import embedded\nfrom transformers import {auto}"
+        return load, f"base = {auto}.from_pretrained(embedded.MODEL_PATH{labels})"
+    name = base.name if base.kind == "hub" else PLACE_OF_THE_BASE
+    return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}"{labels})'

@@ -17,6 +17,7 @@ TOLERANCE = 0.1  # of a figure in CONTRIBUTING.md: every small change need not w
 PUBLIC = {
     "InterpPromptConfig",
     "PromptCallback",
+    "PromptComparison",
     "PromptReport",
     "PromptSearchConfig",
     "PromptSearchTrainer",
@@ -24,6 +25,7 @@ PUBLIC = {
     "RLPromptTrainer",
     "Verbalizer",
     "classify",
+    "compare_prompts",
     "continue_training",
     "measure_faithfulness",
     "measure_scrutability",
@@ -31,6 +33,7 @@ PUBLIC = {
     "load_rows",
     "register",
     "report_prompt",
+    "report_text",
     "text_nll",
 }
 

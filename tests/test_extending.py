@@ -140,6 +140,12 @@ def test_the_docs_tables_are_those_of_the_records() -> None:
     assert with_tables(page) == page
 
 
+def test_the_docs_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(code, {})
+    assert capsys.readouterr().out.startswith("Measure(value=1, human=")
+
+
 def test_a_user_adds_a_metric_without_touching_the_package() -> None:
     model, tokenizer = embedded.load_model(), embedded.load_tokenizer()
     mine = Metric("short", lambda x: float(len(x.ids) < 5), "higher", "short", "1 below five tokens", referenced=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from peft_interp.cli.arguments import parse
+from peft_interp.report.texts import plain
 
 USERS_MISTAKE, INTERRUPTED = 1, 130  # exit codes; argparse's own, for words it does not understand, is 2
 
@@ -64,8 +65,7 @@ def _is_of_http(error: Exception) -> bool:
 
 def print_error(error: Exception | str) -> None:
     """In one line, whatever the library that raised it wrote."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f"peft-interp: error: {words}\n")
+    sys.stderr.write(f"peft-interp: error: {plain(error) or type(error).__name__}\n")
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _notes() -> Iterator[None]:
             yield
         finally:
             for note in caught:
-                sys.stderr.write(f"peft-interp: note: {' '.join(str(note.message).split())}\n")
+                sys.stderr.write(f"peft-interp: note: {plain(note.message)}\n")
 
 
 @contextmanager

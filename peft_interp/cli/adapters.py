@@ -11,7 +11,7 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft import PeftConfig, PeftModel
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
 from peft_interp.base_model_name import EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
@@ -95,11 +95,11 @@ def _inside(subfolder: str | None) -> Path:
     return inside
 
 
-def base_of(folder: Path, wanted: str | None) -> str:
+def base_of(folder: Path | None, wanted: str | None) -> str:
     """What to load as the base model.
 
     Args:
-        folder: of the adapter.
+        folder: of the adapter; None where the user's choice is all there is.
         wanted: the user's choice.
 
     Raises:
@@ -107,7 +107,7 @@ def base_of(folder: Path, wanted: str | None) -> str:
     """
     if wanted:
         return str(EMBEDDED_FOLDER) if wanted == EMBEDDED else wanted
-    name = loadable_name(read_config(folder).get("base_model_name_or_path"))
+    name = loadable_name(read_config(folder).get("base_model_name_or_path")) if folder else None
     if not name:
         raise ValueError("the adapter does not say which base model it belongs to; name it with --base-model.")
     if public_name(name).kind == "local" and not Path(name).expanduser().exists():
@@ -115,13 +115,18 @@ def base_of(folder: Path, wanted: str | None) -> str:
     return name
 
 
-def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path | None, base: str | None, wanted: str | None) -> PreTrainedTokenizerBase:
     """The user's choice, else the one the adapter names, the base model's, or one saved in the folder.
+
+    Args:
+        folder: of the adapter; None for a prompt that is a text.
+        base: folder or hub name of the base model.
+        wanted: the user's choice.
 
     Raises:
         ValueError: none can be loaded.
     """
-    named = loadable_name(read_config(folder).get("tokenizer_name_or_path"))
+    named = loadable_name(read_config(folder).get("tokenizer_name_or_path")) if folder else None
     names = [loadable_name(wanted)] if wanted else [named, base]
     problem: Exception | None = None
     for name in dict.fromkeys(filter(None, names)):
@@ -129,18 +134,19 @@ def load_tokenizer(folder: Path, base: str | None, wanted: str | None) -> PreTra
             return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError, KeyError, ImportError) as error:
             problem = error
-    tokenizer = None if wanted else saved_tokenizer(folder)
+    tokenizer = None if wanted or folder is None else saved_tokenizer(folder)
     if tokenizer is None:
         raise ValueError(f"no tokenizer can be loaded ({problem or 'none is named'}); name one with --tokenizer.")
     return tokenizer
 
 
-def load_adapter(folder: Path, base: str) -> PeftModel:
+def load_adapter(folder: Path, base: str, model: PreTrainedModel | None = None) -> PeftModel:
     """Base model with the prompt, ready to be read.
 
     Args:
         folder: of the adapter.
         base: folder or hub name of the base model.
+        model: the base model, where it is loaded already.
 
     Raises:
         ValueError: no prompt adapter, weights that are missing or a pickle, or a base model that does not fit.
@@ -153,22 +159,33 @@ def load_adapter(folder: Path, base: str) -> PeftModel:
         raise ValueError(f"PEFT does not know the adapter's type {plain.get('peft_type')!r} ({error}).") from None
     if not config.is_prompt_learning:
         raise ValueError(f"{str(folder)!r} is a {plain.get('peft_type')} adapter, {_NOT_PROMPTS}.")
-    task = prompt_task(plain.get("task_type"))
-    auto = getattr(transformers, task.auto_class if task else "AutoModelForCausalLM")
-    cuda = torch.cuda.is_available()
-    options: dict[str, Any] = {
-        "dtype": "auto" if cuda else torch.float32,
-        "trust_remote_code": False,
-        **_labels(folder),
-    }
+    model = load_base(base, plain.get("task_type"), **_labels(folder)) if model is None else model
     try:
-        model = auto.from_pretrained(base, **options)
-    except OSError as error:
-        raise ValueError(f"the base model {base!r} cannot be loaded ({error}); name it with --base-model.") from None
-    try:
-        return PeftModel.from_pretrained(model.to("cuda" if cuda else "cpu"), str(folder)).eval()
+        return PeftModel.from_pretrained(model, str(folder)).eval()
     except RuntimeError as error:
         raise ValueError(f"the adapter does not fit the base model {base!r}: {error}") from None
+
+
+def load_base(base: str, task_type: str | None = None, **options: Any) -> PreTrainedModel:
+    """The base model of a task, on the accelerator where there is one, in fp32 on a CPU.
+
+    Args:
+        base: folder or hub name.
+        task_type: PEFT's; None for a causal language model.
+        options: of `from_pretrained`.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    task = prompt_task(task_type)
+    auto = getattr(transformers, task.auto_class if task else "AutoModelForCausalLM")
+    cuda = torch.cuda.is_available()
+    options = {"dtype": "auto" if cuda else torch.float32, "trust_remote_code": False, **options}
+    try:
+        model: PreTrainedModel = auto.from_pretrained(base, **options)
+    except OSError as error:
+        raise ValueError(f"the base model {base!r} cannot be loaded ({error}); name it with --base-model.") from None
+    return model.to("cuda" if cuda else "cpu")  # type: ignore[arg-type]
 
 
 def _labels(folder: Path) -> dict[str, int]:

@@ -6,10 +6,11 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from peft_interp._version import __version__
 from peft_interp.hub.export import ROLES
+from peft_interp.report.texts import plain
 from peft_interp.text.placement import END, START
 
 TASK_NAMES = sorted(path.name for path in (Path(__file__).parents[1] / "embedded" / "data").iterdir() if path.is_dir())
@@ -26,6 +27,10 @@ Without data the prompt is read and its text judged. With data (--task or --data
 own text and with no prompt at all. Works for every PEFT prompt adapter whose prompt stands among the input embeddings.
 """
 _EVALUATE = "The same measures as JSON on standard output, for scripts."
+_COMPARE = """\
+Which of these prompts is better, and is that more than chance? Each PROMPT is a folder or "user/name" on the Hub with a
+prompt adapter, or else a text; all are put to the same rows, with paired differences and their intervals.
+"""
 _EXPORT = """\
 Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "portable" a stock
 PROMPT_TUNING adapter that plain PEFT loads without this package.
@@ -51,19 +56,31 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser, commands = _make_parsers()
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        from difflib import get_close_matches
-
         command = commands[arguments.command]
         options = re.findall(r"--[a-z-]+", command.format_help())
-        meant = [near for word in unknown for near in get_close_matches(word, options, n=1) if word.startswith("-")]
+        meant = [near for word in unknown if word.startswith("-") for near in _nearest(word, options)]
         hint = f"; did you mean {' and '.join(meant)}?" if meant else f"; see {command.prog} --help"
         command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains without passing control codes of its arguments on to the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
+
+
+def _nearest(word: str, options: Sequence[str]) -> list[str]:
+    """The option that a word begins, else the one that is spelled most like it; none where nothing is near."""
+    from difflib import get_close_matches
+
+    return [option for option in options if option.startswith(word)][:1] or get_close_matches(word, options, n=1)
+
+
 def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of everything, and that of each command; an option counts only in full."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="peft-interp",
         description="Read, measure, export and share prompts trained with PEFT.",
         epilog=_EPILOG,
@@ -84,8 +101,12 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     return parser, dict(commands.choices)
 
 
-def _add_adapter(command: argparse.ArgumentParser) -> None:
-    command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
+def _add_adapter(command: argparse.ArgumentParser, or_text: bool = False) -> None:
+    if not or_text:
+        command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
+        return
+    command.add_argument("adapter", metavar="ADAPTER", nargs="?", help=_ADAPTER)
+    command.add_argument("--text", metavar="PROMPT", help="judge a prompt written by hand instead; needs --base-model")
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -117,8 +138,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
 
 
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    _add_adapter(command)
+def _add_evaluate(command: argparse.ArgumentParser, or_text: bool = False) -> None:
+    _add_adapter(command, or_text)
     _add_models(command)
     _add_data(command)
     more = command.add_argument_group("more measures")
@@ -142,10 +163,20 @@ def _add_pages(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def _add_read(command: argparse.ArgumentParser) -> None:
-    _add_evaluate(command)
+    _add_evaluate(command, or_text=True)
     _add_pages(command).add_argument(
         "--attach", action="store_true", help="store the report beside the adapter (a folder), for its model card"
     )
+
+
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("prompts", metavar="PROMPT", nargs="+", help="an adapter's folder or hub name, or a text")
+    command.add_argument(
+        "--base-model", metavar="NAME", help="hub name, folder or 'embedded'; default: the first adapter's"
+    )
+    _add_tokenizer(command)
+    _add_data(command)
+    _add_pages(command)
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
@@ -175,6 +206,7 @@ def _positive(text: str) -> int:
 COMMANDS = (
     Command("read", "say what a prompt says and whether to believe it", _READ, _add_read),
     Command("evaluate", "the measures as JSON", _EVALUATE, _add_evaluate),
+    Command("compare", "several prompts on the same rows", _COMPARE, _add_compare),
     Command("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT, _add_export),
     Command("push", "push to the Hub with a model card", _PUSH, _add_push),
 )

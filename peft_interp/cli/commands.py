@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.cli.adapters import (
     adapter_folder,
     base_of,
     load_adapter,
+    load_base,
     load_tokenizer,
     local_base_note,
     shown_name,
 )
-from peft_interp.cli.data import fitting_rows, load_data
+from peft_interp.cli.data import Data, fitting_rows, load_data, prompt_length
 from peft_interp.cli.outputs import check_not_adapters, check_output_files, check_output_folder
 from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
 from peft_interp.hub.export import chat_json
@@ -27,9 +30,11 @@ from peft_interp.hub.pushing import push_adapter_folder
 from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside, write_card
 from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.reading import read_prompt
-from peft_interp.report.build import report_prompt
-from peft_interp.report.record import PromptReport
-from peft_interp.text.placement import Placement, placement_of
+from peft_interp.report.build import report_prompt, report_text
+from peft_interp.report.compare import PromptComparison, compare_prompts
+from peft_interp.report.prompt_report import PromptReport
+from peft_interp.report.texts import json_text, plain, printable
+from peft_interp.text.placement import START, Placement, placement_in, placement_of
 
 
 def read(arguments: Namespace) -> None:
@@ -39,6 +44,11 @@ def read(arguments: Namespace) -> None:
         ValueError: a mistake of the user's.
     """
     pages = _pages(arguments)
+    if arguments.text is not None:
+        _read_text(arguments, pages)
+        return
+    if arguments.adapter is None:
+        raise ValueError("nothing to read: name an adapter's folder or hub name, or a prompt with `--text`.")
     folder = _folder(arguments)
     check_not_adapters(pages, folder)
     if arguments.attach:
@@ -56,6 +66,94 @@ def read(arguments: Namespace) -> None:
         _note(note)
 
 
+def _read_text(arguments: Namespace, pages: dict[str, Path]) -> None:
+    """The report of a prompt written by hand."""
+    only_adapters = {"an ADAPTER": arguments.adapter, "--attach": arguments.attach, "--wayward": arguments.wayward}
+    if wrong := [name for name, value in only_adapters.items() if value]:
+        raise ValueError(f"`--text` judges a text without an adapter; leave {' and '.join(wrong)} out.")
+    base, tokenizer = _base_and_tokenizer(arguments)
+    data = load_data(arguments, tokenizer, _placement_of_template(arguments))
+    model = load_base(base)
+    length = len(tokenizer.encode(arguments.text, add_special_tokens=False))
+    rows = _rows(data, model, tokenizer, length, context := {"data": data.name} if data else {})
+    other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
+    report = report_text(
+        model,
+        tokenizer,
+        arguments.text,
+        rows,
+        data.verbalizer if data else None,
+        perplexity_model=other,
+        perplexity_tokenizer=other_tokenizer,
+        context=context,
+        progress=sys.stderr.isatty(),
+    )
+    report.show()
+    _write_pages(report, pages)
+
+
+def compare(arguments: Namespace) -> None:
+    """Show which of several prompts does better on the same rows, and write it to the files that were named.
+
+    Raises:
+        ValueError: a mistake of the user's.
+    """
+    pages = _pages(arguments)
+    folders = {name: adapter_folder(name) for name in arguments.prompts if _names_an_adapter(name)}
+    for folder in folders.values():
+        check_not_adapters(pages, folder)
+    if not (arguments.task or arguments.data):
+        raise ValueError("prompts are compared on rows: name them with `--task` or `--data`.")
+    first = next(iter(folders.values()), None)
+    base, tokenizer = _base_and_tokenizer(arguments, first)
+    data = load_data(arguments, tokenizer, _placement(first) if first else _placement_of_template(arguments))
+    model, longest = load_base(base), 0
+    prompts: dict[str, str | PeftModel] = {}
+    for name in arguments.prompts:
+        prompt = load_adapter(folders[name], base, model) if name in folders else name
+        length = len(tokenizer.encode(name)) if isinstance(prompt, str) else prompt_length(prompt, tokenizer)
+        prompts[name if isinstance(prompt, str) else Path(name).name], longest = prompt, max(longest, length)
+    if len(prompts) < len(arguments.prompts):
+        raise ValueError("two prompts have one name; name each of them once, and folders by different last parts.")
+    assert data is not None
+    rows = _rows(data, model, tokenizer, longest, context := {"data": data.name})
+    comparison = compare_prompts(
+        model, tokenizer, prompts, rows, data.verbalizer, context=context, progress=sys.stderr.isatty()
+    )
+    comparison.show()
+    _write_pages(comparison, pages)
+
+
+def _names_an_adapter(prompt: str) -> bool:
+    """Whether a prompt is meant as an adapter: a folder here, or "user/name"."""
+    return Path(prompt).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", prompt) is not None
+
+
+def _base_and_tokenizer(arguments: Namespace, folder: Path | None = None) -> tuple[str, PreTrainedTokenizerBase]:
+    """What to load as base model, and its tokenizer; without an adapter the user has to name it."""
+    if folder is None and not arguments.base_model:
+        raise ValueError("a text is read by a language model; name it with `--base-model`: 'embedded', say.")
+    base = base_of(folder, arguments.base_model)
+    return base, load_tokenizer(folder, base, arguments.tokenizer)
+
+
+def _placement_of_template(arguments: Namespace) -> Placement:
+    """Where the user's template has the prompt; before the text where it names no place."""
+    template = arguments.template
+    return placement_in(template) if template and "{prompt}" in template else START
+
+
+def _rows(
+    data: Data | None, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int, context: dict[str, str]
+) -> Dataset | None:
+    """The data's rows as they fit beside a prompt of `length` tokens; what was cut goes into `context`."""
+    rows, cut = fitting_rows(data, base, tokenizer, length) if data else (None, None)
+    if cut:
+        context["cut"] = cut
+        _note(f"cut: {cut}.")
+    return rows
+
+
 def _pages(arguments: Namespace) -> dict[str, Path]:
     """The files a report is to be written to, by their options; each can be written."""
     named = {f"--{kind}": getattr(arguments, kind) for kind in ("html", "markdown", "json")}
@@ -64,7 +162,7 @@ def _pages(arguments: Namespace) -> dict[str, Path]:
     return pages
 
 
-def _write_pages(report: PromptReport, pages: dict[str, Path]) -> None:
+def _write_pages(report: PromptReport | PromptComparison, pages: dict[str, Path]) -> None:
     made = {
         "--html": report.to_html,
         "--markdown": report.to_markdown,
@@ -110,9 +208,9 @@ def export(arguments: Namespace) -> None:
     if arguments.output:
         Path(arguments.output).write_bytes(text.encode("utf-8"))
         return
+    if sys.stdout.isatty():  # a pipe gets exactly the text, a terminal nothing that could steer it
+        text = printable(text, keep="\n").rstrip("\n") + "\n"
     sys.stdout.write(text)
-    if arguments.to == "text" and sys.stdout.isatty():
-        sys.stdout.write("\n")
 
 
 def _export_portable(folder: Path, output: str | None) -> None:
@@ -164,11 +262,6 @@ def push(arguments: Namespace) -> None:
         _note(note)
 
 
-def json_text(content: Any) -> str:
-    """For files and pipes."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
 def _report(folder: Path, arguments: Namespace) -> PromptReport:
     task_type = str(read_config(folder).get("task_type"))
     if (arguments.task or arguments.data) and task_type != "CAUSAL_LM":
@@ -181,10 +274,8 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
     data = load_data(arguments, tokenizer, _placement(folder))
     model = load_adapter(folder, base)
     context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
-    rows, cut = fitting_rows(data, model, tokenizer) if data else (None, None)
-    if cut:
-        context["cut"] = cut
-        _note(f"cut: {cut}.")
+    base_model: Any = model.get_base_model()
+    rows = _rows(data, base_model, tokenizer, prompt_length(model, tokenizer), context)
     other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
     return report_prompt(
         model,
@@ -269,4 +360,4 @@ def _base_or_none(folder: Path, wanted: str | None = None) -> str | None:
 
 
 def _note(words: str) -> None:
-    sys.stderr.write(f"peft-interp: note: {words}\n")
+    sys.stderr.write(f"peft-interp: note: {plain(words)}\n")

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
-from peft_interp.base_model_name import public_name
+from peft_interp.base_model_name import INSTALL, PLACE_OF_THE_ADAPTER, public_name
 from peft_interp.hub.adapter_files import CARD_FILE
 from peft_interp.hub.facts import PromptFacts
-from peft_interp.hub.scores import OUR_METRICS, eval_results, report_markdown
-from peft_interp.hub.usage import fenced, usage
+from peft_interp.hub.scores import OUR_METRICS, eval_results, readable_report, report_markdown
+from peft_interp.hub.usage import adapter_code, plain_text, stock_code
+from peft_interp.report.prompt_report import PromptReport
+from peft_interp.report.templating import Markdown, render_markdown
+from peft_interp.report.texts import code_line, fenced, in_markdown
 from peft_interp.tuner.task_types import prompt_task
 
+TEMPLATES = Path(__file__).parent / "templates"
 _UNSEEN = {" ": "a blank", "\n": "a line break"}
 
 
-def inline(text: str) -> str:
-    """Code within a line; a JSON string, so that blanks and line breaks show."""
-    shown = json.dumps(text, ensure_ascii=False)
-    longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
-    marks = "`" * (longest + 1)
-    return f"{marks}{shown}{marks}"
+def inline(value: Any) -> Markdown:
+    """A value as code within a line: a JSON string, so that blanks and line breaks show; a list word by word."""
+    if isinstance(value, (list, tuple)):
+        return Markdown(", ".join(inline(str(item)) for item in value))
+    return Markdown(code_line(json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)))
 
 
 def section(
@@ -49,33 +52,27 @@ def section(
         template: of the input, where the report knows it.
         label_words: the answers to choose from, where the report knows them.
     """
-    place = location or "FOLDER_OR_HUB_NAME"
-    believe = scores or (
-        f"No report is attached yet. `peft-interp read {place}` shows what the prompt says and measures whether the "
-        "text does what the prompt does and whether a person can read it; `model.attach_report(report)` puts the "
-        "result here."
+    place = location or PLACE_OF_THE_ADAPTER
+    return render_markdown(
+        TEMPLATES,
+        "card.md",
+        facts=facts,
+        shown=Markdown(shown_text(facts.text or "")),
+        where=facts.placement.where + (", before the answer" if facts.placement.before_answer else ""),
+        leading=_leading(facts),
+        edges=_edges(facts.text or ""),
+        quoted=inline,
+        scores=Markdown(scores.strip()),
+        read_command=f"peft-interp read {place}",
+        install=INSTALL,
+        ours=adapter_code(facts, place, folder, template, label_words),
+        stock=stock_code(facts, place, folder, portable),
+        text=plain_text(facts, template),
+        hub_link=Markdown(f"https://huggingface.co/{facts.base_model}"),
+        found_by=_found_by(facts.found_by),
+        settings=facts.settings,
+        settings_line=_settings,
     )
-    parts = [
-        f"## The prompt\n\n{_prompt(facts)}",
-        f"## May you believe it?\n\n{believe.strip()}",
-        f"## How to use it\n\n{usage(facts, place, folder, portable, template, label_words)}",
-        f"## How it was trained\n\n{_origin(facts)}",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _prompt(facts: PromptFacts) -> str:
-    if facts.text is None:
-        return (
-            f"Its text is not written here, because no tokenizer was known when it was saved. Token ids: "
-            f"`{facts.ids}`. `tokenizer.decode(ids)` of the base model's tokenizer gives the text."
-        )
-    if not facts.is_text:
-        return (
-            f"{len(facts.ids)} trained vectors that are no text. Their nearest tokens, which need not act like them:"
-            f"\n\n{shown_text(facts.text)}"
-        )
-    return f"{shown_text(facts.text)}\n\n{_place(facts)}"
 
 
 def shown_text(text: str) -> str:
@@ -85,63 +82,39 @@ def shown_text(text: str) -> str:
     return fenced(json.dumps(text), "json") + "\n\n(a JSON string, because it has characters that cannot be seen)"
 
 
-def _place(facts: PromptFacts) -> str:
-    assert facts.text is not None
-    where = facts.placement.where + (", before the answer" if facts.placement.before_answer else "")
-    lines = [f"{len(facts.ids)} tokens of the base model's vocabulary. They stand {where}"]
-    if facts.leading_ids and facts.placement.before_text:
-        lines[0] += f", after {inline(facts.leading_text or str(facts.leading_ids))} where the input begins with it"
-    edges = [f"begins with {_UNSEEN[facts.text[0]]}" if facts.text[:1] in _UNSEEN else ""]
-    edges += [f"ends with {_UNSEEN[facts.text[-1]]}" if facts.text[-1:] in _UNSEEN else ""]
-    edges = [edge for edge in edges if edge]
-    lines[0] += "."
-    if edges:
-        lines.append(f"The text {' and '.join(edges)}, which belongs to it.")
-    lines.append("`prompt.txt` holds exactly this text, `prompt.json` the ids.")
-    return " ".join(lines)
+def _leading(facts: PromptFacts) -> str:
+    if not facts.leading_ids or not facts.placement.before_text:
+        return ""
+    return facts.leading_text or str(facts.leading_ids)
 
 
-def _origin(facts: PromptFacts) -> str:
-    base = f"[{facts.base_model}](https://huggingface.co/{facts.base_model})"
-    rows = [
-        f"- base model (frozen): {base if facts.base_model_kind == 'hub' else facts.base_model}",
-        f"- task type: {facts.task_type}",
-    ]
-    if facts.found_by:
-        rows += _search(facts.found_by)
-    if facts.steps or not facts.found_by:
-        rows.append(f"- optimizer steps: {facts.steps}")
-    rows.append(f"- settings of the adapter: {_settings(facts.settings)}")
-    if facts.trained_modules:
-        rows.append(f"- stored with the prompt: {', '.join(f'`{name}`' for name in facts.trained_modules)}")
-    rows.append("- versions: " + ", ".join(f"{name} {number}" for name, number in facts.versions.items()))
-    return "\n".join(rows)
+def _edges(text: str) -> str:
+    edges = [f"begins with {_UNSEEN[text[0]]}"] if text[:1] in _UNSEEN else []
+    edges += [f"ends with {_UNSEEN[text[-1]]}"] if text[-1:] in _UNSEEN else []
+    return " and ".join(edges)
 
 
-def _search(found_by: dict[str, Any]) -> list[str]:
+def _found_by(found_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """How a trainer that scores prompts found this one."""
-    counts = f"{found_by.get('steps')} steps, {found_by.get('prompts_scored')} prompts scored"
-    rewards = ", ".join(f"`{name}` (weight {weight:g})" for name, weight in (found_by.get("rewards") or {}).items())
-    return [
-        f"- found by: {inline_value(found_by.get('trainer'))}, {counts}",
-        f"- rewards: {rewards or 'none'}",
-        f"- settings of the search: {_settings(found_by.get('settings') or {})}",
-    ]
+    if not found_by:
+        return None
+    rewards, settings = found_by.get("rewards"), found_by.get("settings")
+    return {
+        "trainer": found_by.get("trainer"),
+        "steps": found_by.get("steps"),
+        "prompts": found_by.get("prompts_scored"),
+        "rewards": [(name, _weight(w)) for name, w in rewards.items()] if isinstance(rewards, Mapping) else [],
+        "settings": settings if isinstance(settings, Mapping) else {},
+    }
 
 
-def _settings(settings: dict[str, Any]) -> str:
-    chosen = ", ".join(f"`{name}` = {inline_value(value)}" for name, value in settings.items())
-    return f"{chosen}; the rest are the defaults" if chosen else "the defaults"
+def _weight(weight: Any) -> str:
+    return f"{weight:g}" if isinstance(weight, (int, float)) else str(weight)
 
 
-def inline_value(value: Any) -> str:
-    """A setting within a line."""
-    return inline(value) if isinstance(value, str) else inline_list(value) if isinstance(value, list) else f"`{value}`"
-
-
-def inline_list(values: list[Any]) -> str:
-    """A list of words within a line."""
-    return ", ".join(inline(str(value)) for value in values)
+def _settings(settings: Mapping[str, Any]) -> Markdown:
+    chosen = ", ".join(f"{code_line(name)} = {inline(value)}" for name, value in settings.items())
+    return Markdown(f"{chosen}; the rest are the defaults" if chosen else "the defaults")
 
 
 BEGIN = "<!-- peft-interp: begin; rewritten at every save, so write your own text above or below -->"
@@ -149,6 +122,16 @@ END = "<!-- peft-interp: end -->"
 TAGS = ("peft", "prompt-tuning", "interpretable-prompt")
 _BASE_TAG = "base_model:adapter:"
 _SCRATCH = re.compile(r"This model was trained from scratch on ")
+_TITLES = {
+    "unknown": "A prompt",
+    "readable": "A readable prompt",
+    "hard": "A prompt that is hard to read",
+    "unreadable": "A prompt that a person cannot read",
+    "unlike": "A prompt that acts unlike its text",
+    "soft": "A soft prompt",
+    "explained": "A soft prompt that its nearest tokens explain",
+    "unexplained": "A soft prompt that its nearest tokens do not explain",
+}
 _EMPTY_SECTION = re.compile(r"^## [^\n]+\n+More information needed\n+", re.MULTILINE)
 
 
@@ -196,9 +179,25 @@ def update_card(
         peft_update()
     card = ModelCard.load(path)
     foreign = _tidy(without_our_part(card.text), entries[0].facts if entries else None)
-    card.text = _joined(foreign, _our_part(entries, location)) if entries else foreign
+    card.text = _joined(foreign, _our_part(entries, location), title(entries[0])) if entries else foreign
     _update_metadata(card.data, tags, entries)
     card.save(path)
+
+
+def title(entry: CardEntry) -> str:
+    """The card's heading where the user wrote none: it claims no more than the attached report shows."""
+    report, is_text = readable_report(entry.report), entry.facts.is_text
+    answers = _answers(report) if report is not None else {}
+    faithful, readable = answers.get("faithful"), answers.get("readable")
+    if not is_text:
+        return _TITLES[{"yes": "explained", "no": "unexplained"}.get(faithful or "", "soft")]
+    if faithful == "no":
+        return _TITLES["unlike"]
+    return _TITLES[{"yes": "readable", "partly": "hard", "no": "unreadable"}.get(readable or "", "unknown")]
+
+
+def _answers(report: PromptReport) -> dict[str, str]:
+    return {verdict.question: verdict.answer for verdict in report.verdicts}
 
 
 def without_our_part(text: str) -> str:
@@ -212,33 +211,43 @@ def without_our_part(text: str) -> str:
 def _tidy(text: str, facts: PromptFacts | None) -> str:
     """Trainer's sentences put right: nothing was trained from scratch, and empty sections say nothing."""
     if facts is not None:
-        text = _SCRATCH.sub(lambda _: f"This prompt was trained for the base model {facts.base_model} on ", text)
+        base = in_markdown(facts.base_model)
+        text = _SCRATCH.sub(lambda _: f"This prompt was trained for the base model {base} on ", text)
     return _EMPTY_SECTION.sub("", text)
 
 
-def _joined(foreign: str, ours: str) -> str:
-    """Our part after the first title, or in front of everything."""
+def _joined(foreign: str, ours: str, heading: str) -> str:
+    """Our part after the first title, or in front of everything; a title that we wrote earlier is written anew."""
     lines, fence = foreign.strip().splitlines(keepends=True), ""
     for number, line in enumerate(lines):
         if mark := re.match(r"\s*(```+|~~~+)", line):
             fence = "" if fence and line.strip().startswith(fence) else fence or mark.group(1)
         elif not fence and line.startswith("# "):
-            head, tail = "".join(lines[: number + 1]), "".join(lines[number + 1 :])
+            own = line.strip().removeprefix("# ") in _TITLES.values()
+            head = "".join([*lines[:number], f"# {heading}\n" if own else line])
+            tail = "".join(lines[number + 1 :])
             break
     else:
-        head, tail = "# A readable prompt", foreign.strip()
+        head, tail = f"# {heading}", foreign.strip()
     return f"\n{head.strip()}\n\n{ours}\n\n{tail.strip()}".rstrip() + "\n"
 
 
 def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
     main, *others = entries
-    known = (main.report or {}).get("context") or {}
-    asked = known.get("template"), known.get("label_words") or ()
-    text = section(main.facts, report_markdown(main.report), main.folder, location, main.portable, *asked)
+    report = readable_report(main.report)
+    asked = _asked(report.context) if report is not None else (None, ())
+    text = section(main.facts, report_markdown(report), main.folder, location, main.portable, *asked)
     if others:
-        listed = [f"In `{other.folder}`:\n\n{shown_text(other.facts.text or str(other.facts.ids))}" for other in others]
+        listed = [f"In {code_line(o.folder)}:\n\n{shown_text(o.facts.text or str(o.facts.ids))}" for o in others]
         text += "\n## Other prompts in this repository\n\n" + "\n\n".join(listed) + "\n"
     return f"{BEGIN}\n\n{text}\n{END}"
+
+
+def _asked(context: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """Template and label words that the report was measured with, as far as they can be such."""
+    template, words = context.get("template"), context.get("label_words")
+    known = isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words)
+    return template if isinstance(template, str) else None, list(words) if known and words else []
 
 
 def _update_metadata(data: Any, tags: Sequence[str], entries: Sequence[CardEntry]) -> None:

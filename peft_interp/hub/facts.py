@@ -24,6 +24,7 @@ from peft_interp.text.placement import Placement, placement_named, placement_of
 from peft_interp.text.tokenization import decode
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
+_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")  # as transformers names classifiers
 _PATHS = ("perplexity_model_name_or_path",)
 _SETTINGS = (
     *("projection_metric", "perplexity_weight", "perplexity_gradient", "perplexity_combination"),
@@ -55,6 +56,8 @@ class PromptFacts:
         table_fingerprint: recognises the embedding table the ids belong to.
         digest: recognises the prompt.
         versions: of the libraries.
+        masked: the answer is a mask token's, so the base is a masked language model.
+        num_labels: classes of a head that was trained with the prompt; None without one.
     """
 
     text: str | None
@@ -74,6 +77,8 @@ class PromptFacts:
     table_fingerprint: list[float] | None
     digest: str
     versions: dict[str, str]
+    masked: bool = False
+    num_labels: int | None = None
 
     @property
     def placement(self) -> Placement:
@@ -117,6 +122,8 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
         table_fingerprint=config.get("table_fingerprint"),
         digest=digest_of(ids, None if is_text else tensors["prompt_embeddings"]),
         versions=_versions(),
+        masked=config.get("mask_token_id") is not None,
+        num_labels=next((len(t) for name, t in tensors.items() if name.endswith(_HEADS) and t.ndim == 2), None),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from peft_interp.base_model_name import public_name
+from peft_interp.report.prompt_report import PromptReport
+from peft_interp.report.texts import plain
 from peft_interp.tuner.task_types import prompt_task
 
 logger = logging.getLogger(__name__)
@@ -57,32 +60,20 @@ def _public(value: Any) -> Any:
     return name.shown if name.kind == "embedded" else f"{name.name} (local)"
 
 
-def report_markdown(report: dict[str, Any] | None) -> str:
-    """Verdicts, scores with their reference levels, and tokens, without the prompt itself; "" where nothing is known.
-
-    A report that cannot be read (of a later version, say) is left out of the card and named in the log.
-    """
+def readable_report(report: dict[str, Any] | None) -> PromptReport | None:
+    """The report again; None for none, or for one that cannot be read (of a later version, say; the log names it)."""
     if report is None:
-        return ""
-    from peft_interp.report.record import PromptReport  # here, since it brings the libraries that draw
-
+        return None
     try:
-        made = PromptReport.from_dict(report)
-        text = made.to_markdown(heading_level=2)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        logger.warning("the attached report is left out of the card: %s", error)
-        return ""
-    return _without_prompt(text, made.reading.text)
+        return PromptReport.from_dict(report)
+    except ValueError as error:
+        logger.warning("the attached report is left out of the card: %s", plain(error))
+        return None
 
 
-def _without_prompt(markdown: str, prompt: str) -> str:
-    """From the verdict on; the report's first heading and code block say what the card has said above them."""
-    opening = re.match(r"## [^\n]*\n\n(`{3,})[^\n]*\n", markdown)
-    if opening is None:
-        return markdown
-    closing = markdown.find(f"\n{opening.group(1)}\n", opening.end() - 1 + len(prompt))
-    verdict = markdown.find("\n### ", closing)
-    return markdown if -1 in (closing, verdict) else markdown[verdict + 1 :]
+def report_markdown(report: PromptReport | None) -> str:
+    """Verdicts, scores with their reference levels, and tokens, without the prompt itself; "" for no report."""
+    return "" if report is None else report.to_markdown(heading_level=2, with_prompt=False)
 
 
 def eval_results(report: dict[str, Any] | None, task_type: str, folder: str = "") -> list[EvalResult]:
@@ -95,11 +86,12 @@ def eval_results(report: dict[str, Any] | None, task_type: str, folder: str = ""
     """
     if report is None:
         return []
-    data = str((report.get("context") or {}).get("data") or "data not named")
+    context = report.get("context")
+    data = plain((context.get("data") if isinstance(context, Mapping) else None) or "data not named")
     task, results = prompt_task(task_type), []
     for name, (kind, path) in _METRICS.items():
         value = _at(report, path)
-        if isinstance(value, (int, float)):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             results.append(
                 EvalResult(
                     task_type=(task.pipeline_tag if task else "") or "text-generation",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from peft_interp.inference.head import tapped_head
@@ -167,7 +168,7 @@ class ComparisonSetup:
     Attributes:
         task: "CAUSAL_LM", "SEQ_2_SEQ_LM" or "SEQ_CLS".
         rows: the examples.
-        prompt: the adapter as PEFT runs it, trained heads included.
+        prompt: the adapter as PEFT runs it, trained heads included; `text` itself where no adapter stands for the text.
         text: the base model, with the same heads.
         tokenizer: the base model's.
         length: tokens of the prompt.
@@ -185,6 +186,11 @@ class ComparisonSetup:
     placement: Placement
     label_token_ids: Sequence[int] | None
     batch_size: int
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the prompt is the text and no adapter acts."""
+        return self.prompt is self.text
 
     def as_prompt(self, rows: Sequence[Row]) -> list[PlacedRow]:
         """Rows as the adapter gets them; columns are those of its output, the prompt's included."""
@@ -294,6 +300,64 @@ def make_comparison(
     )
 
 
+def make_text_comparison(
+    model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int, placement: Placement
+) -> ComparisonSetup:
+    """Rows for a text that no adapter stands for.
+
+    Args:
+        model: the base model, or an adapter on it, which is left out.
+        tokenizer: its tokenizer.
+        rows: as for `make_comparison`.
+        label_token_ids: see `TaskTotals`.
+        batch_size: most rows at a time.
+        placement: where the text stands.
+
+    Raises:
+        ValueError: a model without a head whose answers can be compared, or unusable rows.
+    """
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    task = _task_of_head(base)
+    if task == "SEQ_CLS":
+        _check_classes(base.config)
+    runner = _base_runner(base, tokenizer, task)
+    return ComparisonSetup(
+        task=task,
+        rows=read_rows(rows, leading_token_ids(tokenizer, base.config), placement, task, base),
+        prompt=runner,
+        text=runner,
+        tokenizer=tokenizer,
+        length=0,
+        placement=placement,
+        label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
+        batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
+    )
+
+
+def _task_of_head(base: Any) -> str:
+    name = type(base).__name__
+    if name.endswith("ForSequenceClassification"):
+        return "SEQ_CLS"
+    if not hasattr(base, "get_output_embeddings") or base.get_output_embeddings() is None or "MaskedLM" in name:
+        raise ValueError(
+            f"`model` is a {name}, which answers no rows that could be compared; pass a causal language model, an "
+            "encoder-decoder with its language-model head, or a sequence classifier."
+        )
+    return "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM"
+
+
+def _base_runner(base: Any, tokenizer: Any, task: str) -> ModelRunner:
+    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
+    counts = "position_ids" in inspect.signature(base.forward).parameters
+    return ModelRunner(
+        call=base,
+        base=base,
+        pad_id=pad or 0,
+        states_positions=counts and (task == "CAUSAL_LM" or hasattr(base, "score")),
+        classifies=task == "SEQ_CLS",
+    )
+
+
 def _check_classes(config: Any) -> None:
     """One class out of several is what the measures compare."""
     if config.num_labels < 2:
@@ -306,10 +370,22 @@ def _check_classes(config: Any) -> None:
         )
 
 
-def count_task(totals: TaskTotals, logits: Tensor, rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> None:
-    """Add a batch's labelled positions to a side's task totals."""
+def count_task(
+    totals: TaskTotals,
+    logits: Tensor,
+    rows: Sequence[Row],
+    targets: Sequence[Sequence[int]],
+    numbers: Sequence[int] | None = None,
+) -> None:
+    """Add a batch's labelled positions to a side's task totals; `numbers` are the rows', for what is told by row."""
     labels = [row.labels[j] for row, chosen in zip(rows, targets, strict=True) for j in chosen]
-    totals.add(logits, labels, list(_first_labelled(rows, targets)))
+    owners = None if numbers is None else owners_of(numbers, targets)
+    totals.add(logits, labels, list(_first_labelled(rows, targets)), owners)
+
+
+def owners_of(numbers: Sequence[int], targets: Sequence[Sequence[int]]) -> list[int]:
+    """(positions,) the number of the row that each position belongs to."""
+    return [number for number, chosen in zip(numbers, targets, strict=True) for _ in chosen]
 
 
 def _first_labelled(rows: Sequence[Row], targets: Sequence[Sequence[int]]) -> Iterator[bool]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.metrics.results import Performance
+from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import as_ids
 from peft_interp.text.verbalizer import right_answers
@@ -229,14 +230,20 @@ class OutputTotals:
     def __init__(self) -> None:
         self.positions = 0
         self.sums = {found.name: 0.0 for found in DIFFERENTIALS if found.function}
+        self.kl, self.agreement = RowValues(), RowValues()
 
-    def add(self, logits: Tensor, others: Tensor) -> None:
-        """Count two sides' logits at the same positions, (positions, vocabulary) each."""
+    def add(self, logits: Tensor, others: Tensor, owners: Sequence[int]) -> None:
+        """Count two sides' logits at the same positions, (positions, vocabulary) each, of the rows `owners`."""
+        done = 0
         for first, second in zip(logits.split(_SLICE), others.split(_SLICE), strict=True):
             pair = OutputPair(first, second, first.float().log_softmax(-1), second.float().log_softmax(-1))
-            each = [found.function(pair).double().sum() for found in DIFFERENTIALS if found.function]
-            for name, total in zip(self.sums, torch.stack(each).tolist(), strict=True):
+            each = {found.name: found.function(pair) for found in DIFFERENTIALS if found.function}
+            totals = torch.stack([values.double().sum() for values in each.values()]).tolist()
+            for name, total in zip(each, totals, strict=True):
                 self.sums[name] += total
+            here, done = owners[done : done + len(first)], done + len(first)
+            self.kl.add(here, each["kl"].tolist())
+            self.agreement.add(here, each["top1_agreement"].tolist())
         self.positions += len(logits)
 
     def means(self) -> dict[str, float]:
@@ -260,14 +267,18 @@ class TaskTotals:
         self.loss = 0.0
         self.labels = self.rows = self.right = 0
         self.answered: Tensor | None = None  # (2, label words): sums of probabilities, and of right answers
+        self.losses, self.hits = RowValues(), RowValues()
 
-    def add(self, logits: Tensor, targets: Sequence[int], first: Sequence[bool]) -> None:
+    def add(
+        self, logits: Tensor, targets: Sequence[int], first: Sequence[bool], owners: Sequence[int] | None = None
+    ) -> None:
         """Count labelled positions.
 
         Args:
             logits: (positions, vocabulary).
             targets: (positions,) label of each, -100 for none.
             first: (positions,) whether it is its row's answer, by which accuracy is judged.
+            owners: (positions,) number of its row, for what is told row by row; None for nothing of that.
 
         Raises:
             ValueError: an answer that is no label word.
@@ -276,6 +287,9 @@ class TaskTotals:
         losses = nn.functional.cross_entropy(logits.float(), gold, reduction="none", ignore_index=-100)
         self.loss += losses.double().sum().item()
         self.labels += sum(target != -100 for target in targets)
+        if owners is not None:
+            labelled = [n for n, target in enumerate(targets) if target != -100]
+            self.losses.add([owners[n] for n in labelled], losses[labelled].tolist())
         if self.choices is None:
             return
         answers = torch.tensor([i for i, yes in enumerate(first) if yes], device=logits.device, dtype=torch.long)
@@ -291,8 +305,11 @@ class TaskTotals:
                     f"{list(self.choices)}`; pass the ids of all label words, or None for no accuracy."
                 )
             scores, wanted = scores[:, known], match.int().argmax(dim=1)
-        self.right += int(right_answers(scores, wanted).sum())
+        right = right_answers(scores, wanted)
+        self.right += int(right.sum())
         self.rows += len(answers)
+        if owners is not None:
+            self.hits.add([owners[i] for i in answers.tolist()], right.tolist())
         gold_shares = nn.functional.one_hot(wanted, scores.shape[1])
         sums = torch.stack([scores.double().softmax(dim=1).sum(dim=0), gold_shares.double().sum(dim=0)]).cpu()
         self.answered = sums if self.answered is None else self.answered + sums

@@ -19,11 +19,19 @@ from tqdm.auto import tqdm
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
-from peft_interp.metrics.comparison import ComparisonSetup, count_task, make_comparison
+from peft_interp.metrics.comparison import (
+    ComparisonSetup,
+    count_task,
+    make_comparison,
+    make_text_comparison,
+    owners_of,
+)
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
-from peft_interp.metrics.reading import prompt_config, read_prompt
-from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading, TokenEffect
+from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
+from peft_interp.metrics.results import AnswerShares, Faithfulness, PairedEstimates, PromptReading, TokenEffect
 from peft_interp.metrics.text_rows import PlacedRow
+from peft_interp.metrics.uncertainty import RowValues
+from peft_interp.text.placement import START
 from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_text
 
@@ -64,13 +72,16 @@ def measure_token_effects(
 
 
 class _Sums:
-    """Sums of one token's effect over labelled positions."""
+    """One token's effect at labelled positions, row by row."""
 
     def __init__(self) -> None:
-        self.count, self.kl, self.loss = 0, 0.0, 0.0
+        self.kl, self.loss = RowValues(), RowValues()
 
     def effect(self) -> TokenEffect:
-        return TokenEffect(self.kl / max(1, self.count), self.loss / max(1, self.count))
+        kl, loss = self.kl.estimate(), self.loss.estimate()
+        if kl is None or loss is None:
+            return TokenEffect(0.0, 0.0)
+        return TokenEffect(kl.mean, loss.mean, kl.standard_error, loss.standard_error, kl.rows)
 
 
 def _add_variant(
@@ -93,10 +104,12 @@ def _add_variant(
     logits = setup.text.logits([setup.request(rows[i], placed[i], chosen[i]) for i in asked])
     others, before = logits.float().log_softmax(-1), log_probs[both]
     gold = before.new_tensor([rows[i].labels[j] for i in asked for j in chosen[i]]).long()
-    total.count += len(gold)
-    total.kl += kl_divergence(before, others).double().sum().item()
-    rise = nn.functional.nll_loss(others, gold, reduction="sum") - nn.functional.nll_loss(before, gold, reduction="sum")
-    total.loss += rise.item()
+    owners = [i for i in asked for _ in chosen[i]]
+    total.kl.add(owners, kl_divergence(before, others).tolist())
+    rise = nn.functional.nll_loss(others, gold, reduction="none") - nn.functional.nll_loss(
+        before, gold, reduction="none"
+    )
+    total.loss.add(owners, rise.tolist())
 
 
 def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
@@ -161,6 +174,52 @@ def measure_faithfulness(
         return _measure(reading, setup, text, positions, effects, without, progress)
 
 
+@locked
+def measure_text(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    text: str,
+    label_token_ids: Sequence[int] | None = None,
+    position: str = START.name,
+    positions: str = "answers",
+    batch_size: int = 32,
+    token_effects: bool = True,
+    without: bool = True,
+    progress: bool = True,
+    effect_rows: int | None = None,
+) -> Faithfulness:
+    """How the task goes with a text that was written by hand, and without: as `measure_faithfulness`, no adapter.
+
+    Args:
+        model: the base model; of an adapter, its base model is asked.
+        tokenizer: its tokenizer.
+        rows: tokenised examples without a prompt.
+        text: what to write into them.
+        label_token_ids: the label words' ids, for accuracies; None for none.
+        position: where the text stands, by its placement's name.
+        positions: as for `measure_faithfulness`, and so are all that follow.
+        batch_size: rows at a time.
+        token_effects: leave out each token of the text in turn.
+        without: measure the task with no prompt as well.
+        progress: show a bar.
+        effect_rows: rows that the token effects are measured on.
+
+    Returns:
+        The task as text and without; `as_prompt` equals `as_text`, all differences between them are 0.
+
+    Raises:
+        ValueError: an empty text, a model without a head that answers rows, or unusable rows.
+    """
+    check_text("text", text)
+    _check_choice("positions", positions, ("answers", "all"))
+    with eval_mode(model):
+        reading = read_text(tokenizer, text, position)
+        setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, reading.placement)
+        effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
+        return _measure(reading, setup, None, positions, effects, without, progress)
+
+
 def _measure(
     reading: PromptReading,
     setup: ComparisonSetup,
@@ -171,7 +230,8 @@ def _measure(
     progress: bool,
 ) -> Faithfulness:
     text, ids = _judged(reading, setup, text)
-    as_prompt, as_text = setup.as_prompt(setup.rows), setup.as_text(setup.rows, text, ids)
+    as_text = setup.as_text(setup.rows, text, ids)
+    as_prompt = setup.as_prompt(setup.rows) if not setup.is_text else as_text
     setup.check_room(as_prompt, setup.length)
     setup.check_room(as_text)
     targets = [_comparable(setup, *row, positions) for row in zip(setup.rows, as_prompt, as_text, strict=True)]
@@ -207,6 +267,25 @@ def _measure(
         token_effects=effects,
         as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
         answers=_answer_shares(setup, sides, nothing),
+        paired=_paired(sides, nothing),
+    )
+
+
+_DIFFERENCES, _SHARES = (-1.0, 1.0), (0.0, 1.0)  # the ends of what one row can say
+
+
+def _paired(sides: _Comparison, nothing: TaskTotals | None) -> PairedEstimates | None:
+    """What the rows say one by one."""
+    kl, agreement = sides.output.kl.estimate(), sides.output.agreement.estimate(_SHARES)
+    if kl is None or agreement is None:
+        return None
+    return PairedEstimates(
+        kl=kl,
+        top1_agreement=agreement,
+        text_loss=sides.text.losses.minus(sides.prompt.losses),
+        text_accuracy=sides.text.hits.minus(sides.prompt.hits, _DIFFERENCES),
+        saved_loss=nothing.losses.minus(sides.shared.losses) if nothing else None,
+        gained_accuracy=sides.prompt.hits.minus(nothing.hits, _DIFFERENCES) if nothing else None,
     )
 
 
@@ -266,24 +345,32 @@ def _compare(
     sides = _Comparison(OutputTotals(), *(TaskTotals(setup.label_token_ids) for _ in range(3)))
     for batch in setup.batches(as_text, targets):
         here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
-        first = setup.prompt.logits([setup.request(rows[i], as_prompt[i], targets[i], as_prompt=True) for i in batch])
         second = setup.text.logits([setup.request(rows[i], as_text[i], targets[i]) for i in batch])
-        sides.output.add(first, second)
-        count_task(sides.prompt, first, here, wanted)
-        count_task(sides.text, second, here, wanted)
-        _count_some(sides.shared, first, here, wanted, [shared[i] for i in batch])
+        first = second
+        if not setup.is_text:
+            asked = [setup.request(rows[i], as_prompt[i], targets[i], as_prompt=True) for i in batch]
+            first = setup.prompt.logits(asked)
+        sides.output.add(first, second, owners_of(batch, wanted))
+        count_task(sides.prompt, first, here, wanted, batch)
+        count_task(sides.text, second, here, wanted, batch)
+        _count_some(sides.shared, first, here, wanted, [shared[i] for i in batch], batch)
         bar.update(2 * len(batch))
     return sides
 
 
 def _count_some(
-    totals: TaskTotals, logits: Tensor, rows: list[Row], targets: list[list[int]], some: list[list[int]]
+    totals: TaskTotals,
+    logits: Tensor,
+    rows: list[Row],
+    targets: list[list[int]],
+    some: list[list[int]],
+    numbers: list[int],
 ) -> None:
     """Count a batch at some of its positions."""
     places = [(i, j) for i, chosen in enumerate(targets) for j in chosen]
     kept = [n for n, (i, j) in enumerate(places) if j in some[i]]
     if kept:
-        count_task(totals, logits[kept], rows, some)
+        count_task(totals, logits[kept], rows, some, numbers)
 
 
 def _measure_without(
@@ -295,7 +382,7 @@ def _measure_without(
         asked = [i for i in batch if targets[i]]
         if asked:
             logits = setup.text.logits([setup.request(rows[i], bare[i], targets[i]) for i in asked])
-            count_task(totals, logits, [rows[i] for i in asked], [targets[i] for i in asked])
+            count_task(totals, logits, [rows[i] for i in asked], [targets[i] for i in asked], asked)
         bar.update(len(batch))
     return totals
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.differentials import vector_distances
-from peft_interp.metrics.results import Neighbour, PromptReading, TokenReading
-from peft_interp.text.placement import placement_of
+from peft_interp.metrics.results import TEXT, Neighbour, PromptReading, TokenReading
+from peft_interp.text.placement import START, placement_named, placement_of
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import check_tokenizer, named_token_ids, token_texts
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
@@ -101,6 +101,28 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
         typical_cosine_distance=typical_cosine,
         typical_euclidean_distance=typical_euclidean,
     )
+
+
+def read_text(tokenizer: Any, text: str, position: str = START.name) -> PromptReading:
+    """A text that was written by hand, token by token, as `read_prompt` reads an adapter.
+
+    Args:
+        tokenizer: the base model's.
+        text: the prompt; one that stands at the end gets the blank that parts it from the input, if it has none.
+        position: where it stands, by its placement's name.
+
+    Raises:
+        ValueError: no tokenizer, or a text without tokens.
+    """
+    check_tokenizer(tokenizer)
+    placement = placement_named(position)
+    if not placement.before_text and text.strip() and not text[0].isspace():
+        text = f" {text}"
+    ids = placement.encode_prompt(tokenizer, text)
+    if not ids:
+        raise ValueError(f"`text={text!r}` has no tokens; give the prompt's words.")
+    tokens = (TokenReading(i, piece, 0.0, 0.0) for i, piece in zip(ids, token_texts(tokenizer, ids), strict=True))
+    return PromptReading(TEXT, text, tuple(tokens), True, position, 0.0, 0.0)
 
 
 def _tokens(

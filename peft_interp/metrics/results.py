@@ -6,10 +6,12 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from peft_interp.metrics.uncertainty import Estimate
 from peft_interp.records import short_repr
 from peft_interp.text.placement import Placement, placement_named
 
-_LISTED = ("token_effects", "as_prompt_shared", "answers")  # left out where a result is shown on a screen
+_LISTED = ("token_effects", "as_prompt_shared", "answers", "paired")  # left out where a result is shown on a screen
+TEXT = "TEXT"  # the method of a prompt that was written by hand and is no adapter
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class PromptReading:
     """Any prompt adapter, read as text.
 
     Attributes:
-        method: PEFT's name of the method: "INTERP_PROMPT", "PROMPT_TUNING", "P_TUNING", ...
+        method: PEFT's name of the method: "INTERP_PROMPT", "PROMPT_TUNING", "P_TUNING", ...; "TEXT" for no adapter.
         text: the tokens' text.
         tokens: one entry for each place.
         discrete: every vector is exactly the row of its token, so the text is all there is.
@@ -97,6 +99,11 @@ class PromptReading:
         """Token ids, in order."""
         return [token.id for token in self.tokens]
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it was written by hand: no adapter acts, so there is nothing for the text to be faithful to."""
+        return self.method == TEXT
+
 
 @dataclass(frozen=True, repr=False)
 class Performance:
@@ -121,11 +128,39 @@ class TokenEffect:
 
     Attributes:
         kl: mean KL(with || without) of the answer distributions, nats; 0 means the token does nothing.
-        loss_increase: how much the task loss rises; below 0 the token does harm.
+        loss_increase: how much the task loss rises, nats; below 0 the token does harm.
+        kl_error: standard error of `kl` over rows, nats; None where it is not known.
+        loss_error: standard error of `loss_increase`, paired over rows, nats; None where it is not known.
+        rows: number of rows both were measured on; 0 where it is not known.
     """
 
     kl: float
     loss_increase: float
+    kl_error: float | None = None
+    loss_error: float | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class PairedEstimates:
+    """What the rows say one by one: differences of two sides on the same row, with their standard errors.
+
+    Attributes:
+        kl: of `Faithfulness.kl`, nats.
+        top1_agreement: of `Faithfulness.top1_agreement`, 0 to 1.
+        text_loss: loss as text minus loss as prompt, nats.
+        text_accuracy: accuracy as text minus accuracy as prompt, -1 to 1; None without label words.
+        saved_loss: loss without a prompt minus loss with it, at the labels that both predict, nats; None where not
+            measured.
+        gained_accuracy: accuracy with the prompt minus accuracy without, -1 to 1; None where not measured.
+    """
+
+    kl: Estimate
+    top1_agreement: Estimate
+    text_loss: Estimate | None = None
+    text_accuracy: Estimate | None = None
+    saved_loss: Estimate | None = None
+    gained_accuracy: Estimate | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -179,6 +214,7 @@ class Faithfulness:
         token_effects: one entry for each token, by leaving it out of the text; empty where not measured.
         as_prompt_shared: the task with the prompt at the labels that count in `without` too; None where those are all.
         answers: mean answers among the label words; None where these are not known.
+        paired: differences row by row, with their standard errors; None in a record of an earlier version.
         loss_difference: performance differential |loss as prompt - loss as text|, nats.
         accuracy_difference: accuracy as prompt minus accuracy as text; None without label words.
     """
@@ -199,6 +235,7 @@ class Faithfulness:
     token_effects: tuple[TokenEffect, ...] = ()
     as_prompt_shared: Performance | None = None
     answers: AnswerShares | None = None
+    paired: PairedEstimates | None = None
     loss_difference: float = field(init=False)
     accuracy_difference: float | None = field(init=False)
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from peft_interp.inference.model_lock import locked
-from peft_interp.metrics.faithfulness import measure_faithfulness
-from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
+from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
+from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
-from peft_interp.report.origin import describe
-from peft_interp.report.record import PromptReport, Rival
-from peft_interp.report.verdicts import decide, why_no_text
+from peft_interp.report.prompt_report import PromptReport
+from peft_interp.report.provenance import describe, describe_measurement
+from peft_interp.report.record import Rival
+from peft_interp.report.task_verdicts import why_no_text
+from peft_interp.report.verdicts import decide
 from peft_interp.text.placement import IGNORED, PROMPT, START
 from peft_interp.text.rows import examples, plain_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
@@ -24,20 +30,25 @@ UNRELATED_TEXT = "Please count the apples on the table"
 
 @locked
 def report_prompt(
-    model: Any,
-    tokenizer: Any,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
-    perplexity_model: Any | None = None,
-    perplexity_tokenizer: Any | None = None,
+    perplexity_model: PreTrainedModel | None = None,
+    perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Iterable[Rival | tuple[str, float, float]] = (),
     waywardness: bool | str | Mapping[str, Any] = False,
     adapter_name: str | None = None,
     context: Mapping[str, Any] | None = None,
     scrutability: Mapping[str, Any] | None = None,
     progress: bool = True,
-    **comparison: Any,
+    positions: str = "answers",
+    batch_size: int = 32,
+    padding_side: str = "right",
+    token_effects: bool = True,
+    effect_rows: int | None = None,
+    without: bool = True,
 ) -> PromptReport:
     """Read a prompt, compare it with its text, judge the text, and answer the questions a reader has.
 
@@ -56,50 +67,171 @@ def report_prompt(
         context: what else the reader should know, in what JSON can hold: `data` (its name), `training`, ...
         scrutability: further arguments for `measure_scrutability`: `training_texts`, `task_description`, ...
         progress: show progress bars.
-        **comparison: further arguments for `measure_faithfulness`, `text` excepted: `padding_side`, `positions`, ...
+        positions: "answers" compares where a label is to be predicted, "all" at every token of the row.
+        batch_size: rows at a time; it changes no result.
+        padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
+        token_effects: leave out each token of the text in turn.
+        effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
+        without: measure the task with no prompt as well.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
 
     Raises:
-        ValueError: no prompt adapter, rows or a verbalizer that do not fit, another `text`, or what the measures raise.
+        ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
+    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
+    asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
+    judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, {**asked, **effects})
+    return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """By whom the text is read besides the base model, and further arguments for `measure_scrutability`."""
+
+    model: Any
+    tokenizer: Any
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the user gave for a report of any kind; `measuring` goes to the measure."""
+
+    rows: Any
+    verbalizer: Verbalizer | None
+    label_token_ids: Sequence[int] | None
+    judging: _Reading
+    rivals: Iterable[Rival | tuple[str, float, float]]
+    context: Mapping[str, Any]
+    progress: bool
+    measuring: Mapping[str, Any]
+
+    def label_ids(self, tokenizer: Any) -> Sequence[int] | None:
+        """The label words' ids, if they are known."""
+        if self.verbalizer is not None and self.label_token_ids is None:
+            return self.verbalizer.label_token_ids(tokenizer)
+        return self.label_token_ids
+
+    def known_rivals(self) -> tuple[Rival, ...]:
+        """The rivals as records."""
+        return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in self.rivals)
+
+
+def _report_adapter(
+    model: Any, tokenizer: Any, given: _Given, waywardness: bool | str | Mapping[str, Any], adapter_name: str | None
+) -> PromptReport:
     reading = _read(model, tokenizer, adapter_name)
-    _check_given(reading, rows, verbalizer, comparison)
-    if verbalizer is not None and label_token_ids is None:
-        label_token_ids = verbalizer.label_token_ids(tokenizer)
-    template = _template(reading, model, tokenizer, rows, adapter_name)
-    words = tuple(verbalizer.label_words) if verbalizer is not None else ()
-    options = {"label_words": words, "template_text": template, **(scrutability or {})}
-    judged = _readability(reading, model, tokenizer, perplexity_model, perplexity_tokenizer, options)
-    shared: dict[str, Any] = {"label_token_ids": label_token_ids, "progress": progress}
+    rows, ids = _checked(reading, given, tokenizer)
+    task = prompt_config(model, adapter_name).task_type
+    judged = _judge(reading, model, tokenizer, given, getattr(task, "value", task))
+    shared: dict[str, Any] = {"label_token_ids": ids, "progress": given.progress}
     measured = bound = None
     untested = _untested(reading, model, rows) if waywardness else ""
     if rows is not None and reading.tokens:
-        measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **shared, **comparison)
+        options = {**shared, **given.measuring}
+        measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **options)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
-    known = {**describe(model, adapter_name, rows, verbalizer, perplexity_model), **(context or {})}
-    chance = 1 / len(label_token_ids) if label_token_ids else None
-    verdicts = decide(reading, judged, measured, bound, chance, untested)
-    return PromptReport(reading, verdicts, judged, measured, bound, _rivals(rivals), known)
+    known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
+    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested)
+    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known)
 
 
-def _rivals(rivals: Iterable[Rival | tuple[str, float, float]]) -> tuple[Rival, ...]:
-    return tuple(rival if isinstance(rival, Rival) else Rival(*rival) for rival in rivals)
+@locked
+def report_text(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    rows: Any | None = None,
+    verbalizer: Verbalizer | None = None,
+    label_token_ids: Sequence[int] | None = None,
+    position: str | None = None,
+    perplexity_model: PreTrainedModel | None = None,
+    perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
+    rivals: Iterable[Rival | tuple[str, float, float]] = (),
+    context: Mapping[str, Any] | None = None,
+    scrutability: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    positions: str = "answers",
+    batch_size: int = 32,
+    token_effects: bool = True,
+    effect_rows: int | None = None,
+    without: bool = True,
+) -> PromptReport:
+    """Judge a prompt that was written by hand, without an adapter: can a person read it, does it help, which tokens do.
+
+    Args:
+        model: the base model; of an adapter, its base model is asked.
+        tokenizer: its tokenizer.
+        text: the prompt. One that stands at the end gets the blank that parts it from the input, if it has none.
+        rows: tokenised examples without a prompt; None: behaviour stays unknown.
+        verbalizer: names the label words, and says where the prompt stands.
+        label_token_ids: the label words' ids, where there is no verbalizer.
+        position: "start" or "end" of the input; None: as the verbalizer has it, else "start".
+        perplexity_model: another causal LM that reads the text as well; all that follows is as for `report_prompt`.
+        perplexity_tokenizer: its tokenizer; None for `tokenizer`.
+        rivals: other prompts of the task.
+        context: what else the reader should know.
+        scrutability: further arguments for `measure_scrutability`.
+        progress: show progress bars.
+        positions: "answers" or "all".
+        batch_size: rows at a time.
+        token_effects: leave out each token of the text in turn.
+        effect_rows: rows that the token effects are measured on.
+        without: measure the task with no prompt as well.
+
+    Returns:
+        The report; its `reading.method` is "TEXT", and nothing is said about faithfulness.
+
+    Raises:
+        ValueError: no text, rows or a verbalizer that do not fit, or what the measures raise.
+    """
+    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
+    asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
+    judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked)
+    return _report_text(model, tokenizer, text, position, given)
 
 
-def _check_given(reading: PromptReading, rows: Any, verbalizer: Any, comparison: Mapping[str, Any]) -> None:
-    """Complain before anything is measured."""
+def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, given: _Given) -> PromptReport:
+    place = position or (given.verbalizer.prompt_position if given.verbalizer is not None else START.name)
+    reading, base = read_text(tokenizer, text, place), base_of(model)
+    rows, ids = _checked(reading, given, tokenizer)
+    task = "CAUSAL_LM" if is_causal(base) else None
+    judged = _judge(reading, base, tokenizer, given, task)
+    measured = None
     if rows is not None:
-        next(examples(rows), None)
-    if verbalizer is not None:
-        check_verbalizer(verbalizer, reading.placement)
-    if "text" in comparison:  # a report that compared another text than it shows and judges would mix two
-        raise ValueError(
-            f"`text={comparison['text']!r}` is not taken here: a report reads, judges and compares one text, the "
-            "prompt's own; compare another one with `measure_faithfulness(..., text=...)`."
-        )
+        options = {"progress": given.progress, **given.measuring}
+        measured = measure_text(model, tokenizer, rows, text, ids, place, **options)
+    known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.model)
+    verdicts = decide(reading, judged, measured, None, _chance(ids))
+    return PromptReport(reading, verdicts, judged, measured, None, given.known_rivals(), {**known, **given.context})
+
+
+def base_of(model: Any) -> Any:
+    """The model without adapters."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def is_causal(base: Any) -> bool:
+    """Whether the model predicts next tokens, so that it can judge a text."""
+    return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
+
+
+def _chance(label_token_ids: Sequence[int] | None) -> float | None:
+    return 1 / len(label_token_ids) if label_token_ids else None
+
+
+def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any, Sequence[int] | None]:
+    """Rows and label words' ids; complains before anything is measured."""
+    if given.rows is not None:
+        next(examples(given.rows), None)
+    if given.verbalizer is not None:
+        check_verbalizer(given.verbalizer, reading.placement)
+    return given.rows, given.label_ids(tokenizer)
 
 
 def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading:
@@ -112,27 +244,23 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     return read_prompt(model, tokenizer, adapter_name)
 
 
-def _readability(
-    reading: PromptReading,
-    model: Any,
-    tokenizer: Any,
-    other: Any | None,
-    other_tokenizer: Any | None,
-    options: Mapping[str, Any],
-) -> Scrutability | None:
-    """Under the base model, or under the perplexity model alone where the base model is no causal LM."""
+def _judge(reading: PromptReading, model: Any, tokenizer: Any, given: _Given, task: str | None) -> Scrutability | None:
+    """Readability under the base model, or under the perplexity model alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
-    if _is_causal(model.get_base_model()):
-        options = {**options, "ids": reading.ids, "perplexity_model": other, "perplexity_tokenizer": other_tokenizer}
+    other, other_tokenizer = given.judging.model, given.judging.tokenizer
+    words = tuple(given.verbalizer.label_words) if given.verbalizer is not None else ()
+    template = _template(reading, tokenizer, given.rows, task)
+    options: dict[str, Any] = {"label_words": words, "template_text": template, **given.judging.options}
+    if is_causal(base_of(model)):
+        options |= {"ids": reading.ids, "perplexity_model": other, "perplexity_tokenizer": other_tokenizer}
         return measure_scrutability(model, tokenizer, reading.text, **options)
     return None if other is None else measure_scrutability(other, other_tokenizer or tokenizer, reading.text, **options)
 
 
-def _template(reading: PromptReading, model: Any, tokenizer: Any, rows: Any | None, adapter: str | None) -> str | None:
+def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: str | None) -> str | None:
     """The first example without its answer, with "{prompt}" where the prompt stands; None for other models."""
-    task = prompt_config(model, adapter).task_type
-    if rows is None or not len(rows) or getattr(task, "value", task) != "CAUSAL_LM":
+    if rows is None or not len(rows) or task != "CAUSAL_LM":
         return None
     ids = plain_ids(rows[0]["input_ids"])
     labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [IGNORED] * len(ids)
@@ -145,13 +273,9 @@ def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:
     """Why there can be no waywardness; "" where there can."""
     if not reading.tokens:
         return f"this method {why_no_text(reading)}"
-    if not _is_causal(model.get_base_model()):
+    if not is_causal(model.get_base_model()):
         return "the base model is no causal language model"
     return "no data given" if rows is None else ""
-
-
-def _is_causal(base: Any) -> bool:
-    return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
 
 
 def _wayward(

@@ -1,18 +1,23 @@
-"""Pictures for the page, as inline SVG that takes its colours from the page's style."""
+"""Pictures for the page, as inline SVG that takes its colours from the page's style.
+
+Bars stand on fixed scales, so that those of two reports can be compared.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from peft_interp.report.texts import in_html, perplexity
+from markupsafe import Markup
+
+from peft_interp.report.texts import in_html, perplexity, printable
 
 _MARKS = {
-    "yes": '<circle cx="10" cy="10" r="9" fill="var(--accent)"/><path d="M5.6 10.4l3 3 5.8-6.4" fill="none" '
+    "yes": '<circle cx="10" cy="10" r="9" fill="var(--yes)"/><path d="M5.6 10.4l3 3 5.8-6.4" fill="none" '
     'stroke="var(--paper)" stroke-width="2.2"/>',
-    "partly": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--accent)" stroke-width="2"/>'
-    '<path d="M10 2a8 8 0 0 0 0 16z" fill="var(--accent)"/>',
-    "no": '<rect x="1" y="1" width="18" height="18" rx="3" fill="var(--ink)"/><path d="M6 6l8 8M14 6l-8 8" '
+    "partly": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--partly)" stroke-width="2"/>'
+    '<path d="M10 2a8 8 0 0 0 0 16z" fill="var(--partly)"/>',
+    "no": '<rect x="1" y="1" width="18" height="18" rx="3" fill="var(--no)"/><path d="M6 6l8 8M14 6l-8 8" '
     'stroke="var(--paper)" stroke-width="2.2"/>',
     "unknown": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--soft)" stroke-width="2" '
     'stroke-dasharray="3.2 3"/>',
@@ -23,41 +28,82 @@ _LONGEST_NAME = 26
 _SHIFTS = (0, -14, 14, -22, 22, -36, 36, -50, 50)  # heights to try for a label, from its dot
 
 
-def mark(answer: str) -> str:
+KL_SCALE = 0.5  # nats at a bar's end
+LOSS_SCALE = 10.0  # nats at the end of a task loss's bar
+CHANGE_SCALE = 0.5  # nats at either end of a signed bar
+
+
+def mark(answer: str) -> Markup:
     """The sign of an answer: a shape for each, so that it can be told without colour."""
-    return f'<svg viewBox="0 0 20 20" aria-hidden="true">{_MARKS[answer]}</svg>'
+    return Markup(f'<svg viewBox="0 0 20 20" aria-hidden="true">{_MARKS.get(answer, _MARKS["unknown"])}</svg>')
 
 
-def bar(share: float, tick: float | None = None, noise: float = 0.0) -> str:
-    """A horizontal bar, 0 to 1, with a tick to hold it against and a range of noise around its end; empty for NaN."""
-    share = 0.0 if math.isnan(share) else share
-    end = 100 * min(max(share, 0.0), 1.0)
+def bar(share: float, tick: float | None = None, span: tuple[float, float] | None = None) -> Markup:
+    """A horizontal bar, 0 to 1.
+
+    Args:
+        share: its length; empty for NaN.
+        tick: a share to hold it against.
+        span: the ends of an interval around its end.
+    """
     parts = [
         '<rect width="100" height="10" fill="var(--line)" opacity=".55"/>',
-        f'<rect width="{end:.2f}" height="10" fill="var(--accent)"/>',
+        f'<rect width="{_percent(share):.2f}" height="10" fill="var(--accent)"/>',
     ]
-    if noise:
-        low, high = max(0.0, end - 100 * noise), min(100.0, end + 100 * noise)
-        parts.append(f'<rect x="{low:.2f}" y="3" width="{high - low:.2f}" height="4" fill="var(--ink)" opacity=".5"/>')
+    if span is not None:
+        parts.append(_span(_percent(span[0]), _percent(span[1])))
     if tick is not None and not math.isnan(tick):
-        parts.append(_line(100 * tick, 0, 100 * tick, 10, "var(--ink)", 2))
-    return f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{"".join(parts)}</svg>'
+        parts.append(_line(_percent(tick), 0, _percent(tick), 10, "var(--ink)", 2))
+    return _bar(parts)
 
 
-def signed_bar(value: float, limit: float) -> str:
-    """A bar from the middle: to the right where the value is positive; `limit` fills one half."""
-    reach = 50 * min(abs(value) / limit, 1.0) if limit else 0.0
-    start = 50 - reach if value < 0 else 50.0
+def signed_bar(value: float, limit: float = CHANGE_SCALE, error: float | None = None) -> Markup:
+    """A bar from the middle, to the right where the value is positive.
+
+    Args:
+        value: what it shows; `limit` fills one half.
+        limit: the scale.
+        error: standard error of the value; two of them are drawn to either side.
+    """
+    end, middle = _percent((value / limit + 1) / 2), 50.0
     fill = "var(--soft)" if value < 0 else "var(--accent)"
-    return (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect width="100" height="10" fill="var(--line)" opacity=".55"/>'
-        f'<rect x="{start:.2f}" width="{reach:.2f}" height="10" fill="{fill}"/>'
-        f"{_line(50, 0, 50, 10, 'var(--ink)', 1.5)}</svg>"
-    )
+    parts = [
+        '<rect width="100" height="10" fill="var(--line)" opacity=".55"/>',
+        f'<rect x="{min(end, middle):.2f}" width="{abs(end - middle):.2f}" height="10" fill="{fill}"/>',
+    ]
+    if error is not None:
+        low, high = (_percent(((value + sign * 2 * error) / limit + 1) / 2) for sign in (-1, 1))
+        parts.append(_span(low, high))
+    return _bar([*parts, _line(middle, 0, middle, 10, "var(--ink)", 1.5)])
 
 
-def perplexity_strip(value: float, levels: Sequence[tuple[str, float]]) -> str:
+def interval(value: float, span: tuple[float, float], limit: float) -> Markup:
+    """A dot with its interval on a line from `-limit` to `limit`, 0 in the middle."""
+    low, high, here = (_percent((end / limit + 1) / 2) for end in (*span, value))
+    parts = [
+        '<rect y="4" width="100" height="2" fill="var(--line)"/>',
+        _line(50, 0, 50, 10, "var(--ink)", 1.5),
+        f'<rect x="{low:.2f}" y="3.2" width="{max(high - low, 0.4):.2f}" height="3.6" fill="var(--accent)"/>',
+        f'<rect x="{here - 0.6:.2f}" y="0.5" width="1.2" height="9" fill="var(--accent)"/>',
+    ]
+    return _bar(parts)
+
+
+def _percent(share: float) -> float:
+    return 0.0 if math.isnan(share) else 100 * min(max(share, 0.0), 1.0)
+
+
+def _span(low: float, high: float) -> str:
+    return f'<rect x="{low:.2f}" y="3" width="{high - low:.2f}" height="4" fill="var(--ink)" opacity=".5"/>'
+
+
+def _bar(parts: Sequence[str]) -> Markup:
+    inner = "".join(parts)
+    start = '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+    return Markup(f"{start}{inner}</svg>")
+
+
+def perplexity_strip(value: float, levels: Sequence[tuple[str, float]]) -> Markup:
     """A perplexity on a logarithmic line beside reference levels.
 
     Args:
@@ -96,7 +142,8 @@ def position(
     rivals: Sequence[tuple[str, float, float]],
     human_nll: float | None,
     without: float | None,
-) -> str:
+    as_text: float | None = None,
+) -> Markup:
     """Accuracy against log-perplexity: this prompt among others.
 
     Args:
@@ -104,9 +151,11 @@ def position(
         rivals: (name, log-perplexity, accuracy) of others.
         human_nll: the median of prompts that people wrote.
         without: accuracy with no prompt.
+        as_text: accuracy of the text that the log-perplexity is of, where vectors act and not the text.
     """
     across = [here[0], *(nll for _, nll, _ in rivals), *([human_nll] if human_nll is not None else [])]
-    upward = [here[1], *(accuracy for *_, accuracy in rivals), *([without] if without is not None else [])]
+    upward = [here[1], *(accuracy for *_, accuracy in rivals)]
+    upward += [level for level in (without, as_text) if level is not None]
     x_low, x_high = _nice(min(across), max(across), 1.0, 0.0)
     y_low, y_high = _nice(min(upward), max(upward), 0.1, 0.0)
     y_high = min(y_high, 1.0)
@@ -129,12 +178,17 @@ def position(
         parts.append(_line(x(human_nll), top - 6, x(human_nll), bottom, "var(--soft)", 1.5, "4 4"))
         anchor = "start" if x(human_nll) < _WIDTH / 2 else "end"
         parts.append(_text(x(human_nll), top - 11, "prompts people wrote", "quiet", anchor))
+    blocked: list[tuple[float, ...]] = []
     if without is not None:
         parts.append(_line(left, y(without), right, y(without), "var(--soft)", 1.5, "1 4"))
         parts.append(_text(right, y(without) - 5, "no prompt", "quiet", "end"))
+        blocked.append((right - 9 * _LETTER, y(without) - 16, right, y(without) - 2))
     points = [(x(nll), y(accuracy), name, False) for name, nll, accuracy in rivals]
+    if as_text is not None:
+        parts.append(_line(x(here[0]), y(here[1]), x(here[0]), y(as_text), "var(--accent)", 1.5, "2 3"))
+        points.append((x(here[0]), y(as_text), "its text", False))
     points.append((x(here[0]), y(here[1]), "this prompt", True))
-    parts += _points(points, right)
+    parts += _points(points, right, blocked)
     parts.append(
         _text((left + right) / 2, bottom + 38, "log-perplexity, nats per token; left reads better", "quiet", "middle")
     )
@@ -142,10 +196,12 @@ def position(
     return _picture(bottom + 46, f"this prompt: accuracy {here[1]:.2f}, log-perplexity {here[0]:.1f}; {said}", parts)
 
 
-def _points(points: Sequence[tuple[float, float, str, bool]], right: float) -> list[str]:
-    """Dots, this prompt's last and on top, with labels that lie on no dot and no other label."""
+def _points(
+    points: Sequence[tuple[float, float, str, bool]], right: float, blocked: Sequence[tuple[float, ...]]
+) -> list[str]:
+    """Dots, this prompt's last and on top, with labels that lie on no dot, no other label and nothing `blocked`."""
     parts: list[str] = []
-    taken = [(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy, *_ in points]
+    taken = [*blocked, *((cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy, *_ in points)]
     for cx, cy, name, own in sorted(points, key=lambda point: not point[3]):
         label = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
         width = _LETTER * len(label) * (1.15 if own else 1)
@@ -173,9 +229,9 @@ def _nice(low: float, high: float, step: float, room: float) -> tuple[float, flo
     return first * step, max(last, first + 2) * step
 
 
-def _picture(height: float, described: str, parts: Sequence[str]) -> str:
-    inner = "".join(parts)
-    return f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{in_html(described)}">{inner}</svg>'
+def _picture(height: float, described: str, parts: Sequence[str]) -> Markup:
+    inner, label = "".join(parts), in_html(printable(described))
+    return Markup(f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{label}">{inner}</svg>')
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dashes: str = "") -> str:
@@ -188,4 +244,12 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float,
 
 def _text(x: float, y: float, words: str, style: str, anchor: str) -> str:
     named = f' class="{style}"' if style else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{in_html(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{in_html(printable(words))}</text>'
+
+
+CHARTS: dict[str, Callable[..., Markup]] = {
+    "mark": mark,
+    "bar": bar,
+    "signed_bar": signed_bar,
+    "interval": interval,
+}

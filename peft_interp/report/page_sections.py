@@ -1,193 +1,224 @@
-"""The page's pictures of a prompt: its tokens one by one, what it does, and how it reads."""
+"""Data for the page's sections: a prompt's tokens one by one, what it does, how it reads."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
+
+from markupsafe import Markup
 
 from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading, TokenEffect, TokenReading
-from peft_interp.report.charts import bar, perplexity_strip, position, signed_bar
+from peft_interp.metrics.uncertainty import Estimate, share_of
+from peft_interp.report.charts import (
+    CHANGE_SCALE,
+    KL_SCALE,
+    LOSS_SCALE,
+    bar,
+    interval,
+    perplexity_strip,
+    position,
+    signed_bar,
+)
+from peft_interp.report.record import ReportData
 from peft_interp.report.summary import others
-from peft_interp.report.texts import BLANK, in_html, number, percent, printable, share, signed, visible
-from peft_interp.report.thresholds import accuracy_noise
+from peft_interp.report.texts import BLANK, number, percent, printable, share, signed, visible
 
-if TYPE_CHECKING:
-    from peft_interp.report.record import PromptReport
-
+Bar = tuple[str, Markup, str]  # name, picture, value
 _MOST = 8  # label words drawn; the ones that are answered most
-
-
-def answer_shares(shares: AnswerShares) -> str:
-    """Three bars for each label word: its mean probability on every side, beside the share of rows it belongs to."""
-    order = range(len(shares.label_words))
-    drawn = sorted(sorted(order, key=lambda i: -shares.as_prompt[i])[:_MOST])
-    left = len(order) - len(drawn)
-    note = (
-        "The mean probability of each label word among the label words; the tick is the share of rows whose answer it "
-        "is." + (f" The {len(drawn)} of {len(order)} that the prompt answers most." if left else "")
-    )
-    words = "".join(f"<li>{_word(shares, i)}</li>" for i in drawn)
-    return f'<h3 class="apart">Answers</h3><p class="note">{note}</p><ul class="answers">{words}</ul>'
-
-
-def _word(shares: AnswerShares, i: int) -> str:
-    sides = [("as prompt", shares.as_prompt), ("as text", shares.as_text), ("no prompt", shares.without)]
-    rows = "".join(
-        f'<dt>{name}</dt><dd>{bar(side[i], tick=shares.rows[i])}</dd><dd class="value">{percent(side[i])}</dd>'
-        for name, side in sides
-        if side is not None
-    )
-    of = f'<span class="meaning">answer of {percent(shares.rows[i])} of the rows</span>'
-    return f'<h4>{_name(shares.label_words[i])} {of}</h4><dl class="bars">{rows}</dl>'
-
-
-def _name(text: str) -> str:
-    return in_html(printable(text).strip() or visible(text))
-
-
 _NEAREST = 4
+_WIDEST_NLL = 50.0  # nats; a log-perplexity above has no place in the picture
+_REACH = 0.5  # a difference of accuracies at either end of its line
 
 
-def tokens(report: PromptReport) -> str:
+def sides_of(report: ReportData, measured: Faithfulness) -> list[tuple[str, Any]]:
+    """(name, how the task goes) as prompt, as text and without, as far as they were measured."""
+    sides = [("as prompt", measured.as_prompt), ("as text", measured.as_text), ("no prompt", measured.without)]
+    if report.reading.is_text:
+        sides = sides[1:]
+    return [(name, side) for name, side in sides if side is not None and not math.isnan(side.loss)]
+
+
+def tokens(report: ReportData) -> dict[str, Any] | None:
     """One cell for each token: its text, how near its vector is, what leaving it out does."""
     reading, measured = report.reading, report.faithfulness
     if not reading.tokens:
-        return ""
+        return None
     effects = measured.token_effects if measured is not None else ()
-    strongest = max((effect.kl for effect in effects), default=0.0)
-    steepest = max((abs(effect.loss_increase) for effect in effects), default=0.0)
     cells = []
     for place, token in enumerate(reading.tokens):
-        parts = [f'<span class="token">{_blanks(token.text)}</span>']
-        if place < len(effects):
-            parts.append(_effect(effects[place], strongest, steepest))
+        figures = _effect(effects[place]) if place < len(effects) else []
+        near: list[str] = []
         if not reading.discrete:
-            parts.append(_nearness(token, reading))
-        cells.append(f"<li>{''.join(parts)}</li>")
+            figures += _nearness(token, reading)
+            near = [visible(other.text) for other in others(token)[:_NEAREST]]
+        cells.append({"text": visible(token.text), "figures": figures, "near": near})
     notes = [f"A blank in front of a token is written {BLANK}."]
     if effects:
-        notes.append("Bars: how the answers (KL) and the loss change when this token is left out of the text.")
+        rows = max(effect.rows for effect in effects)
+        on = f" on {rows} rows" if rows else ""
+        notes.append(
+            f"Bars: how the answers (KL) and the loss change{on} when this token is left out of the text, up to "
+            f"{KL_SCALE:g} and {CHANGE_SCALE:g} nats; the thin band is twice the standard error."
+        )
     if not reading.discrete:
         notes.append(
             "Cosine and euclidean: the distance from the vector to this token; the ticks are how far tokens lie from "
             f"their nearest neighbours ({number(reading.typical_cosine_distance)} and "
             f"{number(reading.typical_euclidean_distance)})."
         )
-    note = f'<p class="note">{" ".join(notes)}</p>'
-    return _section("tokens", "Token by token", f'{note}<ol class="tokens">{"".join(cells)}</ol>')
+    return {"note": " ".join(notes), "cells": cells, "blank": BLANK}
 
 
-def _blanks(text: str) -> str:
-    return in_html(visible(text)).replace(BLANK, f'<span class="gap">{BLANK}</span>')
+def _effect(effect: TokenEffect) -> list[Bar]:
+    span = None
+    if effect.kl_error is not None:
+        span = tuple((effect.kl + sign * 2 * effect.kl_error) / KL_SCALE for sign in (-1, 1))
+    loss = signed_bar(effect.loss_increase, CHANGE_SCALE, effect.loss_error)
+    kl = bar(effect.kl / KL_SCALE, span=span)  # type: ignore[arg-type]
+    return [("KL", kl, number(effect.kl)), ("loss", loss, signed(effect.loss_increase))]
 
 
-def _effect(effect: TokenEffect, strongest: float, steepest: float) -> str:
-    kl = f'<span class="figure">KL <b>{number(effect.kl)}</b></span>{bar(effect.kl / strongest if strongest else 0.0)}'
-    loss = signed(effect.loss_increase)
-    return f'{kl}<span class="figure">loss <b>{loss}</b></span>{signed_bar(effect.loss_increase, steepest)}'
-
-
-def _nearness(token: TokenReading, reading: PromptReading) -> str:
-    """Both distances (cosine up to 1, a right angle), and other tokens near the vector."""
-    near = " ".join(f"<code>{in_html(visible(other.text))}</code>" for other in others(token)[:_NEAREST])
+def _nearness(token: TokenReading, reading: PromptReading) -> list[Bar]:
+    """Both distances: cosine up to 1, a right angle; euclidean up to twice what is usual."""
     cosine = bar(token.cosine_distance, tick=min(reading.typical_cosine_distance, 1.0))
-    typical = reading.typical_euclidean_distance
-    longest = max(typical, *(other.euclidean_distance for other in reading.tokens)) or 1.0
-    euclidean = bar(token.euclidean_distance / longest, tick=typical / longest)
-    also = f'<p class="neighbours">also near: {near}</p>' if near else ""
-    return (
-        f'<span class="figure">cosine <b>{number(token.cosine_distance)}</b></span>{cosine}'
-        f'<span class="figure">euclidean <b>{number(token.euclidean_distance)}</b></span>{euclidean}{also}'
-    )
+    longest = 2 * reading.typical_euclidean_distance or 1.0
+    euclidean = bar(token.euclidean_distance / longest, tick=0.5)
+    return [
+        ("cosine", cosine, number(token.cosine_distance)),
+        ("euclidean", euclidean, number(token.euclidean_distance)),
+    ]
 
 
-def behaviour(report: PromptReport) -> str:
+def behaviour(report: ReportData) -> dict[str, Any] | None:
     """The task as prompt, as text and without; and how far apart the answers lie."""
     measured = report.faithfulness
     if measured is None:
-        return ""
-    inner = f'<div class="pair"><div>{_task(measured)}</div><div>{_answers(measured)}</div></div>'
-    inner += answer_shares(measured.answers) if measured.answers is not None else ""
-    return _section("behaviour", "What it does", inner)
+        return None
+    return {
+        "task": _task(report, measured),
+        "answers": None if report.reading.is_text else _answers(measured),
+        "differences": _differences(report, measured),
+        "words": _answer_shares(report, measured.answers) if measured.answers is not None else None,
+    }
 
 
-def _task(measured: Faithfulness) -> str:
-    sides = [("as prompt", measured.as_prompt), ("as text", measured.as_text), ("no prompt", measured.without)]
-    known = [(name, side) for name, side in sides if side is not None and not math.isnan(side.loss)]
+def _task(report: ReportData, measured: Faithfulness) -> dict[str, Any]:
+    known = sides_of(report, measured)
     by_accuracy = all(performance.accuracy is not None for _, performance in known)
-    highest = max((performance.loss for _, performance in known), default=0.0) or 1.0
-    rows = []
+    bars: list[Bar] = []
     for name, performance in known:
-        accuracy = performance.accuracy
-        if by_accuracy and accuracy is not None:
-            noise = accuracy_noise(accuracy, accuracy, measured.rows) / math.sqrt(2)
-            value, picture = number(accuracy), bar(accuracy, noise=noise)
+        if by_accuracy:
+            span = share_of(performance.accuracy, measured.rows).interval()
+            bars.append((name, bar(performance.accuracy, span=span), number(performance.accuracy)))
         else:
-            value, picture = number(performance.loss), bar(performance.loss / highest)
-        rows.append(f'<dt>{name}</dt><dd>{picture}</dd><dd class="value">{value}</dd>')
-    title = "Accuracy" if by_accuracy else "Loss, nats"
-    note = f"On {measured.rows:,} rows; the thin band is the noise of so many." if by_accuracy else "Lower is better."
-    if measured.as_prompt_shared is not None and len(known) == len(sides) and not by_accuracy:
-        note += (
-            " With no prompt a row's first token is predicted by nothing and does not count; without it the loss as "
-            f"prompt is {number(measured.as_prompt_shared.loss)}."
-        )
-    return f'<h3>{title}</h3><p class="note">{note}</p><dl class="bars">{"".join(rows)}</dl>'
+            bars.append((name, bar(performance.loss / LOSS_SCALE), number(performance.loss)))
+    note = f"On {measured.rows:,} rows; the thin band is where the accuracy on many more rows lies (95%)."
+    if not by_accuracy:
+        note = f"Lower is better; the bars end at {LOSS_SCALE:g} nats."
+        if measured.as_prompt_shared is not None and measured.without is not None:
+            note += (
+                " With no prompt a row's first token is predicted by nothing and does not count; without it the loss "
+                f"as prompt is {number(measured.as_prompt_shared.loss)}."
+            )
+    return {"title": "Accuracy" if by_accuracy else "Loss, nats", "note": note, "bars": bars}
 
 
-def _answers(measured: Faithfulness) -> str:
-    rows = [
+def _answers(measured: Faithfulness) -> list[Bar]:
+    return [
         ("same likeliest word", bar(measured.top1_agreement), share(measured.top1_agreement)),
         ("Jensen-Shannon", bar(measured.js / math.log(2)), number(measured.js)),
-        ("KL divergence", bar(measured.kl), number(measured.kl)),
+        ("KL divergence", bar(measured.kl / KL_SCALE), number(measured.kl)),
     ]
-    items = "".join(f'<dt>{name}</dt><dd>{line}</dd><dd class="value">{value}</dd>' for name, line, value in rows)
-    note = "How the answers of prompt and text compare: 100%, 0 and 0 nats where the text is the prompt."
-    return f'<h3>Prompt against text</h3><p class="note">{note}</p><dl class="bars">{items}</dl>'
 
 
-def readability(report: PromptReport) -> str:
+def _differences(report: ReportData, measured: Faithfulness) -> list[Bar]:
+    """Paired differences of accuracy with their intervals."""
+    paired = measured.paired
+    if paired is None:
+        return []
+    name = "text" if report.reading.is_text else "prompt"
+    found = [] if report.reading.is_text else [("text less prompt", paired.text_accuracy)]
+    found.append((f"{name} less no prompt", paired.gained_accuracy))
+    return [
+        (title, interval(estimate.mean, estimate.interval(), _REACH), with_interval(estimate))
+        for title, estimate in found
+        if estimate is not None
+    ]
+
+
+def with_interval(estimate: Estimate, confidence: float = 0.95) -> str:
+    """A difference with its interval: "+0.03 (-0.01 to +0.07)"."""
+    low, high = estimate.interval(confidence)
+    if not math.isfinite(low):
+        return f"{signed(estimate.mean)} (too few rows)"
+    return f"{signed(estimate.mean)} ({signed(low)} to {signed(high)})"
+
+
+def _answer_shares(report: ReportData, shares: AnswerShares) -> dict[str, Any]:
+    """Bars for each label word: its mean probability on every side, beside the share of rows it belongs to."""
+    order = range(len(shares.label_words))
+    drawn = sorted(sorted(order, key=lambda i: -shares.as_prompt[i])[:_MOST])
+    note = (
+        "The mean probability of each label word among the label words; the tick is the share of rows whose answer it "
+        "is."
+    )
+    if len(drawn) < len(order):
+        note += f" The {len(drawn)} of {len(order)} that the prompt answers most."
+    sides = [("as prompt", shares.as_prompt), ("as text", shares.as_text), ("no prompt", shares.without)]
+    sides = sides[1:] if report.reading.is_text else sides
+    words = []
+    for i in drawn:
+        text = shares.label_words[i]
+        bars = [(n, bar(s[i], tick=shares.rows[i]), percent(s[i])) for n, s in sides if s is not None]
+        words.append({"name": text.strip() or visible(text), "rows": percent(shares.rows[i]), "bars": bars})
+    return {"note": note, "words": words}
+
+
+def readability(report: ReportData) -> dict[str, Any] | None:
     """The text's perplexity beside reference levels, and accuracy against readability."""
-    parts = [part for part in (_strip(report), _position(report)) if part]
-    inner = "".join(f"<div>{part}</div>" for part in parts)
-    return _section("readability", "How it reads", f'<div class="pair">{inner}</div>') if parts else ""
+    found = {"strip": _strip(report), "standing": _standing(report), "position": _position(report)}
+    return found if any(found.values()) else None
 
 
-def _strip(report: PromptReport) -> str:
+def _strip(report: ReportData) -> Markup | None:
     measure = report.scrutability.measures.get("perplexity") if report.scrutability is not None else None
     if measure is None or not 0 < measure.value < math.inf:
-        return ""
+        return None
     levels = [("people", measure.human), ("shuffled", measure.shuffled), ("random tokens", measure.random)]
     known = [(name, level) for name, level in levels if level is not None and 0 < level < math.inf]
-    note = "Beside the medians of prompts that people wrote, of the same with shuffled words, and of random tokens."
-    return f'<h3>Perplexity</h3><p class="note">{note}</p>{perplexity_strip(measure.value, known)}{_standing(report)}'
+    return perplexity_strip(measure.value, known)
 
 
-def _standing(report: PromptReport) -> str:
+def _standing(report: ReportData) -> list[Bar]:
     """The composite score, and where the text stands among prompts that people wrote."""
     judged = report.scrutability
     if judged is None:
-        return ""
-    rows = [] if math.isnan(judged.score) else [("readability score", judged.score, number(judged.score))]
+        return []
+    bars: list[Bar] = []
+    if not math.isnan(judged.score):
+        bars.append(("readability score", bar(judged.score), number(judged.score)))
     percentile = judged.measures["nll"].percentile if "nll" in judged.measures else None
     if percentile is not None:
-        rows.append(("as fluent as", percentile / 100, f"{percentile:.0f} of 100"))
-    items = "".join(f'<dt>{name}</dt><dd>{bar(part)}</dd><dd class="value">{value}</dd>' for name, part, value in rows)
-    return f'<dl class="bars">{items}</dl>' if items else ""
+        bars.append(("as fluent as", bar(percentile / 100), f"{percentile:.0f} of 100"))
+    return bars
 
 
-def _position(report: PromptReport) -> str:
+def _position(report: ReportData) -> Markup | None:
+    """Accuracy against log-perplexity; a soft prompt's text stands at its own accuracy, too."""
     measured, judged = report.faithfulness, report.scrutability
     nll = judged.measures.get("nll") if judged is not None else None
-    if measured is None or nll is None or measured.as_prompt.accuracy is None or not math.isfinite(nll.value):
-        return ""
+    accuracy = measured.as_prompt.accuracy if measured is not None else None
+    if measured is None or nll is None or not _has_place(nll.value, accuracy) or accuracy is None:
+        return None
     rivals = [(printable(rival.name), rival.nll, rival.accuracy) for rival in report.rivals]
-    rivals = [rival for rival in rivals if math.isfinite(rival[1]) and math.isfinite(rival[2])]
+    rivals = [rival for rival in rivals if _has_place(rival[1], rival[2])]
     without = measured.without.accuracy if measured.without is not None else None
-    picture = position((nll.value, measured.as_prompt.accuracy), rivals, nll.human, without)
-    note = "Up is better at the task, left is more fluent."
-    return f'<h3>Accuracy against readability</h3><p class="note">{note}</p>{picture}'
+    human = nll.human if _has_place(nll.human, 0.0) else None
+    without = without if _has_place(0.0, without) else None
+    as_text = measured.as_text.accuracy if not report.reading.discrete else None
+    return position((nll.value, accuracy), rivals, human, without, as_text if _has_place(0.0, as_text) else None)
 
 
-def _section(name: str, title: str, inner: str) -> str:
-    return f'<section aria-labelledby="{name}"><h2 id="{name}">{in_html(title)}</h2>\n{inner}\n</section>'
+def _has_place(nll: float | None, accuracy: float | None) -> bool:
+    """Whether a point can be drawn: a stranger's numbers may be anything."""
+    return nll is not None and accuracy is not None and 0 <= nll <= _WIDEST_NLL and 0 <= accuracy <= 1

@@ -1,24 +1,31 @@
-"""`PromptReport`: everything known about one prompt, and the ways to show it."""
+"""`ReportData`: everything known about one prompt, as plain data that is stored as JSON and read back."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from peft_interp.metrics.results import Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
 from peft_interp.records import short_repr
-from peft_interp.report.render_html import to_html
-from peft_interp.report.render_markdown import to_markdown
-from peft_interp.report.render_terminal import to_rich
-from peft_interp.report.verdicts import Verdict
+from peft_interp.report.texts import plain
+from peft_interp.report.verdicts import ANSWERS, Verdict
+from peft_interp.text.placement import PLACEMENTS
+
+SCHEMA = 1
+_SHOWN_LETTERS = 80  # of the prompt's text, in the representation
+_NUMBERS = {int: int, float: (int, float)}
 
 
-def rebuild(kind: Any, plain: Any) -> Any:
+def shortened(words: str, letters: int) -> str:
+    """At most so many letters, on one line."""
+    shown = plain(words)
+    return shown if len(shown) <= letters else shown[: letters - 3] + "..."
+
+
+def rebuild(kind: Any, stored: Any, where: str = "report") -> Any:
     """A value of type `kind` from what `as_plain` made of it.
 
     A number that JSON cannot hold was stored as None and comes back as NaN. Keys that the record does not have are
@@ -27,27 +34,70 @@ def rebuild(kind: Any, plain: Any) -> Any:
 
     Args:
         kind: a dataclass of records, numbers, strings, `tuple[X, ...]`, `dict[str, X]` and optional ones.
-        plain: dictionaries, lists, numbers, strings.
+        stored: dictionaries, lists, numbers, strings.
+        where: its place in the report, for messages.
+
+    Raises:
+        ValueError: something of another type stands there, or something is missing.
     """
     origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return stored
     if origin in (Union, types.UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
-        return None if plain is None else rebuild(inner, plain)
+        return None if stored is None else rebuild(inner, stored, where)
+    if kind is float and stored is None:
+        return math.nan
+    _check_type(origin or kind, stored, where)
     if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        known = {field.name for field in fields(kind) if field.init} & set(plain)
-        return kind(**{name: rebuild(hints[name], plain[name]) for name in known})  # type: ignore[operator]
+        return _record(kind, stored, where)
     if origin is tuple:
-        return tuple(rebuild(arguments[0], item) for item in plain)
+        return tuple(rebuild(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(stored))
     if origin is dict:
-        return {key: rebuild(arguments[1], item) for key, item in plain.items()}
-    if kind is float:
-        return math.nan if plain is None else float(plain)
-    return plain
+        return {key: rebuild(arguments[1], item, f"{where}.{key}") for key, item in stored.items()}
+    return float(stored) if kind is float else stored
 
 
-SCHEMA = 1
-_FORMATS = ("json", "md", "html", "txt")
+def _record(kind: Any, stored: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    known = [field for field in fields(kind) if field.init and field.name in stored]
+    values = {field.name: rebuild(hints[field.name], stored[field.name], f"{where}.{field.name}") for field in known}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"`{plain(where)}` is incomplete: {plain(error)}; make the report again.") from None
+
+
+def _check_type(kind: Any, stored: Any, where: str) -> None:
+    wanted: Any = _NUMBERS.get(kind, kind)
+    if is_dataclass(kind):
+        wanted = Mapping
+    elif kind is tuple:
+        wanted = (list, tuple)
+    if not isinstance(stored, wanted) or (kind in _NUMBERS and isinstance(stored, bool)):
+        name = getattr(kind, "__name__", str(kind))
+        raise ValueError(
+            f"`{plain(where)}` is a {type(stored).__name__} where a {name} belongs; make the report again."
+        )
+
+
+def _check_lengths(report: ReportData) -> None:
+    """What belongs to each token or label word must be as many.
+
+    Raises:
+        ValueError: it is not.
+    """
+    measured = report.faithfulness
+    if measured is None:
+        return
+    if len(measured.token_effects) not in (0, len(report.reading.tokens)):
+        raise ValueError("`report.faithfulness.token_effects` are not one for each token; make the report again.")
+    shares = measured.answers
+    if shares is None:
+        return
+    columns = (shares.label_token_ids, shares.rows, shares.as_prompt, shares.as_text, shares.without)
+    if {len(column) for column in columns if column is not None} != {len(shares.label_words)}:
+        raise ValueError("`report.faithfulness.answers` are not one for each label word; make the report again.")
 
 
 @dataclass(frozen=True)
@@ -66,7 +116,7 @@ class Rival:
 
 
 @dataclass(frozen=True, repr=False)
-class PromptReport:
+class ReportData:
     """One prompt: what it says, what it does, and whether either may be believed.
 
     Attributes:
@@ -88,112 +138,43 @@ class PromptReport:
     rivals: tuple[Rival, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
 
-    def __repr__(self) -> str:
-        answers = {verdict.question: verdict.answer for verdict in self.verdicts}
-        return short_repr(
-            "PromptReport",
-            text=self.reading.text,
-            verdicts=answers,
-            accuracy=self.faithfulness.as_prompt.accuracy if self.faithfulness else None,
-            accuracy_as_text=self.faithfulness.as_text.accuracy if self.faithfulness else None,
-            readability=self.scrutability.score if self.scrutability else None,
-            base_model=self.context.get("base_model"),
-            data=self.context.get("data"),
-        )
-
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""
         return next((verdict for verdict in self.verdicts if verdict.question == question), None)
 
-    # -- storing --------------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return short_repr(
+            type(self).__name__,
+            text=shortened(self.reading.text, _SHOWN_LETTERS),
+            verdicts={shortened(v.question, 12): shortened(v.answer, 12) for v in self.verdicts},
+            accuracy=self.faithfulness.as_prompt.accuracy if self.faithfulness else None,
+            accuracy_as_text=self.faithfulness.as_text.accuracy if self.faithfulness else None,
+            readability=self.scrutability.score if self.scrutability else None,
+            base_model=shortened(str(self.context.get("base_model")), _SHOWN_LETTERS),
+            data=shortened(str(self.context.get("data")), _SHOWN_LETTERS) if "data" in self.context else None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as dictionaries, lists, strings and numbers that JSON can hold, with a `schema` number."""
         return {"schema": SCHEMA, **as_plain(self)}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> PromptReport:
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
         """The report again.
 
         Raises:
-            ValueError: not a report, or one of a later schema.
+            ValueError: not a report, one of a later schema, or something of a wrong type in it.
         """
-        schema = plain.get("schema")
-        if not isinstance(schema, int) or "reading" not in plain:
+        schema = stored.get("schema") if isinstance(stored, Mapping) else None
+        if not isinstance(schema, int) or "reading" not in stored:
             raise ValueError("this is no prompt report: it has no `schema` and `reading`; see `PromptReport.to_dict`.")
         if schema > SCHEMA:
             raise ValueError(f"`schema={schema}` is later than {SCHEMA}, the last one known here; upgrade peft_interp.")
-        report: PromptReport = rebuild(cls, plain)
+        report: Self = rebuild(cls, stored)
+        _check_lengths(report)
+        if report.reading.position not in PLACEMENTS:
+            raise ValueError(f"`report.reading.position` is {plain(report.reading.position)!r}; make the report again.")
+        strange = [verdict.answer for verdict in report.verdicts if verdict.answer not in ANSWERS]
+        if strange:
+            raise ValueError(f"a verdict's answer is {plain(strange[0])!r} and must be one of {', '.join(ANSWERS)}.")
         return report
-
-    def save(self, path: str | Path) -> Path:
-        """Write the report to a file: its ending chooses the form (.json, .md, .html, .txt); a folder gets all four.
-
-        Returns:
-            What was written: the file, or the folder with `prompt_report.*` in it.
-
-        Raises:
-            ValueError: another ending.
-        """
-        path = Path(path)
-        kind = path.suffix.removeprefix(".").lower()
-        if kind in _FORMATS:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._as(kind), encoding="utf-8")
-            return path
-        if kind and not path.is_dir():
-            raise ValueError(f"`{path.name}` must end in .json, .md, .html or .txt, or be a folder.")
-        path.mkdir(parents=True, exist_ok=True)
-        for form in _FORMATS:
-            (path / f"prompt_report.{form}").write_text(self._as(form), encoding="utf-8")
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> PromptReport:
-        """The report that `save` wrote as JSON; of a folder, its `prompt_report.json`."""
-        path = Path(path)
-        path = path / "prompt_report.json" if path.is_dir() else path
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-    # -- showing --------------------------------------------------------------------------------------------------
-
-    def to_markdown(self, heading_level: int = 2) -> str:
-        """For a model card: prompt, verdicts, scores, tokens; see `report.markdown`."""
-        return to_markdown(self, heading_level)
-
-    def to_html(self) -> str:
-        """One page that needs nothing else: no script, no network; see `report.html`."""
-        return to_html(self)
-
-    def to_text(self, width: int = 80) -> str:
-        """As shown in a terminal, without colours."""
-        from rich.console import Console
-
-        console = Console(width=width, file=io.StringIO(), record=True, color_system=None, force_terminal=False)
-        console.print(to_rich(self))
-        return console.export_text()
-
-    def show(self, console: Any | None = None) -> None:
-        """Print to the terminal.
-
-        Args:
-            console: a `rich.console.Console`; None for standard output.
-        """
-        from rich.console import Console
-
-        (console or Console()).print(to_rich(self))
-
-    def __rich__(self) -> Any:
-        return to_rich(self)
-
-    def _repr_html_(self) -> str:
-        """For notebooks: the page in a frame of its own, so that its style stays inside."""
-        from peft_interp.report.texts import in_html
-
-        style = "width:100%;height:720px;border:0"
-        return f'<iframe sandbox="" title="Prompt report" style="{style}" srcdoc="{in_html(self.to_html())}"></iframe>'
-
-    def _as(self, kind: str) -> str:
-        if kind == "json":
-            return json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n"
-        return {"md": self.to_markdown, "html": self.to_html, "txt": self.to_text}[kind]()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import Any
 
+from peft_interp.report.provenance import provenance
+from peft_interp.report.record import ReportData
 from peft_interp.report.scores import all_scores
-from peft_interp.report.summary import headline, others, provenance
-from peft_interp.report.texts import fenced, in_markdown, number, signed, visible
+from peft_interp.report.summary import conclusion, headline, others
+from peft_interp.report.templating import TEMPLATES, Markdown, render_markdown
+from peft_interp.report.texts import number, signed, visible
 from peft_interp.report.verdicts import QUESTIONS
 
-if TYPE_CHECKING:
-    from peft_interp.report.record import PromptReport
-
 _NEAREST = 3
+_LEFT, _RIGHT = Markdown("---"), Markdown("---:")
 
 
-def to_markdown(report: PromptReport, heading_level: int = 2) -> str:
+def to_markdown(report: ReportData, heading_level: int = 2, with_prompt: bool = True) -> str:
     """The report as Markdown: prompt, verdicts, scores, tokens, provenance.
 
     Every text of the prompt stands in a code block it cannot leave, or with its special characters written as
@@ -26,57 +26,52 @@ def to_markdown(report: PromptReport, heading_level: int = 2) -> str:
     Args:
         report: what to write.
         heading_level: level of the first heading, 1 to 5; the others are one below.
+        with_prompt: begin with the prompt's text; without, with the verdict.
 
     Raises:
         ValueError: a level that leaves no room for the next.
     """
     if not 1 <= heading_level <= 5:
         raise ValueError(f"`heading_level={heading_level}` must be 1 to 5, with one more level below it.")
-    top, below = "#" * heading_level, "#" * (heading_level + 1)
-    blocks = [f"{top} The prompt", fenced(report.reading.text or "(no text)"), in_markdown(headline(report)) + "."]
-    blocks += [f"{below} Verdict", "\n".join(_verdicts(report))]
-    if scores := all_scores(report):
-        blocks += [f"{below} Scores"]
-        for group, rows in groupby(scores, key=lambda score: score.group):
-            cells = [[in_markdown(row.name), row.value, row.reference, row.better, row.meaning] for row in rows]
-            blocks.append(_table([group, "value", "beside", "better", "meaning"], "lrlll", cells))
-    if report.reading.tokens:
-        blocks += [f"{below} Tokens", _tokens(report)]
-    blocks += [f"{below} Where this comes from"]
-    blocks.append("\n".join(f"- {name}: {in_markdown(value)}" for name, value in provenance(report)))
-    return "\n\n".join(blocks) + "\n"
+    questions = [
+        {"question": QUESTIONS.get(v.question, v.question), "answer": v.answer.capitalize(), "words": v.words}
+        for v in report.verdicts
+    ]
+    return render_markdown(
+        TEMPLATES,
+        "report.md",
+        top=Markdown("#" * heading_level),
+        below=Markdown("#" * (heading_level + 1)),
+        with_prompt=with_prompt,
+        text=report.reading.text or "(no text)",
+        headline=headline(report),
+        conclusion=conclusion(report),
+        verdicts=questions,
+        scores=[(group, list(rows)) for group, rows in groupby(all_scores(report), key=lambda score: score.group)],
+        tokens=_tokens(report) if report.reading.tokens else None,
+        facts=provenance(report),
+    )
 
 
-def _verdicts(report: PromptReport) -> Iterator[str]:
-    for verdict in report.verdicts:
-        question = QUESTIONS.get(verdict.question, verdict.question)
-        yield f"- {question} **{verdict.answer.capitalize()}**: {in_markdown(verdict.words)}."
-
-
-def _tokens(report: PromptReport) -> str:
+def _tokens(report: ReportData) -> dict[str, Any]:
     soft, measured = not report.reading.discrete, report.faithfulness
     effects = measured.token_effects if measured is not None else ()
-    names, sides = ["place", "token"], "rl"
+    columns = [("place", _RIGHT), ("token", _LEFT)]
     if soft:
-        names, sides = [*names, "cosine distance", "euclidean distance", "also near"], sides + "rrl"
+        columns += [("cosine distance", _RIGHT), ("euclidean distance", _RIGHT), ("also near", _LEFT)]
     if effects:
-        names, sides = [*names, "KL when left out", "loss when left out"], sides + "rr"
+        columns += [("KL when left out", _RIGHT), ("loss when left out", _RIGHT)]
     rows = []
     for place, token in enumerate(report.reading.tokens):
-        cells = [str(place + 1), in_markdown(visible(token.text))]
+        cells = [str(place + 1), visible(token.text)]
         if soft:
-            near = (in_markdown(visible(other.text)) for other in others(token)[:_NEAREST])
-            cells += [number(token.cosine_distance), number(token.euclidean_distance), ", ".join(near)]
-        if place < len(effects):
-            cells += [number(effects[place].kl), signed(effects[place].loss_increase)]
+            near = ", ".join(visible(other.text) for other in others(token)[:_NEAREST])
+            cells += [number(token.cosine_distance), number(token.euclidean_distance), near]
+        if effects:
+            known = [effects[place]] if place < len(effects) else []
+            cells += [*(number(effect.kl) for effect in known), *(signed(effect.loss_increase) for effect in known)]
+            cells += [""] * (len(columns) - len(cells))
         rows.append(cells)
-    table = _table(names, sides, rows)
-    if not soft:
-        return table
     typical = (number(report.reading.typical_cosine_distance), number(report.reading.typical_euclidean_distance))
-    return f"{table}\n\nTokens lie {typical[0]} (cosine) and {typical[1]} (euclidean) from their nearest neighbours."
-
-
-def _table(names: Sequence[str], sides: str, rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---:" if side == "r" else "---" for side in sides]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (names, rule, *rows))
+    note = f"Tokens lie {typical[0]} (cosine) and {typical[1]} (euclidean) from their nearest neighbours."
+    return {"columns": columns, "rows": rows, "note": note if soft else ""}

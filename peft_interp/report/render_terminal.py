@@ -1,10 +1,9 @@
-"""A report for the terminal, made of rich's parts; every text of the prompt goes in as text, never as markup."""
+"""A report for the terminal, made of rich's parts; every string goes in through `seen`, never as markup."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,47 +11,51 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from peft_interp.report.provenance import provenance
+from peft_interp.report.record import ReportData
 from peft_interp.report.scores import Score, all_scores
-from peft_interp.report.summary import headline, others, provenance
+from peft_interp.report.summary import conclusion, headline, others
 from peft_interp.report.texts import number, printable, signed, visible
 from peft_interp.report.verdicts import QUESTIONS
-
-if TYPE_CHECKING:
-    from peft_interp.report.record import PromptReport
 
 MARKS = {"yes": ("+", "green"), "partly": ("~", "yellow"), "no": ("x", "red"), "unknown": ("?", "dim")}
 _NEAREST = 3
 
 
-def to_rich(report: PromptReport) -> Group:
-    """Prompt, verdicts, tokens and scores, one below the other; fits 80 columns."""
-    parts: list[RenderableType] = [_prompt(report), _verdicts(report)]
+def seen(words: str, style: str = "") -> Text:
+    """A string as rich's text: no markup, nothing that steers the terminal."""
+    return Text(printable(words), style=style)
+
+
+def to_rich(report: ReportData) -> Group:
+    """Conclusion, prompt, verdicts, tokens and scores, one below the other; fits 80 columns."""
+    parts: list[RenderableType] = [seen(f"{conclusion(report)}.", "bold"), _prompt(report), _verdicts(report)]
     if report.reading.tokens:
         parts.append(_tokens(report))
     if scores := [score for score in all_scores(report) if score.main]:
         parts.append(_scores(scores))
-    parts.append(Text("  ".join(f"{name}: {value}" for name, value in provenance(report)), style="dim"))
+    parts.append(seen("  ".join(f"{name}: {value}" for name, value in provenance(report)), "dim"))
     return Group(*parts)
 
 
-def _prompt(report: PromptReport) -> Panel:
-    text = Text(printable(report.reading.text) or "(no text)", style="bold")
-    return Panel(text, title=Text(headline(report)), title_align="left", border_style="cyan", padding=(1, 2))
+def _prompt(report: ReportData) -> Panel:
+    text = seen(report.reading.text or "(no text)", "bold")
+    return Panel(text, title=seen(headline(report)), title_align="left", border_style="cyan", padding=(1, 2))
 
 
-def _verdicts(report: PromptReport) -> Table:
+def _verdicts(report: ReportData) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(width=9, no_wrap=True)
+    table.add_column(width=9, overflow="fold")
     table.add_column(ratio=1)
     for verdict in report.verdicts:
-        mark, style = MARKS[verdict.answer]
+        mark, style = MARKS.get(verdict.answer, MARKS["unknown"])
         question = QUESTIONS.get(verdict.question, verdict.question)
-        words = Text.assemble((question, "bold"), "\n", printable(verdict.words))
-        table.add_row(Text(f"{mark} {verdict.answer}", style=f"bold {style}"), words)
+        words = Text.assemble(seen(question, "bold"), "\n", seen(verdict.words))
+        table.add_row(seen(f"{mark} {verdict.answer}", f"bold {style}"), words)
     return table
 
 
-def _tokens(report: PromptReport) -> Table:
+def _tokens(report: ReportData) -> Table:
     measured, soft = report.faithfulness, not report.reading.discrete
     effects = measured.token_effects if measured is not None else ()
     table = Table(title="tokens", title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
@@ -84,12 +87,12 @@ def _tokens(report: PromptReport) -> Table:
 
 def _scores(scores: Sequence[Score]) -> Table:
     table = Table(title="main scores", title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    table.add_column("score", no_wrap=True)
+    table.add_column("score", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("beside", overflow="fold")
-    table.add_column("better", no_wrap=True)
+    table.add_column("better", overflow="fold")
     for group, rows in groupby(scores, key=lambda score: score.group):
-        table.add_row(Text(group, style="bold"), "", "", "")
+        table.add_row(seen(group, "bold"), "", "", "")
         for score in rows:
-            table.add_row(Text("  " + score.name), Text(score.value), Text(score.reference, style="dim"), score.better)
+            table.add_row(seen("  " + score.name), seen(score.value), seen(score.reference, "dim"), seen(score.better))
     return table

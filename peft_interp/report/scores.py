@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from peft_interp.metrics.differentials import DIFFERENTIALS
 from peft_interp.metrics.metric import Metric
 from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.metrics.results import Faithfulness, Measure, PromptReading, Waywardness
+from peft_interp.report.record import ReportData
 from peft_interp.report.texts import count, number, perplexity, share
-
-if TYPE_CHECKING:
-    from peft_interp.report.record import PromptReport
 
 
 @dataclass(frozen=True)
@@ -48,11 +45,12 @@ _WRITTEN: dict[str, Callable[[float | None], str]] = {
 }
 
 
-def all_scores(report: PromptReport) -> list[Score]:
+def all_scores(report: ReportData) -> list[Score]:
     """Every score there is, task first."""
     rows: list[Score] = []
     if report.faithfulness is not None:
-        rows += _task(report.faithfulness)
+        rows += _task(report.faithfulness, report.reading)
+    if report.faithfulness is not None and not report.reading.is_text:
         rows += _differentials(report.faithfulness, report.reading)
     if report.waywardness is not None:
         rows += _wayward(report.waywardness)
@@ -68,9 +66,9 @@ _AGAINST = "text against prompt"
 _COMPOSITE = "several measures in one; tells text from word salad, nothing finer"
 
 
-def _task(measured: Faithfulness) -> Iterator[Score]:
+def _task(measured: Faithfulness, reading: PromptReading) -> Iterator[Score]:
     sides = (
-        ("as prompt", measured.as_prompt, "the prompt as it acts"),
+        ("as prompt", None if reading.is_text else measured.as_prompt, "the prompt as it acts"),
         ("as text", measured.as_text, "the text in its place"),
         ("without", measured.without, "no prompt at all"),
     )

@@ -1,23 +1,56 @@
-"""How prompts and numbers are written out: nothing in a prompt may hide itself or break the page it stands on."""
+"""The one escaping layer: how strings that may come from a stranger's file, and numbers, are written out.
+
+Everything that a report, a card, the terminal or a message shows passes through here. `printable` makes every character
+visible, `in_html` and `in_markdown` take markup away, `plain` is for messages on a terminal. The templates of
+`peft_interp.report.templating` call them by default, so that forgetting is safe.
+"""
 
 from __future__ import annotations
 
 import html
+import json
 import math
+import re
 import unicodedata
+from typing import Any
 
 BLANK = "\N{OPEN BOX}"
 _SIGNS = {"\n": "\N{RETURN SYMBOL}", "\r": "\\r", "\t": "\N{RIGHTWARDS ARROW TO BAR}"}
 _MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>&|~$@#:!"})
+_UNSEEN_KINDS = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
+# Letters and marks that show nothing (Unicode: Default_Ignorable_Code_Point, without those of the kinds above), and the
+# Braille blank.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\u2800\U000e0100-\U000e01ef]"
+)
+_ADDRESS = re.compile(r"[^\s`|]*(?:://|www\.|\w@\w)[^\s`|]*", re.IGNORECASE)
+_LINE_START = re.compile(r"^(?:[-+](?=\s|$|-)|=|\d{1,9}[.)](?=\s|$)| )")
 
 
-def printable(text: str) -> str:
+def printable(text: str, keep: str = "") -> str:
     """The text with blanks kept and everything that is not seen written as an escape.
 
-    Control and format characters (zero-width blanks, marks that turn the writing direction) become `\\u200b`; line ends
-    and tabs a sign, so that a text stays on its line.
+    Control and format characters (zero-width blanks, marks that turn the writing direction, fillers) become
+    `\\u200b`; line ends and tabs a sign, so that a text stays on its line.
+
+    Args:
+        text: any string, lone surrogates included.
+        keep: control characters to leave as they are ("\\n").
     """
-    return "".join(_SIGNS.get(sign) or (sign if sign == " " or _is_seen(sign) else _escape(sign)) for sign in text)
+    return "".join(
+        sign if sign == " " or sign in keep or _is_seen(sign) else _SIGNS.get(sign) or _escape(sign) for sign in text
+    )
+
+
+def plain(words: object) -> str:
+    """A message on one line of a terminal: line breaks become blanks, and nothing in it can steer the terminal."""
+    return printable(" ".join(str(words).split()))
+
+
+def json_text(content: Any) -> str:
+    """JSON for files, pipes and terminals: characters that are not seen stand as `\\u202e`, which JSON reads back."""
+    written = json.dumps(content, indent=2, ensure_ascii=False)
+    return "".join(sign if sign in "\n " or _is_seen(sign) else _json_escape(sign) for sign in written) + "\n"
 
 
 def visible(text: str) -> str:
@@ -31,16 +64,47 @@ def in_html(text: str) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """One line, safe inside a Markdown paragraph, list or table: no markup, link, mention or cell border survives."""
-    return printable(text).translate(_MARKDOWN).replace("www.", "www&#46;")
+    """One line, safe inside a Markdown paragraph, list or table: no markup, link, mention or cell border survives.
+
+    What looks like an address becomes code, since some renderers make a link of it even where its signs are written as
+    entities.
+    """
+    text, done, parts = printable(text), 0, []
+    for found in _ADDRESS.finditer(text):
+        parts += [_entities(text[done : found.start()]), f"`{found.group()}`"]
+        done = found.end()
+    return "".join([*parts, _entities(text[done:])])
+
+
+def at_line_start(text: str) -> str:
+    """As `in_markdown`, and no list, rule, underlined heading or indented code where it stands first in a line."""
+    written = in_markdown(text)
+    if not (found := _LINE_START.match(written)):
+        return written
+    return f"{written[: found.end() - 1]}&#{ord(written[found.end() - 1])};{written[found.end() :]}"
+
+
+def code_line(text: str) -> str:
+    """Markdown code within a line that the text cannot leave, in a table cell neither."""
+    shown = printable(text).replace("|", "\N{LIGHT VERTICAL BAR}")
+    marks = "`" * (_longest_run(shown) + 1)
+    room = " " if shown.startswith("`") or shown.endswith("`") or not shown.strip() else ""
+    return f"{marks}{room}{shown or ' '}{room}{marks}"
 
 
 def fenced(text: str, language: str = "text") -> str:
     """A Markdown code block that the text cannot leave; what is not seen is written as an escape."""
-    text = "".join(sign if sign in "\n\t " or _is_seen(sign) else _escape(sign) for sign in text)
-    longest = max((len(run) for run in "".join(c if c == "`" else " " for c in text).split()), default=0)
-    fence = "`" * max(3, longest + 1)
+    text = printable(text, keep="\n\t")
+    fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _entities(text: str) -> str:
+    return text.translate(_MARKDOWN)
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -94,8 +158,12 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def _is_seen(sign: str) -> bool:
-    return sign.isprintable() and unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
+    return sign.isprintable() and unicodedata.category(sign) not in _UNSEEN_KINDS and not _UNSEEN.match(sign)
 
 
 def _escape(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii") if not sign.isascii() or not sign.isprintable() else sign
+
+
+def _json_escape(sign: str) -> str:
+    return json.dumps(sign)[1:-1]

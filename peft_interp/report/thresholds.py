@@ -1,4 +1,4 @@
-"""Where one verdict ends and the next begins: every limit with its reason, and what counts as a change.
+"""Where one verdict ends and the next begins: every limit with its reason.
 
 They were set by the reasons beside them, then held against 100 unseen human prompts on the embedded model: of 6,000
 pairs, every one whose accuracy differs beyond the noise is called unlike (`studies/calibration/check_thresholds.py`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from peft_interp.metrics.results import Performance
+from peft_interp.metrics.uncertainty import share_of
 
 # Mean KL, nats, up to which two sides are the same; rounding to bf16 reached 1.1e-4, to fp16 1.2e-6.
 EXACT_KL = 5e-4
@@ -33,14 +33,24 @@ UNLIKE_TOP1 = 0.75
 # should explain.
 IDLE_KL = 0.01
 
-# A token is needed if the loss rises without it, by more than this share of all that the text saves: of ten tokens that
-# share its work evenly each has five times as much.
-NEEDED_SHARE = 0.02
+# A token is needed if the loss rises without it by more than half of an even share of all that the text saves: of ten
+# tokens that share its work evenly each has a tenth, and one that has less than a twentieth is a passenger.
+NEEDED_SHARE = 0.5
 
 # Losses closer than this, nats, are called the same: the gold answer's probability differs by 5%.
 LOSS_TOLERANCE = 0.05
 
-# Accuracies closer than this many standard errors are not told apart: about 95% confidence.
+# Losses are called as good as each other where the whole interval of their difference, nats, lies within this.
+SAME_LOSS = 0.1
+
+# Accuracies closer than this are no change that a reader should act on, however many rows tell them apart.
+ACCURACY_TOLERANCE = 0.02
+
+# Accuracies are called as good as each other where the whole interval of their difference lies within this. About 200
+# rows show it, if one answer in twenty changes.
+SAME_ACCURACY = 0.05
+
+# Accuracies of different rows closer than this many standard errors are not told apart: about 95% confidence.
 NOISE_ERRORS = 2.0
 
 # A readable text that at most one in ten human-written prompts does not surpass in fluency is only "partly" readable.
@@ -56,11 +66,10 @@ SAID_SHARE = 0.75
 
 
 def accuracy_noise(first: float, second: float, rows: int) -> float:
-    """How far two accuracies on `rows` rows may lie apart by chance.
+    """How far two accuracies, each on `rows` rows of its own, may lie apart by chance.
 
-    Two standard errors of a difference of binomials. The rows are the same on both sides, which makes the real noise
-    smaller, so this errs towards "not told apart". One success and one failure are added to each side, so that 0 and 1
-    have an error too (Agresti and Caffo 2000).
+    Two standard errors of a difference of binomials (Agresti and Caffo 2000). Where both were measured on the same rows
+    the paired error is smaller; see `peft_interp.metrics.uncertainty`.
 
     Args:
         first: accuracy, 0 to 1.
@@ -70,8 +79,8 @@ def accuracy_noise(first: float, second: float, rows: int) -> float:
     Returns:
         A difference of accuracies, 0 to 1.
     """
-    shares = [(accuracy * rows + 1) / (rows + 2) for accuracy in (first, second)]
-    return NOISE_ERRORS * math.sqrt(sum(share * (1 - share) for share in shares) / (rows + 2))
+    errors = (share_of(accuracy, rows).standard_error or 0.0 for accuracy in (first, second))
+    return NOISE_ERRORS * math.hypot(*errors)
 
 
 def differ(first: float, second: float, rows: int) -> bool:
@@ -81,21 +90,4 @@ def differ(first: float, second: float, rows: int) -> bool:
 
 def below_chance(accuracy: float, chance: float, rows: int) -> bool:
     """Whether an accuracy on `rows` rows is below that of guessing by more than the noise; guessing itself has none."""
-    share = (accuracy * rows + 1) / (rows + 2)
-    return chance - accuracy > NOISE_ERRORS * math.sqrt(share * (1 - share) / (rows + 2))
-
-
-def change(before: Performance, after: Performance, rows: int) -> str:
-    """What changes from one side to the other, in words; "" if nothing does beyond the noise.
-
-    Accuracies decide where both sides have them, else losses.
-    """
-    if before.accuracy is not None and after.accuracy is not None:
-        if not differ(before.accuracy, after.accuracy, rows):
-            return ""
-        verb = "falls" if after.accuracy < before.accuracy else "rises"
-        return f"accuracy {verb} from {before.accuracy:.2f} to {after.accuracy:.2f}"
-    if abs(before.loss - after.loss) <= LOSS_TOLERANCE:
-        return ""
-    verb = "rises" if after.loss > before.loss else "falls"
-    return f"the loss {verb} from {before.loss:.2f} to {after.loss:.2f} nats"
+    return chance - accuracy > NOISE_ERRORS * (share_of(accuracy, rows).standard_error or 0.0)

@@ -15,7 +15,7 @@ from peft_interp import InterpPromptConfig
 from peft_interp.hub.card import BEGIN, END, CardEntry, update_card, without_our_part
 from peft_interp.hub.facts import PromptFacts
 from peft_interp.metrics.results import Faithfulness, Measure, Performance, PromptReading, Scrutability, TokenReading
-from peft_interp.report.record import PromptReport
+from peft_interp.report import PromptReport
 from peft_interp.report.verdicts import decide
 
 Build = Callable[..., Any]
@@ -82,7 +82,7 @@ def test_no_prompt_can_leave_its_block(write: Build, text: str) -> None:
     assert set(fence) == {"`"}
     assert fence not in text
     assert f"\n{fence}text\n{text}\n{fence}\n" in body
-    assert without_our_part(body).strip() == "# A readable prompt"
+    assert without_our_part(body).strip() == "# A prompt"
 
 
 def test_characters_that_cannot_be_seen_are_written_out(write: Build) -> None:

@@ -95,7 +95,7 @@ def test_a_prompt_at_the_end_has_its_working_text_and_no_stock_copy(tmp_path: Pa
     assert (facts["position"], facts["text"]) == ("end", text)
     card = (folder / "README.md").read_text()
     assert "```text\n The review is\n```" in card
-    assert "right after the input's text, before the answer" in card
+    assert "right after the input, before the answer" in card
     assert "Not possible: plain PEFT puts a prompt in front of the input only" in card
     assert "portable" not in card
     (code,) = [line for line in card.splitlines() if line.startswith("text = ")]
@@ -179,6 +179,7 @@ def test_adapters_of_other_methods_are_saved_as_peft_saves_them(
 def test_two_prompts_in_one_folder_are_both_told(gpt2: Build, readable: Build, tmp_path: Path) -> None:
     model = readable(gpt2())
     settings = dict(model.peft_config["default"].to_dict(), num_virtual_tokens=3, peft_type=None)
+    torch.manual_seed(1)  # else it draws the tokens of the first
     model.add_adapter("second", InterpPromptConfig(**{k: v for k, v in settings.items() if k != "peft_type"}))
     model.save_pretrained(tmp_path)
     first, second = ((folder / "prompt.txt").read_text() for folder in (tmp_path, tmp_path / "second"))

@@ -14,6 +14,7 @@ from peft_interp.metrics.results import (
     Flag,
     Measure,
     Neighbour,
+    PairedEstimates,
     Performance,
     PromptReading,
     Scrutability,
@@ -21,6 +22,7 @@ from peft_interp.metrics.results import (
     TokenReading,
     Waywardness,
 )
+from peft_interp.metrics.uncertainty import Estimate
 from peft_interp.report import PromptReport, Rival
 from peft_interp.report.verdicts import decide
 
@@ -65,7 +67,10 @@ def reading() -> Build:
 
 @pytest.fixture
 def measured() -> Build:
-    """`measured(prompt=0.8, text=0.8, without=0.5, rows=200, **fields)`: behaviour, by accuracies."""
+    """`measured(prompt=0.8, text=0.8, without=0.5, rows=200, error=0.012, **fields)`: behaviour, by accuracies.
+
+    `error` is the standard error of every paired difference of accuracies, `loss_error` that of losses.
+    """
 
     def build(
         prompt: float | None = 0.8,
@@ -73,11 +78,31 @@ def measured() -> Build:
         without: float | None = 0.5,
         rows: int = 200,
         losses: tuple[float, float, float] = (0.5, 0.5, 0.9),
+        error: float = 0.012,
+        loss_error: float = 0.01,
         **fields: Any,
     ) -> Faithfulness:
+        def difference(first: float | None, second: float | None, spread: float) -> Estimate | None:
+            return None if first is None or second is None else Estimate(first - second, spread, rows)
+
+        paired = PairedEstimates(
+            kl=Estimate(fields.get("kl", 0.0), 0.0, rows),
+            top1_agreement=Estimate(fields.get("top1_agreement", 1.0), 0.0, rows),
+            text_loss=difference(losses[1], losses[0], loss_error),
+            text_accuracy=difference(text, prompt, error),
+            saved_loss=difference(losses[2], losses[0], loss_error),
+            gained_accuracy=difference(prompt, without, error),
+        )
         sides = [Performance(loss, value) for loss, value in zip(losses, (prompt, text, without), strict=True)]
         same = {"cosine_distance": 0.0, "euclidean_distance": 0.0, "logit_mse": 0.0, "kl": 0.0, "js": 0.0}
-        settings = {**same, "top1_agreement": 1.0, "token_error_rate": 0.0, "skipped_rows": 0, **fields}
+        settings = {
+            **same,
+            "top1_agreement": 1.0,
+            "token_error_rate": 0.0,
+            "skipped_rows": 0,
+            "paired": paired,
+            **fields,
+        }
         return Faithfulness(
             rows=rows, positions="answers", as_prompt=sides[0], as_text=sides[1], without=sides[2], **settings
         )
@@ -109,8 +134,12 @@ def judged() -> Build:
 
 @pytest.fixture
 def effects() -> Build:
-    """`effects(*kls)`: leave-one-out effects with these KLs."""
-    return lambda *kls: tuple(TokenEffect(kl, kl / 3 - 0.01) for kl in kls)
+    """`effects(*kls, error=0.0005)`: leave-one-out effects with these KLs, on 200 rows."""
+
+    def build(*kls: float, error: float = 0.0005) -> tuple[TokenEffect, ...]:
+        return tuple(TokenEffect(kl, kl / 3 - 0.01, error, error, 200) for kl in kls)
+
+    return build
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_vectors_far_from_any_token_are_not_explained_by_them(reported: Build, r
     report = reported(get_peft_model(embedded.load_model(), config), rows[:24])
     said = answers(report)
     assert said["near"] == "no"
-    assert said["faithful"] in ("no", "partly")
+    assert said["faithful"] in ("no", "partly", "unknown")
     assert report.reading.method == "PROMPT_TUNING"
 
 
@@ -187,7 +187,7 @@ def test_the_model_is_left_as_it_was(written: Build, reported: Build, rows: list
 
 def test_another_text_is_refused(written: Build, reported: Build, rows: list[dict[str, Any]]) -> None:
     """It would be compared, while the prompt's own was shown and judged."""
-    with pytest.raises(ValueError, match=r"`text='other'` is not taken here: .*measure_faithfulness"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'text'"):
         reported(written(QUESTION), rows[:4], text="other")
 
 

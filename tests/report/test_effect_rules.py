@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from peft_interp.metrics.results import Performance
+from peft_interp.metrics.uncertainty import Estimate
 from peft_interp.report.verdicts import acts, tokens
 
 Build = Callable[..., Any]
@@ -20,8 +21,8 @@ Build = Callable[..., Any]
         (0.80, 0.50, (0.5, 0.5, 0.9), "yes", "accuracy rises from 0.50 without it to 0.80"),
         (0.21, 0.50, (1.5, 0.5, 0.9), "no", "it works against the task: accuracy falls from 0.50 without it to 0.21"),
         (0.52, 0.50, (0.9, 0.9, 0.9), "no", "the prompt does nothing for the task"),
-        (0.52, 0.50, (0.6, 0.6, 0.9), "partly", "the loss goes from 0.90 to 0.60 nats"),
-        (0.45, 0.50, (0.6, 0.6, 0.9), "no", "the prompt does not help the task: accuracy goes from 0.50"),
+        (0.52, 0.50, (0.6, 0.6, 0.9), "partly", "the loss falls from 0.90 to 0.60 nats, but accuracy goes from 0.50"),
+        (0.45, 0.50, (0.6, 0.6, 0.9), "no", "it works against the task: accuracy falls from 0.50"),
         (None, None, (0.5, 0.5, 0.9), "yes", "the loss goes from 0.90 to 0.50 nats"),
         (None, None, (1.5, 0.5, 0.9), "no", "it makes the task worse"),
         (None, None, (0.9, 0.9, 0.9), "no", "the loss is the same without it"),
@@ -35,8 +36,19 @@ def test_help_is_held_against_no_prompt(
     assert words in found[1]
 
 
-def test_the_noise_is_named(reading: Build, measured: Build) -> None:
-    assert "within the noise of 200 rows" in acts(reading(), measured(0.52, 0.52, 0.50, losses=(0.9, 0.9, 0.9)))[1]
+@pytest.mark.parametrize(("error", "answer"), [(0.05, "unknown"), (0.012, "yes")])
+def test_few_rows_are_said_to_be_too_few(error: float, answer: str, reading: Build, measured: Build) -> None:
+    """The same rise of accuracy on rows that show it and on rows that do not."""
+    found = acts(reading(), measured(0.56, 0.56, 0.50, losses=(0.9, 0.9, 0.9), rows=50, error=error))
+    assert found[0] == answer
+    if answer == "unknown":
+        assert found[1].startswith(
+            "cannot be told from 50 rows: accuracy goes from 0.50 without it to 0.56, a change of"
+        )
+
+
+def test_losses_that_vary_more_than_they_differ_are_open(reading: Build, measured: Build) -> None:
+    assert acts(reading(), measured(None, None, None, losses=(0.8, 0.8, 0.9), loss_error=0.1))[0] == "unknown"
 
 
 def test_nothing_is_said_of_what_was_not_measured(reading: Build, measured: Build) -> None:
@@ -47,7 +59,7 @@ def test_nothing_is_said_of_what_was_not_measured(reading: Build, measured: Buil
 
 def test_tokens_that_are_not_needed_are_named(reading: Build, measured: Build, effects: Build) -> None:
     texts = (" the", " verdict", " of", " bad", " good")
-    behaviour = measured(token_effects=effects(0.0, 0.5, 0.002, 0.4, 0.2))
+    behaviour = measured(token_effects=effects(0.0, 0.5, 0.002, 0.4, 0.2), losses=(0.5, 0.5, 0.9))
     assert tokens(reading(texts), behaviour) == (
         "partly",
         "3 of 5 tokens are needed (' verdict', ' bad', ' good'); each of ' the', ' of' is not",
@@ -55,13 +67,13 @@ def test_tokens_that_are_not_needed_are_named(reading: Build, measured: Build, e
 
 
 def test_every_token_may_matter(reading: Build, measured: Build, effects: Build) -> None:
-    answer, words = tokens(reading((" a", " b")), measured(token_effects=effects(0.9, 0.1)))
+    answer, words = tokens(reading((" a", " b")), measured(token_effects=effects(0.9, 0.4)))
     assert (answer, words) == ("yes", "without any one of the 2 tokens of the text the loss rises")
 
 
 @pytest.mark.parametrize("increase", [-0.03, 0.0, 0.004])
 def test_tokens_that_stand_in_for_each_other(increase: float, reading: Build, measured: Build, effects: Build) -> None:
-    """Leaving one out moves the answers, but by no more than a fiftieth of what the text saves does the loss rise."""
+    """Leaving one out moves the answers, but by less than half of an even share of its work does the loss rise."""
     moved = [replace(effect, loss_increase=increase) for effect in effects(0.018, 0.018, 0.019)]
     behaviour = measured(0.8, 0.8, 0.5, losses=(0.5, 0.5, 0.8), token_effects=tuple(moved))
     answer, words = tokens(reading([" magazine"] * 3), behaviour)
@@ -70,6 +82,24 @@ def test_tokens_that_stand_in_for_each_other(increase: float, reading: Build, me
 
 def test_a_text_without_any_effect(reading: Build, measured: Build, effects: Build) -> None:
     assert tokens(reading((" a", " b")), measured(token_effects=effects(0.001, 0.0)))[0] == "no"
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"), [(0.2, "unknown"), (0.06, "unknown"), (0.02, "partly"), (0.0005, "partly")]
+)
+def test_more_rows_decide_and_turn_nothing_around(
+    error: float, answer: str, reading: Build, measured: Build, effects: Build
+) -> None:
+    """One adapter, more and more rows: the errors fall, and once there is an answer it stays."""
+    behaviour = measured(token_effects=effects(0.5, 0.001, error=error))
+    found = tokens(reading((" film", " the")), behaviour)
+    assert found[0] == answer
+    assert ("cannot be told from 200 rows" in found[1]) == (answer == "unknown")
+
+
+def test_effects_without_errors_decide_nothing(reading: Build, measured: Build, effects: Build) -> None:
+    bare = tuple(replace(effect, kl_error=None, loss_error=None) for effect in effects(0.9, 0.9))
+    assert tokens(reading((" a", " b")), measured(token_effects=bare))[0] == "unknown"
 
 
 def test_long_lists_are_cut(reading: Build, measured: Build, effects: Build) -> None:
@@ -87,6 +117,7 @@ def test_what_counts_without_a_prompt_is_held_against_the_same_labels(reading: B
     behaviour = measured(None, None, None, losses=(8.02, 8.02, 6.76))
     assert acts(reading(), behaviour)[0] == "no"
     fair = replace(behaviour, as_prompt_shared=Performance(5.1))
+    fair = replace(fair, paired=replace(behaviour.paired, saved_loss=Estimate(1.66, 0.1, 200)))
     assert acts(reading(), fair) == ("yes", "the loss goes from 6.76 to 5.10 nats")
 
 

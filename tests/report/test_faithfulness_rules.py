@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from peft_interp.metrics.results import Performance, PromptReading, Waywardness
+from peft_interp.metrics.uncertainty import Estimate
 from peft_interp.report.verdicts import evidence, faithful, near, survives
 
 Build = Callable[..., Any]
@@ -58,7 +60,7 @@ def test_a_soft_prompt_is_never_called_faithful_on_distance_alone(reading: Build
 
 @pytest.mark.parametrize("apart", [{"kl": 0.67}, {"top1_agreement": 0.32}])
 def test_the_same_accuracy_by_other_answers_is_no_explanation(apart: Any, reading: Build, measured: Build) -> None:
-    answer, words = faithful(reading(distance=0.5), measured(0.53, 0.50, **apart))
+    answer, words = faithful(reading(distance=0.5), measured(0.53, 0.50, error=0.03, **apart))
     assert answer == "no"
     assert "they answer differently" in words
 
@@ -71,13 +73,31 @@ def test_a_text_that_acts_alike_is_believed_if_the_vectors_are_near(
     assert faithful(reading(distance=distance), alike)[0] == answer
 
 
-@pytest.mark.parametrize(("rows", "answer"), [(50, "partly"), (2000, "no")])
+@pytest.mark.parametrize(("rows", "error", "answer"), [(50, 0.05, "unknown"), (2000, 0.008, "no")])
 def test_accuracies_within_the_noise_are_not_told_apart(
-    rows: int, answer: str, reading: Build, measured: Build
+    rows: int, error: float, answer: str, reading: Build, measured: Build
 ) -> None:
-    """A drop of 0.08 is nothing on 50 rows and certain on 2,000."""
-    behaviour = measured(0.80, 0.72, rows=rows, kl=0.09, top1_agreement=0.9)
-    assert faithful(reading(distance=0.5), behaviour)[0] == answer
+    """A drop of 0.08 cannot be told on 50 rows and is certain on 2,000."""
+    behaviour = measured(0.80, 0.72, rows=rows, error=error, kl=0.09, top1_agreement=0.9)
+    answered, words = faithful(reading(distance=0.5), behaviour)
+    assert answered == answer
+    assert ("cannot be told from 50 rows: accuracy 0.80 as a prompt, 0.72 as text" in words) == (answer == "unknown")
+
+
+@pytest.mark.parametrize(("error", "answer"), [(0.02, "unknown"), (0.002, "yes")])
+def test_answers_are_alike_only_where_the_rows_show_it(
+    error: float, answer: str, reading: Build, measured: Build
+) -> None:
+    """A mean KL below the limit with an interval that passes it is no proof."""
+    behaviour = measured(0.8, 0.79, kl=0.01, top1_agreement=0.99, cosine_distance=0.3)
+    paired = replace(behaviour.paired, kl=Estimate(0.01, error, 200))
+    assert faithful(reading(distance=0.3), replace(behaviour, paired=paired))[0] == answer
+
+
+def test_a_record_without_paired_errors_takes_those_of_different_rows(reading: Build, measured: Build) -> None:
+    behaviour = replace(measured(0.80, 0.72, rows=50, kl=0.05, top1_agreement=0.9), paired=None)
+    assert faithful(reading(distance=0.5), behaviour)[0] == "unknown"
+    assert faithful(reading(distance=0.5), replace(behaviour, rows=5000))[0] == "no"
 
 
 def test_a_prompt_of_flipped_labels_is_called_out(reading: Build, measured: Build) -> None:
@@ -94,7 +114,7 @@ def test_flipped_labels_show_without_knowing_what_guessing_gives(reading: Build,
 
 def test_guessing_has_no_noise_of_its_own(reading: Build, measured: Build) -> None:
     """0.41 on 200 rows is below 0.50, and not surely below 0.50 measured on the same rows."""
-    behaviour = measured(0.41, 0.60, 0.50, kl=0.9, top1_agreement=0.3)
+    behaviour = measured(0.41, 0.60, 0.50, error=0.05, kl=0.9, top1_agreement=0.3)
     assert "acts against" in faithful(reading(distance=0.3), behaviour, chance=0.5)[1]
     assert faithful(reading(distance=0.3), behaviour) == (
         "no",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,7 +66,9 @@ def test_the_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
     style = "".join(parsed.texts_of["style"])
     assert "url(" not in style
     assert "@import" not in style
-    assert "default-src 'none'" in page
+    policy = next(a["content"] for name, a in parsed.elements if a.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def test_a_reader_who_does_not_see_it_is_served(page: str) -> None:
@@ -85,7 +89,7 @@ def test_a_reader_who_does_not_see_it_is_served(page: str) -> None:
 
 def test_a_hostile_prompt_stays_text(hostile: PromptReport) -> None:
     parsed = Page(hostile.to_html())
-    heading = "".join(parsed.texts_of["h1"])
+    heading = "".join(parsed.texts_of["blockquote"])
     assert "<script>alert('x')</script>" in heading
     assert "\\u202e" in heading
     assert "\u202e" not in hostile.to_html()
@@ -184,14 +188,44 @@ def test_both_distances_stand_beside_what_is_usual(soft: PromptReport) -> None:
         assert "token to token 1.20" in shown
 
 
+def test_a_soft_prompts_text_has_a_point_of_its_own(soft: PromptReport, good: PromptReport) -> None:
+    """The log-perplexity is the text's, and the accuracy there is not the vectors'."""
+    assert ">its text</text>" in soft.to_html()
+    assert ">its text</text>" not in good.to_html()
+
+
+def test_numbers_without_a_place_are_not_drawn(good: PromptReport) -> None:
+    """A stranger's accuracy of 1e300 would draw as many lines."""
+    page = replace(good, rivals=(Rival("huge", 1e300, 3.0), Rival("far", 0.5, 1e300))).to_html()
+    assert ">huge<" not in page
+    assert ">far<" not in page
+
+
+def test_bars_have_one_scale_in_every_report(good: PromptReport) -> None:
+    """A KL of 0.25 nats fills half of its bar, whatever the other tokens do."""
+    effects = tuple(replace(effect, kl=0.25) for effect in good.faithfulness.token_effects)
+    page = replace(good, faithfulness=replace(good.faithfulness, token_effects=effects)).to_html()
+    assert page.count('<rect width="50.00" height="10" fill="var(--accent)"/>') >= len(effects)
+
+
+def test_the_first_line_is_the_conclusion(good: PromptReport, soft: PromptReport) -> None:
+    assert "".join(Page(good.to_html()).texts_of["h1"]) == (
+        "The text is the prompt, a person can read it, and it helps the task."
+    )
+    assert "".join(Page(soft.to_html()).texts_of["h1"]) == (
+        "Its nearest tokens do not explain this soft prompt, a person cannot read them, and it helps the task."
+    )
+
+
 def test_a_soft_prompt_is_never_said_to_be_its_text(
     reading: Build, judged: Build, measured: Build, report_of: Build
 ) -> None:
     report = report_of(reading(distance=0.3), judged(), measured(cosine_distance=0.3, euclidean_distance=0.6))
     assert report.verdict("faithful").answer == "yes"
     page = report.to_html()
-    assert "the text does what the prompt does: <b>yes</b>" in page
-    assert "the text is the prompt: <b>" not in page
+    assert "<span>the text does what the prompt does</span>" in page
+    assert "<span>the text is the prompt</span>" not in page
+    assert "Its nearest tokens do what this soft prompt does" in "".join(Page(page).texts_of["h1"])
 
 
 def test_no_attribute_is_nan(good: PromptReport, judged: Build) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import pytest
+from markdown_it import MarkdownIt
 
 from peft_interp.report.texts import (
+    at_line_start,
     fenced,
     in_markdown,
+    json_text,
     number,
     percent,
     perplexity,
+    plain,
     printable,
     share,
     signed,
@@ -40,13 +46,40 @@ def test_blanks_are_shown_in_tokens() -> None:
     assert visible("") == "(empty)"
 
 
-@pytest.mark.parametrize(
-    "text", ["<b>", "a|b", "`x`", "[a](b)", "*a*", "_a_", "@user", "http://x.org", "www.x.org", "#1"]
-)
+@pytest.mark.parametrize("text", ["<b>", "a|b", "`x`", "[a](b)", "*a*", "_a_", "@user", "#1", "a`http://x.org`b"])
 def test_markdown_takes_no_markup_from_a_text(text: str) -> None:
     written = in_markdown(text)
-    assert not set(written.replace("&#", "").replace(";", "")) & set("<>|`[]*_@:")
-    assert "www." not in written
+    outside = re.sub("`[^`]+`", "", written)
+    assert not set(outside.replace("&#", "").replace(";", "")) & set("<>|`[]*_@:")
+
+
+@pytest.mark.parametrize("address", ["http://x.org", "www.x.org", "ann@x.org", "ftp://x|y"])
+def test_an_address_becomes_code_that_no_renderer_links(address: str) -> None:
+    written = in_markdown(f"see {address}, now")
+    assert "://" not in re.sub("`[^`]+`", "", written).replace("&#58;", "")
+    assert written.startswith("see `")
+
+
+@pytest.mark.parametrize("text", ["- a", "+ a", "1. a", "2) a", "---", "===", "    a", "-"])
+def test_nothing_begins_a_list_a_rule_or_a_heading(text: str) -> None:
+    found = {token.type for token in MarkdownIt("commonmark").parse(f"a\n{at_line_start(text)}")}
+    assert found == {"paragraph_open", "inline", "paragraph_close"}
+
+
+def test_messages_stay_on_their_line_and_steer_nothing() -> None:
+    assert plain("a\n b\x1b[31mc\u202ed") == "a b\\x1b[31mc\\u202ed"
+
+
+def test_json_is_read_back_and_shows_what_is_not_seen() -> None:
+    hostile = {"a\u202e": ["\x9b31m", "\ud800", "caf\u00e9", "\u2028"]}
+    written = json_text(hostile)
+    assert json.loads(written) == hostile
+    assert written.isascii() or set(written) - set(map(chr, range(128))) == {"\u00e9"}
+
+
+@pytest.mark.parametrize("unseen", ["\u3164", "\u2800", "\ufe0f", "\U000e0041", "\u034f", "\u061c", "\ud800"])
+def test_letters_that_show_nothing_are_written_out(unseen: str) -> None:
+    assert printable(f"a{unseen}b").isascii()
 
 
 def test_a_code_block_holds_any_fence() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from peft_interp.base_model_name import public_name
 from peft_interp.metrics.reading import prompt_config
+from peft_interp.report.record import ReportData
 from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -19,6 +21,34 @@ _SETTINGS = (
     "projection_metric",
     "allowed_tokens",
 )
+_NAMES = {
+    "base_model": "base model",
+    "task_type": "task type",
+    "adapter": "adapter",
+    "data": "data",
+    "rows": "rows",
+    "label_words": "label words",
+    "template": "template",
+    "judge": "perplexity model",
+    "training": "training",
+    "versions": "versions",
+    "date": "date",
+}
+
+
+def provenance(report: ReportData) -> list[tuple[str, str]]:
+    """Where the report comes from, as (name, value) in a fixed order; what is not known is left out."""
+    known = {**report.context, "method": report.reading.method}
+    order = ["method", *_NAMES, *(name for name in report.context if name not in _NAMES and name != "method")]
+    return [(_NAMES.get(name, name), _written(known[name])) for name in order if known.get(name) not in (None, "")]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_written(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_written(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def describe(
@@ -42,14 +72,26 @@ def describe(
         versions and date; what is not known is missing.
     """
     config = prompt_config(model, adapter_name)
+    base = config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None)
+    task = getattr(config.task_type, "value", config.task_type)
+    return describe_measurement(base, task, rows, verbalizer, perplexity_model) | {"settings": _settings(config)}
+
+
+def describe_measurement(
+    base_model: str | None,
+    task_type: str | None,
+    rows: Any | None = None,
+    verbalizer: Verbalizer | None = None,
+    perplexity_model: Any | None = None,
+) -> dict[str, Any]:
+    """The part of `describe` that needs no adapter."""
     known: dict[str, Any] = {
-        "base_model": _name(config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None)),
-        "task_type": getattr(config.task_type, "value", config.task_type),
+        "base_model": _name(base_model),
+        "task_type": task_type,
         "rows": len(rows) if rows is not None else None,
         "template": verbalizer.template if verbalizer is not None else None,
         "label_words": list(verbalizer.label_words) if verbalizer is not None else None,
         "judge": _name(getattr(perplexity_model, "name_or_path", None)),
-        "settings": _settings(config),
         "versions": {name: found for name, package in _PACKAGES.items() if (found := _version(package))},
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -1,0 +1,99 @@
+"""How the task goes under several prompts on the same labels of the same rows, so that they can be compared by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.metrics.comparison import (
+    ComparisonSetup,
+    count_task,
+    make_comparison,
+    make_text_comparison,
+)
+from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.text_rows import PlacedRow
+from peft_interp.text.placement import IGNORED, Placement
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One prompt on the rows.
+
+    Attributes:
+        setup: the rows and the models.
+        placed: each row with the prompt in its place.
+        model: what answers, an adapter or a base model.
+        adapter_name: of an adapter; None for the active one.
+    """
+
+    setup: ComparisonSetup
+    placed: list[PlacedRow]
+    model: Any
+    adapter_name: str | None = None
+
+    def predicted(self, row: int) -> set[int]:
+        """Labelled places of a row that are predicted, counted from its first token (a BOS included)."""
+        here, known = self.setup.rows[row], self.setup.predicted(self.setup.rows[row], self.placed[row])
+        return {j + len(here.leading) for j, label in enumerate(here.labels) if label != IGNORED and j in known}
+
+    def outcome(self, targets: Sequence[Sequence[int]], bar: tqdm) -> TaskTotals:
+        """Losses and hits at these places of each row, counted as in `predicted`."""
+        setup, totals = self.setup, TaskTotals(self.setup.label_token_ids)
+        wanted = [[j - len(row.leading) for j in places] for row, places in zip(setup.rows, targets, strict=True)]
+        with eval_mode(self.model, self.adapter_name):
+            for batch in setup.batches(self.placed, wanted):
+                asked = [i for i in batch if wanted[i]]
+                if asked:
+                    here, places = [setup.rows[i] for i in asked], [wanted[i] for i in asked]
+                    given = [
+                        setup.request(setup.rows[i], self.placed[i], wanted[i], as_prompt=not setup.is_text)
+                        for i in asked
+                    ]
+                    count_task(totals, setup.prompt.logits(given), here, places, asked)
+                bar.update(len(batch))
+        return totals
+
+
+def adapter_contender(
+    model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int, name: str | None
+) -> Contender:
+    """An adapter as PEFT runs it; arguments as for `make_comparison`, `name` None for the active one."""
+    with eval_mode(model, name):
+        setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, "right")
+    placed = setup.as_prompt(setup.rows)
+    setup.check_room(placed, setup.length)
+    return Contender(setup, placed, model, name)
+
+
+def text_contender(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    label_token_ids: Sequence[int] | None,
+    batch_size: int,
+    placement: Placement,
+    text: str,
+    ids: Sequence[int],
+) -> Contender:
+    """A text under the base model; "" for no prompt. Arguments as for `make_text_comparison`."""
+    setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, placement)
+    placed = setup.as_text(setup.rows, text, ids)
+    setup.check_room(placed)
+    return Contender(setup, placed, model)
+
+
+def common_targets(contenders: Sequence[Contender]) -> list[list[int]]:
+    """For each row the labelled places that every contender predicts; none where the row's answer is not among them."""
+    first = contenders[0].setup.rows
+    found = []
+    for number, row in enumerate(first):
+        places = set.intersection(*(contender.predicted(number) for contender in contenders))
+        answer = next((j + len(row.leading) for j, label in enumerate(row.labels) if label != IGNORED), None)
+        by_word = contenders[0].setup.label_token_ids is not None
+        found.append([] if by_word and answer not in places else sorted(places))
+    return found

@@ -1,0 +1,104 @@
+"""`PromptReport`: a report's data with the ways to show and store it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console, RenderableType
+
+from peft_interp.report.record import ReportData
+from peft_interp.report.render_html import to_html
+from peft_interp.report.render_markdown import to_markdown
+from peft_interp.report.render_terminal import to_rich
+from peft_interp.report.texts import in_html, json_text
+
+_FRAME = "width:100%;height:720px;border:0"
+
+
+class PromptReport(ReportData):
+    """One prompt: what it says, what it does, and whether either may be believed; see `ReportData` for its fields."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report to a file: its ending chooses the form (.json, .md, .html, .txt); a folder gets all four.
+
+        Returns:
+            What was written: the file, or the folder with `prompt_report.*` in it.
+
+        Raises:
+            ValueError: another ending.
+        """
+        return save_as(Path(path), self.forms(), "prompt_report")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The report that `save` wrote as JSON; of a folder, its `prompt_report.json`."""
+        path = Path(path)
+        path = path / "prompt_report.json" if path.is_dir() else path
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def forms(self) -> dict[str, Callable[[], str]]:
+        """What writes the report, by the ending of a file."""
+        as_json: Callable[[], str] = lambda: json_text(self.to_dict())  # noqa: E731
+        return {"json": as_json, "md": self.to_markdown, "html": self.to_html, "txt": self.to_text}
+
+    def to_markdown(self, heading_level: int = 2, with_prompt: bool = True) -> str:
+        """For a model card: prompt (or not), verdicts, scores, tokens; see `report.render_markdown`."""
+        return to_markdown(self, heading_level, with_prompt)
+
+    def to_html(self) -> str:
+        """One page that needs nothing else: no script, no network; see `report.render_html`."""
+        return to_html(self)
+
+    def to_text(self, width: int = 80) -> str:
+        """As shown in a terminal, without colours."""
+        return without_colours(to_rich(self), width)
+
+    def show(self, console: Console | None = None) -> None:
+        """Print to the terminal.
+
+        Args:
+            console: a `rich.console.Console`; None for standard output.
+        """
+        (console or Console()).print(to_rich(self))
+
+    def __rich__(self) -> RenderableType:
+        return to_rich(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the page in a frame of its own, so that its style stays inside."""
+        return framed(self.to_html(), "Prompt report")
+
+
+def without_colours(shown: RenderableType, width: int) -> str:
+    """What rich would print, as text."""
+    console = Console(width=width, file=io.StringIO(), record=True, color_system=None, force_terminal=False)
+    console.print(shown)
+    return console.export_text()
+
+
+def framed(page: str, title: str) -> str:
+    """A page in a frame that may run and send nothing."""
+    return f'<iframe sandbox="" title="{in_html(title)}" style="{_FRAME}" srcdoc="{in_html(page)}"></iframe>'
+
+
+def save_as(path: Path, forms: dict[str, Callable[[], Any]], name: str) -> Path:
+    """Write one form to a file, chosen by its ending, or all of them into a folder as `name.*`.
+
+    Raises:
+        ValueError: another ending.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind in forms:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(forms[kind](), encoding="utf-8")
+        return path
+    if kind and not path.is_dir():
+        raise ValueError(f"`{path.name}` must end in .json, .md, .html or .txt, or be a folder.")
+    path.mkdir(parents=True, exist_ok=True)
+    for form, write in forms.items():
+        (path / f"{name}.{form}").write_text(write(), encoding="utf-8")
+    return path
