@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from peft_interp.hub.adapter_files import is_adapter, read_config
 from peft_interp.hub.model_files import PromptFilesMixin
+from peft_interp.inference.compilation import keep_out_of_graphs
 from peft_interp.storage.atomic import finish_save
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, foreign_tensors
@@ -56,6 +57,7 @@ def register() -> None:
     for task_type, ours in MODEL_CLASSES.items():
         previous = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type]
         MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type] = _model_dispatcher(previous, ours)
+    keep_out_of_graphs("peft_interp")
 
 
 def _is_ours(config: PeftConfig) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -309,7 +309,7 @@ class PromptModelMixin(Base):
     ) -> Tensor:
         """Task loss joined with the terms; `share` as in `join_losses`, the rest as in `task_model_nll`."""
         config = self.active_peft_config
-        nll = cache(lambda: self._prompt_nll(encoder, prompt, logits, hidden, losses))
+        nll = cache(partial(self._prompt_nll, encoder, prompt, logits, hidden, losses))
         inputs = TermInputs(prompt.ids, prompt.rows, encoder.latent, nll)
         values = {term: term.function(inputs) for term in config.loss_terms}
         encoder.statistics |= {term.name: value.detach() for term, value in values.items()}
