@@ -80,6 +80,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return self._continue(text, labels, kwargs)
         self._check_room(text)
         output = None
+        if self._wants_term():
+            self._expect_terms(self._encoder(None), text)
         if self.training and labels is not None and self.active_peft_config.share_prefix is not False:
             output = self._fast_step(text, labels, kwargs)
         return self._plain_pass(text, labels, kwargs) if output is None else output
@@ -125,16 +127,16 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         with tapped_head(self.base_model) if needs_logits and not self._before_answer else nullcontext() as tap:
             output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
         logits, hidden = None, None
-        if tap is not None and tap.hidden is not None:
+        if tap is not None and tap.hidden is not None and getattr(output, "logits", None) is not None:
             span = slice(int(layout.start[0]), int(layout.start[0]) + layout.prompt_length)
             logits, hidden = output.logits[0, span], tap.hidden[0, span]
         elif needs_logits:
             logits, hidden = self._prompt_alone(prompt, text)
-        if wants_term and labels is not None:
+        if wants_term and labels is not None and output.loss is not None:
             share = self._share(labels, kwargs.get("num_items_in_batch"))
             output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
         self._check_loss(output.loss)
-        if self.active_peft_config.align_logits_with_labels:
+        if self.active_peft_config.align_logits_with_labels and getattr(output, "logits", None) is not None:
             aligned = layout.predictions if self._before_answer else layout.text_first
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output

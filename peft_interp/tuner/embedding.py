@@ -13,45 +13,22 @@ from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import lasting_tensors, update_count
 from peft_interp.inference.model_lock import locked
+from peft_interp.text.token_filter import table_fingerprint
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
+from peft_interp.tuner.stuck import StuckWatch, after_first_step
+from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
 
-FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
-
-
-class StuckWatch:
-    """Counts optimizer steps in which no token of the prompt changed.
-
-    Args:
-        patience: how many of them in a row are too many; until the first change no more than `FIRST_MOVE` are.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience, self.unchanged, self._warned = patience, 0, False
-
-    def see(self, changed: bool, steps: int) -> None:
-        """Count a step, and warn if it is one too many.
-
-        Args:
-            changed: whether a token changed.
-            steps: optimizer steps since the prompt was made.
-        """
-        self.unchanged = 0 if changed else self.unchanged + 1
-        never = self.unchanged == steps
-        if self._warned or self.unchanged < (min(FIRST_MOVE, self.patience) if never else self.patience):
-            return
-        self._warned = True
-        warnings.warn(
-            f"the prompt search is stuck: no token has changed for {self.unchanged} optimizer steps"
-            f"{' since the start' if never else ''}. Raise the learning rate (PEZ uses 0.1 to 0.3; Trainer's default "
-            "of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`.",
-            stacklevel=2,
-        )
+TERM_LOST = (
+    "no backward pass has come to the terms of the training loss ({settings}), and their gradient could not be added: "
+    "the trainer makes its loss of something else than the model's `loss`, in fp16 or with a model without a language-"
+    "model head. The terms are shown and not trained. Use bf16, or add to `model(**inputs).loss` in your own loss."
+)
 
 
 @dataclass(frozen=True)
@@ -63,17 +40,20 @@ class Prompt:
         rows: (prompt, dim) the same tokens as rows of the table, which differ from `vectors` where the embedding
             module scales its rows (Gemma); gradient to the latent. The latent itself when nothing is projected.
         ids: (prompt,) the nearest tokens.
+        latent: (prompt, dim) what was projected, in the table's units; gradient to the parameter.
     """
 
     vectors: Tensor
     rows: Tensor
     ids: Tensor
+    latent: Tensor
 
 
 class InterpPromptEmbedding(BasePromptEncoder):
     """Prompt encoder that PEFT builds for `InterpPromptConfig`.
 
-    Its one parameter is `latent` (prompt, dim), fp32. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
+    Its one parameter is `latent` (prompt, dim), fp32, in `unit`s of the table's coordinates, so that a step of the
+    optimizer is as long on every model, measured against what there is to travel. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
     until a score is recorded), `step`, the optimizer steps seen, and `weight`, the perplexity term's full weight now.
     The table belongs to the base model and is neither registered nor copied here.
 
@@ -100,6 +80,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._counted = 0  # steps before the last projection
         self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
         self._stuck = StuckWatch(config.stuck_patience)
+        self.terms = TermWatch()
+        self._term_lost_said = False
+        self._first_step_watched = False
+        self._size = self.tokens.size
         latent = self._start()
         self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
         length = latent.shape[0]
@@ -141,14 +125,27 @@ class InterpPromptEmbedding(BasePromptEncoder):
             config.leading_token_ids = leading_token_ids(tokens.tokenizer)
         if config.placement.before_answer and config.mask_token_id is None and tokens.tokenizer is not None:
             config.mask_token_id = tokens.tokenizer.mask_token_id
+        if config.projects:  # a soft prompt's rates are those of stock prompt tuning
+            tokens.unit = tokens.measured_unit()
         ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
         if ids is None:
-            return torch.randn(config.num_virtual_tokens or 0, config.token_dim)
+            return torch.randn(config.num_virtual_tokens or 0, config.token_dim) / self.unit
         return self._latent_of(ids)
 
     def _latent_of(self, ids: Tensor) -> Tensor:
         """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
-        return (self.tokens.rows(ids) if self.config.projects else self.tokens.vectors(ids)).float().clone()
+        place = (self.tokens.rows(ids) if self.config.projects else self.tokens.vectors(ids)).float()
+        return place / self.unit if self.unit != 1.0 else place.clone()
+
+    @property
+    def unit(self) -> float:
+        """What one unit of the latent is in the table's."""
+        return self.tokens.unit
+
+    @property
+    def place(self) -> Tensor:
+        """(prompt, dim) where the latent is among the rows of the table, in its units; with gradient."""
+        return self.latent * self.unit if self.unit != 1.0 else self.latent
 
     def forward(self, indices: Tensor) -> Tensor:
         """The effective prompt for PEFT: `indices` (batch, prompt) -> (batch, prompt, dim)."""
@@ -162,11 +159,28 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 a latent on one is looked at in `settle`.
         """
         ids = self._project()
+        latent = self.latent
+        if self.training and latent.requires_grad and torch.is_grad_enabled():
+            latent = self.terms.vectors(latent) if self.config.loss_terms else latent
+            if not self._first_step_watched and self.config.projects:
+                self._first_step_watched = True
+                after_first_step(self)
+        return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
+
+    def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:
+        """The prompt of these `ids` (prompt,), with gradient to `place` (prompt, dim) in the table's units."""
         if not self.config.projects:
-            return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
-        vectors = straight_through(self.latent, self.tokens.vectors(ids))
-        rows = straight_through(self.latent, self.tokens.rows(ids)) if self.tokens.scales else vectors
-        return Prompt(vectors=vectors, rows=rows, ids=ids)
+            return Prompt(vectors=place, rows=place, ids=ids, latent=place)
+        vectors = straight_through(place, self.tokens.vectors(ids))
+        rows = straight_through(place, self.tokens.rows(ids)) if self.tokens.scales else vectors
+        return Prompt(vectors=vectors, rows=rows, ids=ids, latent=place)
+
+    def saw_first_step(self, rate: float, largest: float) -> None:
+        """Warn if steps like the optimizer's first, at the `largest` learning rate, would not change a token in time."""
+        if self._projected is not None:
+            before = self._projected.to(self.latent)
+            step = (self.latent.detach() - before) * (self.unit * largest / rate)
+            self._stuck.first_step(self.tokens.least_steps(before * self.unit, step, self.ids), largest)
 
     @locked
     @lasting_tensors()
@@ -174,9 +188,12 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.settle()
         latent = self.latent.detach()
         before = None if self._projected is None else self._projected.to(latent.device)
+        if self._size != self.tokens.size:
+            self._table_changed()
+            before = None
         if before is not None and same_on_host(before, latent):
             return self.ids.clone()
-        ids = self.tokens.nearest(latent)
+        ids = self.tokens.nearest(self.place.detach())
         numbers = [torch.linalg.vector_norm(latent, dtype=torch.float32)]
         if before is not None:  # a latent that has not moved keeps its ids: those of a checkpoint are what was trained
             numbers.append(latent.ne(before).sum(dtype=torch.float32))
@@ -194,6 +211,14 @@ class InterpPromptEmbedding(BasePromptEncoder):
         if self._news.immediate:
             self.settle()
         return ids
+
+    def _table_changed(self) -> None:
+        """The embeddings were resized: tokens that are gone can be neither the prompt's nor the best one's."""
+        self._size = self.tokens.size
+        if bool((self.best_ids >= self._size).any()):
+            self.best_ids.zero_()
+            self.best_score.fill_(math.nan)
+        self.config.table_fingerprint = table_fingerprint(self.table)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -242,6 +267,12 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     def _count_step(self, changed_share: float) -> None:
         self.changed_share = changed_share
+        self.terms.new_step()
+        if self.terms.missed and not self._term_lost_said:
+            self._term_lost_said = True
+            warnings.warn(
+                TERM_LOST.format(settings=", ".join(term.setting for term in self.config.loss_terms)), stacklevel=2
+            )
         target, nll, steps = self.config.target_perplexity, self._last_nll, self.steps
         begun = steps > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
         if target is not None and nll is not None and begun:
@@ -332,6 +363,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return {
             "prompt_embeddings": vectors.detach().cpu().clone(),
             "prompt_latent": encoder.latent.detach().cpu().clone(),
+            _UNIT: torch.tensor(encoder.unit, dtype=torch.float64),
             **{name: getattr(encoder, attribute).cpu().clone() for name, attribute in _SAVED_BUFFERS.items()},
         }
 
@@ -348,6 +380,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.check_state(state_dict)
         for name, target in self._saved_tensors().items():
             target.copy_(state_dict.get(name, target))
+        self.tokens.unit = float(state_dict.get(_UNIT, 1.0))  # those saved before there were units are in the table's
         self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
 
     def _saved_tensors(self) -> dict[str, Tensor]:
@@ -384,6 +417,7 @@ _SAVED_BUFFERS = {
     "prompt_step": "step",
     "prompt_perplexity_weight": "weight",
 }
+_UNIT = "prompt_latent_unit"
 _OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
 
 
