@@ -20,7 +20,7 @@ from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
-from peft_interp.tuner.stuck import StuckWatch, after_first_step
+from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
 
@@ -82,7 +82,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._stuck = StuckWatch(config.stuck_patience)
         self.terms = TermWatch()
         self._term_lost_said = False
-        self._first_step_watched = False
+        self._original: list[InterpPromptEmbedding] = []  # in a copy of `nn.DataParallel`: the one copied
+        self._first_step_watched = self.first_step_seen = False
         self._size = self.tokens.size
         latent = self._start()
         self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
@@ -162,9 +163,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         latent = self.latent
         if self.training and latent.requires_grad and torch.is_grad_enabled():
             latent = self.terms.vectors(latent) if self.config.loss_terms else latent
-            if not self._first_step_watched and self.config.projects:
-                self._first_step_watched = True
-                after_first_step(self)
+            self._watch_first_step()
         return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
 
     def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:
@@ -175,6 +174,15 @@ class InterpPromptEmbedding(BasePromptEncoder):
         rows = straight_through(place, self.tokens.rows(ids)) if self.tokens.scales else vectors
         return Prompt(vectors=vectors, rows=rows, ids=ids, latent=place)
 
+    def _watch_first_step(self) -> None:
+        if self._original:
+            self._original[0]._watch_first_step()
+        elif self.first_step_seen:
+            stop_watching(self)
+        elif not self._first_step_watched and self.config.projects:
+            self._first_step_watched = True
+            after_first_step(self)
+
     def saw_first_step(self, rate: float, largest: float) -> None:
         """Warn if steps like the optimizer's first, at the `largest` learning rate, would not change a token in time."""
         if self._projected is not None:
@@ -182,9 +190,20 @@ class InterpPromptEmbedding(BasePromptEncoder):
             step = (self.latent.detach() - before) * (self.unit * largest / rate)
             self._stuck.first_step(self.tokens.least_steps(before * self.unit, step, self.ids), largest)
 
+    def _replicate_for_data_parallel(self) -> InterpPromptEmbedding:
+        """`nn.DataParallel`'s copy for one device and one pass: it reads what this one, which stays, has found out."""
+        if self._projected is None or self.training:
+            self._project()
+        self.settle()
+        copy: InterpPromptEmbedding = super()._replicate_for_data_parallel()
+        copy._original = [self]
+        return copy
+
     @locked
     @lasting_tensors()
     def _project(self) -> Tensor:
+        if self._original:
+            return self._original[0].ids.to(self.latent.device)
         self.settle()
         latent = self.latent.detach()
         before = None if self._projected is None else self._projected.to(latent.device)
@@ -228,6 +247,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             FloatingPointError: the loss or the latent is not finite. After such a loss the latent is put back to where
                 that step found it.
         """
+        if self._original:
+            return
         scores, self._scores = self._scores, None
         if scores is not None:
             self._note_scores(*scores.read())
@@ -248,6 +269,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
         Raises:
             FloatingPointError: the loss, on the CPU, is not finite.
         """
+        if self._original:
+            self._original[0].watch(loss, nll)
+            return
         numbers = [loss] if nll is None else [loss, nll.to(loss.device)]
         self._scores = Readback(torch.stack([number.detach().float() for number in numbers]))
         if self._scores.immediate:
@@ -289,6 +313,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     def _number(self, name: str) -> float:
         """Value of a scalar buffer, read from the device only where it was changed from outside."""
+        if self._original:
+            return self._original[0]._number(name)
         buffer = getattr(self, name)
         version, value = self._known.get(name, (None, 0.0))
         if buffer.is_inference() or version != (buffer.data_ptr(), update_count(buffer)):
@@ -363,7 +389,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return {
             "prompt_embeddings": vectors.detach().cpu().clone(),
             "prompt_latent": encoder.latent.detach().cpu().clone(),
-            _UNIT: torch.tensor(encoder.unit, dtype=torch.float64),
+            **({} if encoder.unit == 1.0 else {_UNIT: torch.tensor(encoder.unit, dtype=torch.float64)}),
             **{name: getattr(encoder, attribute).cpu().clone() for name, attribute in _SAVED_BUFFERS.items()},
         }
 
@@ -405,6 +431,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
                     f"tensor {name!r} has shape {tuple(state_dict[name].shape)}, this prompt needs "
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
+        unit = state_dict.get(_UNIT)
+        if unit is not None and not (unit.numel() == 1 and math.isfinite(float(unit)) and float(unit) > 0):
+            raise ValueError(f"tensor {_UNIT!r} must be one number > 0; the file is damaged, save the adapter again.")
         for name in ("prompt_ids", "best_prompt_ids"):
             ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
             check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)

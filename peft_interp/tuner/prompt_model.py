@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -187,6 +188,11 @@ class PromptModelMixin(Base):
     def set_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """As PEFT's; waits while another thread runs the model."""
         super().set_adapter(adapter_name, *args, **kwargs)
+
+    def add_adapter(self, adapter_name: str, peft_config: Any, *args: Any, **kwargs: Any) -> None:
+        """As PEFT's; the config stays as it is, so that it may be used for another model too."""
+        later = hasattr(self, "prompt_encoder") and isinstance(peft_config, InterpPromptConfig)
+        super().add_adapter(adapter_name, copy.deepcopy(peft_config) if later else peft_config, *args, **kwargs)
 
     # -- for the forward passes -----------------------------------------------------------------------------------
 

@@ -114,14 +114,20 @@ def after_first_step(watched: Any) -> None:
 
     def look(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         module = known()
-        if module is None:
-            handle.remove()
-            return
-        for group in optimizer.param_groups:
+        for group in optimizer.param_groups if module in _watching else ():
             rate = float(group["lr"])
             if rate > 0 and any(parameter is module.latent for parameter in group["params"]):
-                handle.remove()
                 if not isinstance(optimizer, torch.optim.SGD):
                     module.saw_first_step(rate, max(rate, float(group.get("initial_lr", rate))))
+                module.first_step_seen = True
 
-    handle = register_optimizer_step_post_hook(look)
+    _watching[watched] = weakref.finalize(watched, register_optimizer_step_post_hook(look).remove)
+
+
+def stop_watching(watched: Any) -> None:
+    """Take the hook of `after_first_step` away again; not from inside a step, which goes through all hooks."""
+    if watched in _watching:
+        _watching.pop(watched)()
+
+
+_watching: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
