@@ -84,8 +84,8 @@ def allowed_tokens(
 def unused_tail(table: Tensor) -> int:
     """Rows at the end that stand for no token: padding, as tables are made longer to fit a machine.
 
-    Without a tokenizer nothing says which they are. Padding is filled with one row over and over, with zeros or with the
-    mean of all rows; rows of that kind at the end are counted. Rows filled at random look like any other.
+    Without a tokenizer nothing says which they are. Padding is filled with one row over and over, with zeros or with
+    the mean of all rows; rows of that kind at the end are counted. Rows filled at random look like any other.
 
     Args:
         table: (vocabulary, dim).

@@ -154,7 +154,7 @@ def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:
 
 
 def config_token_ids(model_config: Any) -> list[int]:
-    """All ids that a model's config gives a part to: `bos_token_id`, `image_token_index`, ..., those below 0 left out."""
+    """All ids >= 0 that a model's config gives a part to: `bos_token_id`, `image_token_index`, ..."""
     ids: set[int] = set()
     for config in text_configs(model_config):
         for name in vars(config):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from peft_interp.inference.model_lock import locked
 from peft_interp.text.token_filter import table_fingerprint
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.effective_prompt import EffectivePrompt
 from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
@@ -23,12 +23,6 @@ from peft_interp.tuner.readback import Readback, on_host, same_on_host
 from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
-
-TERM_LOST = (
-    "no backward pass has come to the terms of the training loss ({settings}), and their gradient could not be added: "
-    "the trainer makes its loss of something else than the model's `loss`, in fp16 or with a model without a language-"
-    "model head. The terms are shown and not trained. Use bf16, or add to `model(**inputs).loss` in your own loss."
-)
 
 
 @dataclass(frozen=True)
@@ -53,9 +47,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
     """Prompt encoder that PEFT builds for `InterpPromptConfig`.
 
     Its one parameter is `latent` (prompt, dim), fp32, in `unit`s of the table's coordinates, so that a step of the
-    optimizer is as long on every model, measured against what there is to travel. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
-    until a score is recorded), `step`, the optimizer steps seen, and `weight`, the perplexity term's full weight now.
-    The table belongs to the base model and is neither registered nor copied here.
+    optimizer is as long on every model, measured against what there is to travel. Buffers, saved with it: `ids`,
+    `best_ids` with `best_score` (NaN until a score is recorded), `step`, the optimizer steps seen, and `weight`, the
+    perplexity term's full weight now. The table belongs to the base model and is neither registered nor copied here.
 
     Args:
         config: completed in place: `token_dim`, `num_virtual_tokens`, `leading_token_ids`.
@@ -81,7 +75,6 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
         self._stuck = StuckWatch(config.stuck_patience)
         self.terms = TermWatch()
-        self._term_lost_said = False
         self._original: list[InterpPromptEmbedding] = []  # in a copy of `nn.DataParallel`: the one copied
         self._first_step_watched = self.first_step_seen = False
         self._size = self.tokens.size
@@ -93,7 +86,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.register_buffer("best_score", torch.tensor(float("nan"), dtype=torch.float64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.long))
         self.register_buffer("weight", torch.tensor(config.first_perplexity_weight, dtype=torch.float64))
-        self.embedding = _EffectivePrompt(self)
+        self.embedding = EffectivePrompt(self)
 
     ids: Tensor
     best_ids: Tensor
@@ -184,7 +177,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             after_first_step(self)
 
     def saw_first_step(self, rate: float, largest: float) -> None:
-        """Warn if steps like the optimizer's first, at the `largest` learning rate, would not change a token in time."""
+        """Warn if steps like the first, at the `largest` learning rate, would not change a token in time."""
         if self._projected is not None:
             before = self._projected.to(self.latent)
             step = (self.latent.detach() - before) * (self.unit * largest / rate)
@@ -291,12 +284,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     def _count_step(self, changed_share: float) -> None:
         self.changed_share = changed_share
-        self.terms.new_step()
-        if self.terms.missed and not self._term_lost_said:
-            self._term_lost_said = True
-            warnings.warn(
-                TERM_LOST.format(settings=", ".join(term.setting for term in self.config.loss_terms)), stacklevel=2
-            )
+        self.terms.new_step(self.config.loss_terms)
         target, nll, steps = self.config.target_perplexity, self._last_nll, self.steps
         begun = steps > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
         if target is not None and nll is not None and begun:
@@ -448,31 +436,3 @@ _SAVED_BUFFERS = {
 }
 _UNIT = "prompt_latent_unit"
 _OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
-
-
-class _EffectivePrompt(nn.Module):
-    """Gives PEFT the `.embedding.weight` that it reads directly in inference mode: the projected prompt."""
-
-    def __init__(self, encoder: InterpPromptEmbedding) -> None:
-        super().__init__()
-        self._encoder = [encoder]
-
-    @property
-    def weight(self) -> Tensor:
-        """(prompt, dim)."""
-        encoder = self._encoder[0]
-        if not encoder.placed_by_ours and not encoder.config.placement.before_text:
-            raise ValueError(
-                f"this InterpPrompt adapter has `prompt_position={encoder.config.prompt_position!r}`, but was added "
-                "to a model made for another config, which puts every prompt first. Make the model with the "
-                "InterpPrompt adapter first and add the others to it."
-            )
-        if not encoder.placed_by_ours:
-            encoder.placed_by_ours = True
-            warnings.warn(
-                "this InterpPrompt adapter was added to a model made for another config, which puts the prompt in "
-                "front of BOS and padding, so adapter and text differ there. Make the model with the InterpPrompt "
-                "adapter first and add the others to it.",
-                stacklevel=2,
-            )
-        return encoder.prompt().vectors

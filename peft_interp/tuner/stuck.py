@@ -58,8 +58,8 @@ class StuckWatch:
         steps = "no number of" if math.isinf(least) else f"at least {least:,.0f}"
         warnings.warn(
             f"the learning rate of {rate:g} cannot move the prompt: {steps} optimizer steps like the first, all in one "
-            "direction, would change one token. Use 0.1 to 0.3, on every model (Trainer's default of 5e-5 and the rates "
-            "of stock prompt tuning with a schedule of few steps move nothing).",
+            "direction, would change one token. Use 0.1 to 0.3, on every model; Trainer's default of 5e-5 and the "
+            "rates of stock prompt tuning are for vectors that need not reach another token.",
             stacklevel=2,
         )
 

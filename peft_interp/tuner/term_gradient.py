@@ -4,20 +4,30 @@ The terms are added to the loss that the model returns. TRL's trainers do not us
 ever come to the terms. Every backward pass that trains the prompt does come to the prompt's vectors, after all that
 depends on them: there it is known whether it came to the terms as well, and if not, their gradient is added.
 
-It is added once per optimizer step, at full weight: that is what a term in the loss amounts to, however many batches are
-accumulated or forward passes made.
+It is added once per optimizer step, at full weight: that is what a term in the loss amounts to, however many batches
+are accumulated or forward passes made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from peft_interp.tuner.loss_terms import LossTerm
+
 Gradient = tuple[Tensor, float]
-"""What the terms add to the gradient of the prompt's vectors, (prompt, dim), and the factor of what is there already."""
+"""What the terms add to the gradient of the prompt's vectors, (prompt, dim), and the factor of what is there."""
+
+
+_LOST = (
+    "no backward pass has come to the terms of the training loss ({settings}), and their gradient could not be added: "
+    "the trainer makes its loss of something else than the model's `loss`, in fp16 or with a model without a language-"
+    "model head. The terms are shown and not trained. Use bf16, or add to `model(**inputs).loss` in your own loss."
+)
 
 
 class TermWatch:
@@ -32,10 +42,14 @@ class TermWatch:
         self._owed: Callable[[], Gradient | None] | None = None
         self._reached = self._added = -1  # numbers of backward passes
         self._done = False  # in this optimizer step
+        self._said = False
 
-    def new_step(self) -> None:
-        """The optimizer has moved the prompt."""
+    def new_step(self, terms: Sequence[LossTerm]) -> None:
+        """The optimizer has moved the prompt; warn, once, if the terms had no part in that."""
         self._done = False
+        if self.missed and not self._said:
+            self._said = True
+            warnings.warn(_LOST.format(settings=", ".join(term.setting for term in terms)), stacklevel=2)
 
     def expect(self, owed: Callable[[], Gradient | None]) -> None:
         """A training pass has begun.

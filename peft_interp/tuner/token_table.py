@@ -58,7 +58,7 @@ class TokenTable:
 
     @property
     def weight(self) -> Tensor:
-        """The embedding matrix, (vocabulary, dim), in floating point; unpacked once where it is quantised or sharded."""
+        """The embedding matrix, (vocabulary, dim), in floats; unpacked once where it is quantised or sharded."""
         weight: Any = self.word_embeddings.weight
         if _is_plain(weight):
             return weight  # type: ignore[no-any-return]
@@ -82,7 +82,7 @@ class TokenTable:
             ) from error
 
     def measured_unit(self) -> float:
-        """RMS coordinate of the table's rows, those of zeros left out, over `REFERENCE_RMS`; 1 where it is within 1%."""
+        """RMS coordinate of the table's rows, zero ones left out, over `REFERENCE_RMS`; 1 where it is within 1%."""
         with self._gathered():
             squares = row_terms(self.weight, "euclidean")
         assert squares is not None
