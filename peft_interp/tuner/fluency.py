@@ -43,16 +43,17 @@ def task_model_nll(
     """
     target = None
     if sides != "context":
-        if _logits_are_products_with(encoder.table, model):
+        if _logits_are_products_with_rows(model):
             target = tied_target_gradient(hidden, prompt.rows)
         else:
             target = soft_target_gradient(logits, encoder.tokens.soft_choice(prompt.latent, logits.shape[-1]))
     return prompt_nll(logits, prompt.ids, sides, target, losses)
 
 
-def _logits_are_products_with(table: Tensor, model: Any) -> bool:
+def _logits_are_products_with_rows(model: Any) -> bool:
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     changed = (getattr(model.config.get_text_config(), name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES)
-    return bool(model.get_output_embeddings().weight.data_ptr() == table.data_ptr()) and not any(changed)
+    return bool(head.data_ptr() == table.data_ptr()) and not any(changed)
 
 
 def scorer_nll(
