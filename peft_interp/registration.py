@@ -7,6 +7,7 @@ our config our classes and every other config exactly what it got before. No fun
 
 from __future__ import annotations
 
+import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def _model_dispatcher(registered: type, ours: type) -> type:
     ours.__name__ = previous.__name__  # transformers' pipelines know PEFT's models by this name
 
     def new(cls: type, model: PreTrainedModel, peft_config: PeftConfig, *args: Any, **kwargs: Any) -> Any:
-        return (ours if _is_ours(peft_config) else previous)(model, peft_config, *args, **kwargs)
+        if not _is_ours(peft_config):
+            return previous(model, peft_config, *args, **kwargs)
+        return ours(model, copy.deepcopy(peft_config), *args, **kwargs)  # so that one config may be used for two models
 
     return type(previous.__name__, (previous,), {"__new__": new, "_peft_interp_previous": previous})
 

@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from peft_interp.inference.compat import cache_argument
+from peft_interp.inference.padding_habits import first_position
 
 
 def sees_whole_text(model: Any) -> bool:
@@ -29,10 +30,11 @@ def continues_from_cache(model: Any) -> bool:
         cache_argument(model) is not None
         and {"attention_mask", "position_ids"} <= set(inspect.signature(model.forward).parameters)
         and getattr(model, "loss_type", None) in ("ForCausalLM", None)
+        and first_position(model) == 0
         and not model.config.is_encoder_decoder
         and not recomputes_activations(model)
         and model.get_output_embeddings() is not None
-        and not getattr(model.config, "output_router_logits", False)
+        and not getattr(model.config.get_text_config(), "output_router_logits", False)
         and sees_whole_text(model)
     )
 

@@ -45,7 +45,8 @@ def check_prompt_length(length: int, config: Any) -> None:
 
 def may_lack_room(model: Any, columns: int) -> bool:
     """Whether so many columns may be too many, by the configuration alone: cheap, for every forward pass."""
-    known = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    config = getattr(model, "config", None)
+    known = getattr(config and config.get_text_config(), "max_position_embeddings", None)
     return isinstance(known, int) and columns >= known - 1  # RoBERTa's number is two too high
 
 

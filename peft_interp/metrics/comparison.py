@@ -15,13 +15,13 @@ from torch import Tensor
 
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.max_length import check_room
+from peft_interp.inference.padding_habits import position_ids_for, reads_last_column
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.text_rows import PlacedRow, with_text
 from peft_interp.text.placement import IGNORED, Placement, placement_of
 from peft_interp.text.rows import Row, read_rows
-from peft_interp.text.tokenization import leading_token_ids, token_texts
-from peft_interp.tuner.layout import positions
+from peft_interp.text.tokenization import leading_token_ids, pad_token_id, token_texts
 from peft_interp.tuner.task_types import names_where
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
@@ -74,7 +74,7 @@ class ModelRunner:
         mask = self._pad([[1] * len(q.ids) for q in questions], 0)
         given = {"input_ids": inputs, "attention_mask": mask}
         if self.states_positions:
-            given["position_ids"] = positions(mask)
+            given["position_ids"] = position_ids_for(self.base, mask)
         if questions[0].labels is not None:
             given["labels"] = self._pad([q.labels or [] for q in questions], -100)
         if questions[0].decoder_ids:
@@ -281,9 +281,9 @@ def make_comparison(
     config, base = prompt_config(model), model.get_base_model()
     task, placement = task_of(config), placement_of(config)
     leading = set(leading_token_ids(tokenizer, base.config)) | set(getattr(config, "leading_token_ids", None) or ())
-    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
+    pad = _pad_id(base, tokenizer)
     causal = task == "CAUSAL_LM"
-    counts = "position_ids" in inspect.signature(base.forward).parameters and (causal or hasattr(base, "score"))
+    counts = _states_positions(base, task)
     shared = {"base": base, "pad_id": pad or 0, "left": padding_side == "left", "classifies": task == "SEQ_CLS"}
     if task == "SEQ_CLS":
         _check_classes(base.config)
@@ -296,7 +296,7 @@ def make_comparison(
         length=config.num_virtual_tokens,
         placement=placement,
         label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
-        batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
+        batch_size=1 if task == "SEQ_CLS" and pad_token_id(base.config) is None else batch_size,
     )
 
 
@@ -330,7 +330,7 @@ def make_text_comparison(
         length=0,
         placement=placement,
         label_token_ids=[] if task == "SEQ_CLS" else label_token_ids,
-        batch_size=1 if task == "SEQ_CLS" and base.config.pad_token_id is None else batch_size,
+        batch_size=1 if task == "SEQ_CLS" and pad_token_id(base.config) is None else batch_size,
     )
 
 
@@ -346,14 +346,25 @@ def _task_of_head(base: Any) -> str:
     return "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM"
 
 
+def _states_positions(base: Any, task: str) -> bool:
+    """Whether position ids have to be given, so that padding does not shift a row: to decoders, with any head."""
+    if "position_ids" not in inspect.signature(base.forward).parameters:
+        return False
+    return task == "CAUSAL_LM" or (task == "SEQ_CLS" and reads_last_column(base))
+
+
+def _pad_id(base: Any, tokenizer: Any) -> int | None:
+    named = pad_token_id(base.config)
+    return named if named is not None else tokenizer.pad_token_id
+
+
 def _base_runner(base: Any, tokenizer: Any, task: str) -> ModelRunner:
-    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
-    counts = "position_ids" in inspect.signature(base.forward).parameters
+    pad = _pad_id(base, tokenizer)
     return ModelRunner(
         call=base,
         base=base,
         pad_id=pad or 0,
-        states_positions=counts and (task == "CAUSAL_LM" or hasattr(base, "score")),
+        states_positions=_states_positions(base, task),
         classifies=task == "SEQ_CLS",
     )
 

@@ -36,7 +36,7 @@ def language_model(model: Any) -> Any:
 
 def window(model: Any) -> int:
     """How many tokens are scored at most; longer texts are cut."""
-    size = getattr(model.config, "max_position_embeddings", None)
+    size = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return min(size, DEFAULT_WINDOW) if isinstance(size, int) and size > 0 else DEFAULT_WINDOW
 
 

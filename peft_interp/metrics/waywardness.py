@@ -27,7 +27,7 @@ from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement, placement_named, placement_of
 from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.token_filter import allowed_tokens
-from peft_interp.text.tokenization import leading_token_ids
+from peft_interp.text.tokenization import leading_token_ids, pad_token_id
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.model_inputs import compose_inputs
 from peft_interp.tuner.projection import row_terms, similarity
@@ -129,7 +129,8 @@ def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tenso
 def _comparison(
     base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int, placement: Placement
 ) -> ComparisonSetup:
-    pad = base.config.pad_token_id if base.config.pad_token_id is not None else tokenizer.pad_token_id
+    named = pad_token_id(base.config)
+    pad = named if named is not None else tokenizer.pad_token_id
     counts = "position_ids" in inspect.signature(base.forward).parameters
     side = ModelRunner(call=base, base=base, pad_id=pad or 0, states_positions=counts)
     read = read_rows(rows, leading_token_ids(tokenizer, base.config), placement)
@@ -143,7 +144,7 @@ def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner
     base, leading = setup.text.base, leading_token_ids(setup.tokenizer, setup.text.base.config)
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
-        prompt, embeddings = Prompt(vectors, vectors, ids), base.get_input_embeddings()
+        prompt, embeddings = Prompt(vectors, vectors, ids, vectors), base.get_input_embeddings()
         composed = compose_inputs(
             prompt,
             embeddings,
@@ -155,7 +156,7 @@ def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner
             placement=setup.placement,
             answer=None if labels is None else labels.ne(IGNORED),
         )
-        inputs = composed.with_positions() if setup.text.states_positions else composed.inputs
+        inputs = composed.with_positions(base) if setup.text.states_positions else composed.inputs
         return base(**inputs, return_dict=return_dict)
 
     return ModelRunner(call=call, base=base, extra=len(ids), pad_id=setup.text.pad_id)

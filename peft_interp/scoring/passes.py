@@ -21,6 +21,7 @@ from peft_interp.inference.head import answer_logits_at
 from peft_interp.scoring.token_tree import Context, TokenTree, build_context, new_nodes, pack, token_tree, visible
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import Answers, Row
+from peft_interp.text.tokenization import pad_token_id
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class PlainScoring:
     def _scores(self, sequences: Sequence[tuple[int, ...]], answers: Sequence[Answers], whole: bool) -> Tensor:
         """(sequences, labels) log-probabilities or, if `whole`, (sequences,) losses; NaN where nothing is predicted."""
         width = max(len(ids) for ids in sequences)
-        pad = getattr(self.model.config, "pad_token_id", None) or 0
+        pad = pad_token_id(self.model.config) or 0
         device = self.model.get_input_embeddings().weight.device
         ids = torch.tensor([[*i, *[pad] * (width - len(i))] for i in sequences], device=device)  # (pairs, width)
         mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in sequences], device=device)
@@ -292,7 +293,7 @@ class SharedScoring:
     ) -> Tensor:
         """(contexts, columns, labels) log-probabilities or, if `whole`, (contexts, columns) losses."""
         tree = token_tree(following.sequences[columns.start : columns.stop])
-        adds_mask = self.model.config._attn_implementation == "eager"
+        adds_mask = self.model.config.get_text_config()._attn_implementation == "eager"
         inputs = tree_inputs(self.model, context, tree, own, self.model.dtype if adds_mask else None)
         asked = [
             (number, path[place], target)

@@ -202,7 +202,7 @@ def is_causal(model: Any) -> bool:
 
 def can_run_trees(model: Any) -> bool:
     """Whether a causal LM takes an expanded cache and a mask of our own for every token."""
-    attention = getattr(model.config, "_attn_implementation", None)
+    attention = getattr(model.config.get_text_config(), "_attn_implementation", None)
     return attention in ("sdpa", "eager") and continues_from_cache(model)
 
 

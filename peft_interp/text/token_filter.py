@@ -18,6 +18,8 @@ TOKEN_FILTERS = ("all", "printable", "ascii", "words")
 
 
 _FINGERPRINT_ROWS = 16
+_MOST_PADDING = 4096  # rows
+_SAME_ROW = 1e-3  # of the norm; transformers pads with the mean and a little noise
 
 
 def allowed_tokens(
@@ -26,6 +28,7 @@ def allowed_tokens(
     kind: str = "all",
     banned_token_ids: Iterable[int] = (),
     banned_words: Sequence[str] = (),
+    special_token_ids: Iterable[int] = (),
 ) -> Tensor:
     """Mask of the tokens a prompt may use.
 
@@ -39,6 +42,8 @@ def allowed_tokens(
         banned_token_ids: ids never to use.
         banned_words: words never to use, with and without a leading blank, in lower case, upper case and capitalised
             (the label words, say). Every token whose text is such a word is banned.
+        special_token_ids: ids that the model's config names, never used either. Some configs name ids that their table
+            has no row for (-1 for no padding): these are passed over.
 
     Returns:
         (vocabulary,) bool on the CPU.
@@ -59,18 +64,44 @@ def allowed_tokens(
     if outside := sorted(i for i in banned_ids if not 0 <= i < size):
         raise ValueError(f"`banned_token_ids` {outside} are not in the vocabulary (0 to {size - 1}); remove them.")
     mask[list(banned_ids)] = False
+    mask[[i for i in special_token_ids if 0 <= i < size]] = False
     if tokenizer is not None:
         special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
         usable = set(tokenizer.get_vocab().values()) - special  # a vocabulary may have holes
         mask[[i for i in range(size) if i not in usable]] = False
         if kind != "all" or banned_words:
             mask &= _text_mask(tokenizer, size, kind, banned_words)
+    else:
+        mask[size - unused_tail(table) :] = False
     if not mask.any():
         raise ValueError(
             f"no token is left: `allowed_tokens={kind!r}` with {len(banned_ids)} banned ids and "
             f"`banned_words={list(banned_words)}` excludes all {size} rows; loosen the filter."
         )
     return mask
+
+
+def unused_tail(table: Tensor) -> int:
+    """Rows at the end that stand for no token: padding, as tables are made longer to fit a machine.
+
+    Without a tokenizer nothing says which they are. Padding is filled with one row over and over, with zeros or with
+    the mean of all rows; rows of that kind at the end are counted. Rows filled at random look like any other.
+
+    Args:
+        table: (vocabulary, dim).
+
+    Returns:
+        How many; 0 where only the last row is like itself.
+    """
+    table = table.detach()
+    last = table[-1].float()
+    far = torch.linalg.vector_norm(table[-_MOST_PADDING:].float() - last, dim=-1)  # (rows,)
+    like = (far <= _SAME_ROW * last.norm()).flip(0)
+    count = int(like.int().cumprod(0).sum())
+    if count > 1 or not bool(last.any()):
+        return count if count < len(like) else 0
+    mean = table[:-1].float().mean(dim=0)
+    return int(len(table) > 2 and bool((last - mean).norm() <= _SAME_ROW * mean.norm()))
 
 
 def _text_mask(tokenizer: PreTrainedTokenizerBase, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:

@@ -142,12 +142,44 @@ def leading_token_ids(tokenizer: PreTrainedTokenizerBase, model_config: Any = No
 
 
 def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:
-    """Ids that a model's config names: `named_token_ids(config, ("bos", "eos"))`; missing ones are left out."""
+    """Ids that a model's config names: `named_token_ids(config, ("bos", "eos"))`; missing ones are left out.
+
+    Those of its text part count as well, where a model reads more than text (`text_config` in Gemma 3, LLaVA, ...).
+    """
     ids: set[int] = set()
-    for name in names:
-        value = getattr(model_config, f"{name}_token_id", None)
-        ids.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    for config in text_configs(model_config):
+        for name in names:
+            ids.update(_whole_numbers(getattr(config, f"{name}_token_id", None)))
     return sorted(ids)
+
+
+def config_token_ids(model_config: Any) -> list[int]:
+    """All ids >= 0 that a model's config gives a part to: `bos_token_id`, `image_token_index`, ..."""
+    ids: set[int] = set()
+    for config in text_configs(model_config):
+        for name in vars(config):
+            if name.lstrip("_").endswith(("_token_id", "_token_ids", "_token_index")):
+                ids.update(_whole_numbers(getattr(config, name, None)))
+    return sorted(i for i in ids if i >= 0)
+
+
+def text_configs(model_config: Any) -> list[Any]:
+    """A model's config and, where that is another, the one of its text part."""
+    if model_config is None:
+        return []
+    text = model_config.get_text_config() if hasattr(model_config, "get_text_config") else model_config
+    return [model_config] if text is model_config else [model_config, text]
+
+
+def pad_token_id(model_config: Any) -> int | None:
+    """The id a model's config pads with, in its text part too; None where it names none, or one below 0."""
+    named = named_token_ids(model_config, ("pad",))
+    return named[0] if named and named[0] >= 0 else None
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [i for i in values if isinstance(i, int) and not isinstance(i, bool)]
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------

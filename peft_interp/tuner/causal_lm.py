@@ -21,11 +21,13 @@ from peft_interp.inference.compilation import without_compiling
 from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.padding_habits import first_position, position_ids_for
 from peft_interp.text.placement import IGNORED
+from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
-from peft_interp.tuner.layout import after_leading, first_attended, place_prompt, positions
+from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
@@ -47,6 +49,14 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
     """
+
+    def _setup_prompt_encoder(self, adapter_name: str) -> None:
+        if isinstance(self.peft_config[adapter_name], InterpPromptConfig) and self.base_model.config.is_encoder_decoder:
+            raise ValueError(
+                f"`task_type='CAUSAL_LM'` needs a model with a decoder alone, and {type(self.base_model).__name__} has "
+                "an encoder too: use `task_type='SEQ_2_SEQ_LM'`, which puts the prompt into the encoder's input."
+            )
+        super()._setup_prompt_encoder(adapter_name)
 
     @locked
     def forward(  # type: ignore[override]
@@ -73,7 +83,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         cache = take_cache(kwargs)
         cached = _cached_length(cache)
         if not cached:
-            check_positions(kwargs.pop("position_ids", None), attention_mask)
+            check_positions(kwargs.pop("position_ids", None), attention_mask, first_position(self.base_model))
         kwargs = {k: v for k, v in kwargs.items() if k not in ("token_type_ids", "task_ids") and v is not None}
         if cache is not None:
             kwargs |= with_cache(self.base_model, cache)
@@ -81,6 +91,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return self._continue(text, labels, kwargs)
         self._check_room(text)
         output = None
+        if self._wants_term():
+            self._expect_terms(self._encoder(None), text)
         if self.training and labels is not None and self.active_peft_config.share_prefix is not False:
             output = self._fast_step(text, labels, kwargs)
         return self._plain_pass(text, labels, kwargs) if output is None else output
@@ -114,7 +126,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         encoder, prompt = self._prompt()
         composed = self._compose(prompt, answer=_answer(labels), **text)
         layout = composed.layout
-        inputs = composed.with_positions() if self._takes("position_ids") else composed.inputs
+        inputs = composed.with_positions(self.base_model) if self._takes("position_ids") else composed.inputs
         if labels is not None:
             answers = _without_leading(labels, layout.start)
             if self._before_answer:
@@ -127,16 +139,16 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             run = self.base_model if tap is None else without_compiling(self.base_model)
             output = run(**inputs, **{**kwargs, "return_dict": True})
         logits, hidden = None, None
-        if tap is not None and tap.hidden is not None:
+        if tap is not None and tap.hidden is not None and getattr(output, "logits", None) is not None:
             span = slice(int(layout.start[0]), int(layout.start[0]) + layout.prompt_length)
             logits, hidden = output.logits[0, span], tap.hidden[0, span]
         elif needs_logits:
             logits, hidden = self._prompt_alone(prompt, text)
-        if wants_term and labels is not None:
+        if wants_term and labels is not None and output.loss is not None:
             share = self._share(labels, kwargs.get("num_items_in_batch"))
             output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
         self._check_loss(output.loss)
-        if self.active_peft_config.align_logits_with_labels:
+        if self.active_peft_config.align_logits_with_labels and getattr(output, "logits", None) is not None:
             aligned = layout.predictions if self._before_answer else layout.text_first
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
@@ -248,7 +260,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             # the mask of a prompt at the end is the same: it stands among attended columns
             text["attention_mask"] = place_prompt(mask.shape, prompt_length, attention_mask=mask).fill(1, mask)
             if self._takes("position_ids"):
-                kwargs["position_ids"] = positions(text["attention_mask"])[:, -given.shape[1] :]
+                kwargs["position_ids"] = position_ids_for(self.base_model, text["attention_mask"])[:, -given.shape[1] :]
         return self.base_model(**text, labels=labels, **kwargs)
 
     def _share(self, labels: Tensor, num_items_in_batch: Any) -> Tensor | float:

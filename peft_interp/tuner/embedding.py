@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,46 +13,18 @@ from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import lasting_tensors, update_count
 from peft_interp.inference.model_lock import locked
+from peft_interp.text.token_filter import table_fingerprint
 from peft_interp.text.tokenization import check_in_vocabulary, leading_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.effective_prompt import EffectivePrompt
 from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
 from peft_interp.tuner.saved_adapter import check_tensors, check_vectors, foreign_words
+from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
+from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
-
-FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
-
-
-class StuckWatch:
-    """Counts optimizer steps in which no token of the prompt changed.
-
-    Args:
-        patience: how many of them in a row are too many; until the first change no more than `FIRST_MOVE` are.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience, self.unchanged, self._warned = patience, 0, False
-
-    def see(self, changed: bool, steps: int) -> None:
-        """Count a step, and warn if it is one too many.
-
-        Args:
-            changed: whether a token changed.
-            steps: optimizer steps since the prompt was made.
-        """
-        self.unchanged = 0 if changed else self.unchanged + 1
-        never = self.unchanged == steps
-        if self._warned or self.unchanged < (min(FIRST_MOVE, self.patience) if never else self.patience):
-            return
-        self._warned = True
-        warnings.warn(
-            f"the prompt search is stuck: no token has changed for {self.unchanged} optimizer steps"
-            f"{' since the start' if never else ''}. Raise the learning rate (PEZ uses 0.1 to 0.3; Trainer's default "
-            "of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`.",
-            stacklevel=2,
-        )
 
 
 @dataclass(frozen=True)
@@ -65,19 +36,22 @@ class Prompt:
         rows: (prompt, dim) the same tokens as rows of the table, which differ from `vectors` where the embedding
             module scales its rows (Gemma); gradient to the latent. The latent itself when nothing is projected.
         ids: (prompt,) the nearest tokens.
+        latent: (prompt, dim) what was projected, in the table's units; gradient to the parameter.
     """
 
     vectors: Tensor
     rows: Tensor
     ids: Tensor
+    latent: Tensor
 
 
 class InterpPromptEmbedding(BasePromptEncoder):
     """Prompt encoder that PEFT builds for `InterpPromptConfig`.
 
-    Its one parameter is `latent` (prompt, dim), fp32. Buffers, saved with it: `ids`, `best_ids` with `best_score` (NaN
-    until a score is recorded), `step`, the optimizer steps seen, and `weight`, the perplexity term's full weight now.
-    The table belongs to the base model and is neither registered nor copied here.
+    Its one parameter is `latent` (prompt, dim), fp32, in `unit`s of the table's coordinates, so that a step of the
+    optimizer is as long on every model, measured against what there is to travel. Buffers, saved with it: `ids`,
+    `best_ids` with `best_score` (NaN until a score is recorded), `step`, the optimizer steps seen, and `weight`, the
+    perplexity term's full weight now. The table belongs to the base model and is neither registered nor copied here.
 
     Args:
         config: completed in place: `token_dim`, `num_virtual_tokens`, `leading_token_ids`.
@@ -103,6 +77,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._counted = 0  # steps before the last projection
         self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
         self._stuck = StuckWatch(config.stuck_patience)
+        self.terms = TermWatch()
+        self._original: list[InterpPromptEmbedding] = []  # in a copy of `nn.DataParallel`: the one copied
+        self._first_step_watched = self.first_step_seen = False
+        self._size = self.tokens.size
         latent = self._start()
         self.latent = nn.Parameter(latent, requires_grad=not config.inference_mode)
         length = latent.shape[0]
@@ -111,7 +89,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.register_buffer("best_score", torch.tensor(float("nan"), dtype=torch.float64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.long))
         self.register_buffer("weight", torch.tensor(config.first_perplexity_weight, dtype=torch.float64))
-        self.embedding = _EffectivePrompt(self)
+        self.embedding = EffectivePrompt(self)
 
     ids: Tensor
     best_ids: Tensor
@@ -144,14 +122,27 @@ class InterpPromptEmbedding(BasePromptEncoder):
             config.leading_token_ids = leading_token_ids(tokens.tokenizer)
         if config.placement.before_answer and config.mask_token_id is None and tokens.tokenizer is not None:
             config.mask_token_id = tokens.tokenizer.mask_token_id
+        if config.projects:  # a soft prompt's rates are those of stock prompt tuning
+            tokens.unit = tokens.measured_unit()
         ids = initial_ids(config, tokens.allowed, tokens.tokenizer)
         if ids is None:
-            return torch.randn(config.num_virtual_tokens or 0, config.token_dim)
+            return torch.randn(config.num_virtual_tokens or 0, config.token_dim) / self.unit
         return self._latent_of(ids)
 
     def _latent_of(self, ids: Tensor) -> Tensor:
         """Where the latent of these tokens is: at their rows, or for a soft prompt at what enters the model."""
-        return (self.tokens.rows(ids) if self.config.projects else self.tokens.vectors(ids)).float().clone()
+        place = (self.tokens.rows(ids) if self.config.projects else self.tokens.vectors(ids)).float()
+        return place / self.unit if self.unit != 1.0 else place.clone()
+
+    @property
+    def unit(self) -> float:
+        """What one unit of the latent is in the table's."""
+        return self.tokens.unit
+
+    @property
+    def place(self) -> Tensor:
+        """(prompt, dim) where the latent is among the rows of the table, in its units; with gradient."""
+        return self.latent * self.unit if self.unit != 1.0 else self.latent
 
     def forward(self, indices: Tensor) -> Tensor:
         """The effective prompt for PEFT: `indices` (batch, prompt) -> (batch, prompt, dim)."""
@@ -165,23 +156,61 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 a latent on one is looked at in `settle`.
         """
         ids = self._project()
+        latent: Tensor = self.latent
+        if self.training and latent.requires_grad and torch.is_grad_enabled():
+            latent = self.terms.vectors(latent) if self.config.loss_terms else latent
+            self._watch_first_step()
+        return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
+
+    def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:
+        """The prompt of these `ids` (prompt,), with gradient to `place` (prompt, dim) in the table's units."""
         if not self.config.projects:
-            return Prompt(vectors=self.latent, rows=self.latent, ids=ids)
-        vectors = straight_through(self.latent, self.tokens.vectors(ids))
-        rows = straight_through(self.latent, self.tokens.rows(ids)) if self.tokens.scales else vectors
-        return Prompt(vectors=vectors, rows=rows, ids=ids)
+            return Prompt(vectors=place, rows=place, ids=ids, latent=place)
+        vectors = straight_through(place, self.tokens.vectors(ids))
+        rows = straight_through(place, self.tokens.rows(ids)) if self.tokens.scales else vectors
+        return Prompt(vectors=vectors, rows=rows, ids=ids, latent=place)
+
+    def _watch_first_step(self) -> None:
+        if self._original:
+            self._original[0]._watch_first_step()
+        elif self.first_step_seen:
+            stop_watching(self)
+        elif not self._first_step_watched and self.config.projects:
+            self._first_step_watched = True
+            after_first_step(self)
+
+    def saw_first_step(self, rate: float, largest: float) -> None:
+        """Warn if steps like the first, at the `largest` learning rate, would not change a token in time."""
+        if self._projected is not None:
+            before = self._projected.to(self.latent)
+            step = (self.latent.detach() - before) * (self.unit * largest / rate)
+            self._stuck.first_step(self.tokens.least_steps(before * self.unit, step, self.ids), largest)
+
+    def _replicate_for_data_parallel(self) -> InterpPromptEmbedding:
+        """`nn.DataParallel`'s copy for one device and one pass: it reads what this one, which stays, has found out."""
+        if self._projected is None or self.training:
+            self._project()
+        self.settle()
+        copy: InterpPromptEmbedding = super()._replicate_for_data_parallel()
+        copy._original = [self]
+        return copy
 
     @locked
     @lasting_tensors()
     def _project(self) -> Tensor:
+        if self._original:
+            return self._original[0].ids.to(self.latent.device)
         self.settle()
         latent = self.latent.detach()
         before = None if self._projected is None else self._projected.to(latent)
+        if self._size != self.tokens.size:
+            self._table_changed()
+            before = None
         if before is not None and same_on_host(before, latent):
             if before is not self._projected:  # in another precision or place: the ids stay what they were
                 self._projected = latent.clone()
             return self.ids.clone()
-        ids = self.tokens.nearest(latent)
+        ids = self.tokens.nearest(self.place.detach())
         numbers = [torch.linalg.vector_norm(latent, dtype=torch.float32)]
         if before is not None:  # a latent that has not moved keeps its ids: those of a checkpoint are what was trained
             numbers.append(latent.ne(before).sum(dtype=torch.float32))
@@ -200,6 +229,14 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.settle()
         return ids
 
+    def _table_changed(self) -> None:
+        """The embeddings were resized: tokens that are gone can be neither the prompt's nor the best one's."""
+        self._size = self.tokens.size
+        if bool((self.best_ids >= self._size).any()):
+            self.best_ids.zero_()
+            self.best_score.fill_(math.nan)
+        self.config.table_fingerprint = table_fingerprint(self.table)
+
     @torch.no_grad()
     def settle(self) -> None:
         """Note what the device has found out about the last step's loss and about the last projection.
@@ -208,6 +245,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
             FloatingPointError: the loss or the latent is not finite. After such a loss the latent is put back to where
                 that step found it.
         """
+        if self._original:
+            return
         scores, self._scores = self._scores, None
         if scores is not None:
             self._note_scores(*scores.read())
@@ -228,6 +267,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
         Raises:
             FloatingPointError: the loss, on the CPU, is not finite.
         """
+        if self._original:
+            self._original[0].watch(loss, nll)
+            return
         numbers = [loss] if nll is None else [loss, nll.to(loss.device)]
         self._scores = Readback(torch.stack([number.detach().float() for number in numbers]))
         if self._scores.immediate:
@@ -247,6 +289,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     def _count_step(self, changed_share: float) -> None:
         self.changed_share = changed_share
+        self.terms.new_step(self.config.loss_terms)
         target, nll, steps = self.config.target_perplexity, self._last_nll, self.steps
         begun = steps > self.config.perplexity_start_step + self.config.perplexity_warmup_steps
         if target is not None and nll is not None and begun:
@@ -263,6 +306,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     def _number(self, name: str) -> float:
         """Value of a scalar buffer, read from the device only where it was changed from outside."""
+        if self._original:
+            return self._original[0]._number(name)
         buffer = getattr(self, name)
         version, value = self._known.get(name, (None, 0.0))
         if buffer.is_inference() or version != (buffer.data_ptr(), update_count(buffer)):
@@ -337,6 +382,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return {
             "prompt_embeddings": vectors.detach().cpu().clone(),
             "prompt_latent": encoder.latent.detach().cpu().clone(),
+            **({} if encoder.unit == 1.0 else {_UNIT: torch.tensor(encoder.unit, dtype=torch.float64)}),
             **{name: getattr(encoder, attribute).cpu().clone() for name, attribute in _SAVED_BUFFERS.items()},
         }
 
@@ -354,6 +400,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.check_state(state_dict)
         for name, target in self._saved_tensors().items():
             target.copy_(state_dict.get(name, target))
+        self.tokens.unit = float(state_dict.get(_UNIT, 1.0))  # those saved before there were units are in the table's
         # the saved ids are what was trained, not a new projection; of a soft prompt they only tell what is near
         self._projected = self.latent.detach().clone() if self.config.projects else None
 
@@ -374,6 +421,9 @@ class InterpPromptEmbedding(BasePromptEncoder):
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
         check_tensors(state_dict, len(self.ids), self.config.projects)
+        unit = state_dict.get(_UNIT)
+        if unit is not None and not (unit.numel() == 1 and math.isfinite(float(unit)) and float(unit) > 0):
+            raise ValueError(f"tensor {_UNIT!r} must be one number > 0; the file is damaged, save the adapter again.")
         for name in ("prompt_ids", "best_prompt_ids"):
             ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
             check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)
@@ -388,7 +438,8 @@ _SAVED_BUFFERS = {
     "prompt_step": "step",
     "prompt_perplexity_weight": "weight",
 }
-_OWN = ("prompt_embeddings", "prompt_latent", *_SAVED_BUFFERS)
+_UNIT = "prompt_latent_unit"
+_OWN = ("prompt_embeddings", "prompt_latent", _UNIT, *_SAVED_BUFFERS)
 
 
 def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> None:
@@ -430,31 +481,3 @@ def foreign_tensors(model: Any, adapter_name: str, state_dict: dict[str, Tensor]
 def _same(tensor: Tensor, present: dict[str, Tensor], name: str) -> bool:
     known = present.get(name)
     return known is not None and known.shape == tensor.shape and torch.equal(known.to(tensor), tensor)
-
-
-class _EffectivePrompt(nn.Module):
-    """Gives PEFT the `.embedding.weight` that it reads directly in inference mode: the projected prompt."""
-
-    def __init__(self, encoder: InterpPromptEmbedding) -> None:
-        super().__init__()
-        self._encoder = [encoder]
-
-    @property
-    def weight(self) -> Tensor:
-        """(prompt, dim)."""
-        encoder = self._encoder[0]
-        if not encoder.placed_by_ours and not encoder.config.placement.before_text:
-            raise ValueError(
-                f"this InterpPrompt adapter has `prompt_position={encoder.config.prompt_position!r}`, but was added "
-                "to a model made for another config, which puts every prompt first. Make the model with the "
-                "InterpPrompt adapter first and add the others to it."
-            )
-        if not encoder.placed_by_ours:
-            encoder.placed_by_ours = True
-            warnings.warn(
-                "this InterpPrompt adapter was added to a model made for another config, which puts the prompt in "
-                "front of BOS and padding, so adapter and text differ there. Make the model with the InterpPrompt "
-                "adapter first and add the others to it.",
-                stacklevel=2,
-            )
-        return encoder.prompt().vectors

@@ -43,16 +43,17 @@ def task_model_nll(
     """
     target = None
     if sides != "context":
-        if _logits_are_products_with(encoder.table, model):
+        if _logits_are_products_with_rows(model):
             target = tied_target_gradient(hidden, prompt.rows)
         else:
-            target = soft_target_gradient(logits, encoder.tokens.soft_choice(encoder.latent, logits.shape[-1]))
+            target = soft_target_gradient(logits, encoder.tokens.soft_choice(prompt.latent, logits.shape[-1]))
     return prompt_nll(logits, prompt.ids, sides, target, losses)
 
 
-def _logits_are_products_with(table: Tensor, model: Any) -> bool:
-    changed = (getattr(model.config, name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES)
-    return bool(model.get_output_embeddings().weight.data_ptr() == table.data_ptr()) and not any(changed)
+def _logits_are_products_with_rows(model: Any) -> bool:
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    changed = (getattr(model.config.get_text_config(), name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES)
+    return bool(head.data_ptr() == table.data_ptr()) and not any(changed)
 
 
 def scorer_nll(
@@ -75,7 +76,7 @@ def scorer_nll(
     """
     table = scorer.get_input_embeddings()
     width = min(table.weight.shape[0], encoder.table.shape[0])
-    probs = encoder.tokens.soft_choice(encoder.latent, width).to(table.weight.device)
+    probs = encoder.tokens.soft_choice(prompt.latent, width).to(table.weight.device)
     ids = prompt.ids.to(table.weight.device)
     rows = table(ids).detach()
     if sides != "target":

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from peft_interp.inference.max_length import learned_positions
 from peft_interp.tuner.layout import PromptLayout
@@ -48,6 +49,9 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
     inputs = composed.inputs
     if input_ids is not None and "input_ids" not in inputs:
         inputs = {**inputs, "input_ids": _seen_by_penalties(composed.layout, input_ids)}
+    if "input_ids" in inputs:
+        assert input_ids is not None
+        _hide_prompt(kwargs, composed.layout, input_ids)
     output = _generated(base_model, inputs, kwargs, composed.layout.order.shape[1])
     given_length = composed.layout.order.shape[1] if "input_ids" in inputs else 0
 
@@ -62,6 +66,71 @@ def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *ar
         return without_prompt(output)
     output.sequences = without_prompt(output.sequences)
     return output
+
+
+class _WithoutPrompt:
+    """Takes the prompt out of the ids that a generation has so far, for what the user hands to `generate`."""
+
+    def __init__(self, layout: PromptLayout, input_ids: Tensor) -> None:
+        self.columns, self.given = layout.text_columns(), input_ids
+        self.composed = layout.order.shape[1]
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """(rows, prompt + length + new) -> (rows, length + new); several rows may belong to one of the input's."""
+        columns = self.columns.to(ids.device).repeat_interleave(max(1, len(ids) // len(self.columns)), dim=0)
+        return torch.cat((ids.gather(1, columns), ids[:, self.composed :]), dim=1)
+
+    def row(self, index: int, ids: Tensor) -> Tensor:
+        """The same for the ids of one row of the input, (prompt + length + new,)."""
+        return torch.cat((ids[self.columns[index].to(ids.device)], ids[self.composed :]))
+
+
+class _UsersProcessor(LogitsProcessor):
+    def __init__(self, processor: Any, hide: _WithoutPrompt) -> None:
+        self.processor, self.hide = processor, hide
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(rows, vocabulary) of the user's processor."""
+        return self.processor(self.hide.rows(input_ids), scores)  # type: ignore[no-any-return]
+
+
+class _UsersCriterion(StoppingCriteria):
+    def __init__(self, criterion: Any, hide: _WithoutPrompt) -> None:
+        self.criterion, self.hide = criterion, hide
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Any:
+        """What the user's criterion says."""
+        return self.criterion(self.hide.rows(input_ids), scores, **kwargs)
+
+
+class _UsersStreamer:
+    """Hands on what is generated; first, as `generate` does, the input, without the prompt."""
+
+    def __init__(self, streamer: Any, hide: _WithoutPrompt) -> None:
+        self.streamer, self.hide, self.begun = streamer, hide, False
+
+    def put(self, value: Tensor) -> None:
+        """Tokens, the input's first."""
+        self.streamer.put(value if self.begun else self.hide.given.to(value.device))
+        self.begun = True
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self.streamer.end()
+
+
+def _hide_prompt(kwargs: dict[str, Any], layout: PromptLayout, input_ids: Tensor) -> None:
+    """Let what the user brought see the ids that it sees with stock PEFT; penalties of `generate` see the prompt."""
+    hide = _WithoutPrompt(layout, input_ids)
+    if kwargs.get("logits_processor"):
+        kwargs["logits_processor"] = LogitsProcessorList(_UsersProcessor(x, hide) for x in kwargs["logits_processor"])
+    if (criteria := kwargs.get("stopping_criteria")) is not None:
+        given = criteria if isinstance(criteria, (list, tuple)) else [criteria]
+        kwargs["stopping_criteria"] = StoppingCriteriaList(_UsersCriterion(x, hide) for x in given)
+    if (allowed := kwargs.get("prefix_allowed_tokens_fn")) is not None:
+        kwargs["prefix_allowed_tokens_fn"] = lambda index, ids: allowed(index, hide.row(index, ids))
+    if (streamer := kwargs.get("streamer")) is not None:
+        kwargs["streamer"] = _UsersStreamer(streamer, hide)
 
 
 def _generated(base_model: Any, inputs: dict[str, Tensor], kwargs: dict[str, Any], given: int) -> Any:

@@ -18,7 +18,7 @@ class TermInputs:
         ids: (prompt,) its tokens.
         rows: (prompt, dim) their rows of the embedding table, with gradient to the latent (straight through); the
             latent itself where nothing is projected.
-        latent: (prompt, dim) the parameter.
+        latent: (prompt, dim) the parameter, in the table's units.
         nll: the prompt's mean NLL in nats per token, a scalar with gradient; see `prompt_nll`.
     """
 

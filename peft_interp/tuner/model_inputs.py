@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.inference.padding_habits import position_ids_for
 from peft_interp.text.placement import START, Placement
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.layout import PromptLayout, pads_first, place_prompt, positions
@@ -28,10 +29,10 @@ class Composed:
     inputs: dict[str, Tensor]
     layout: PromptLayout
 
-    def with_positions(self) -> dict[str, Tensor]:
-        """The inputs plus position ids that do not count padding."""
+    def with_positions(self, model: Any) -> dict[str, Tensor]:
+        """The inputs plus position ids that do not count padding, from `model`'s first position on."""
         mask = self.inputs.get("attention_mask")
-        return self.inputs if mask is None else {**self.inputs, "position_ids": positions(mask)}
+        return self.inputs if mask is None else {**self.inputs, "position_ids": position_ids_for(model, mask)}
 
 
 def compose_inputs(
@@ -123,8 +124,8 @@ def check_shapes(text: Tensor | None, labels: Tensor | None) -> None:
         )
 
 
-def check_positions(position_ids: Tensor | None, attention_mask: Tensor | None) -> None:
-    """Refuse position ids that are not simply those of the attended tokens (packed rows, say).
+def check_positions(position_ids: Tensor | None, attention_mask: Tensor | None, first: int = 0) -> None:
+    """Refuse position ids that are not simply those of the attended tokens (packed rows, say), `first` and on.
 
     Raises:
         ValueError: the prompt could not be placed in front of every sequence of a packed row.
@@ -132,7 +133,7 @@ def check_positions(position_ids: Tensor | None, attention_mask: Tensor | None) 
     if position_ids is None:
         return
     reference = attention_mask if attention_mask is not None else torch.ones_like(position_ids)
-    expected = positions(reference).to(position_ids.device)
+    expected = positions(reference).to(position_ids.device) + first
     attended = reference.to(position_ids.device).ne(0)
     if position_ids.shape != expected.shape or not torch.equal(position_ids[attended], expected[attended]):
         raise ValueError(

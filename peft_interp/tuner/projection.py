@@ -55,7 +55,7 @@ def similarity(latent: Tensor, table: Tensor, metric: str, terms: Tensor | None)
         (prompt, vocabulary) in fp32: the cosine in [-1, 1], the dot product, or minus the squared euclidean distance.
     """
     latent = latent.float().to(table.device)
-    scores: Tensor = _Products.apply(latent, table.detach())
+    scores = products(latent, table)
     if metric == "cosine":
         assert terms is not None
         return scores * terms / latent.norm(dim=-1, keepdim=True).clamp_min(1e-12)
@@ -130,7 +130,7 @@ def nearest_rows(
         (prompt,) int64. Among equal rows the lowest id wins. Of a latent that is not finite the ids mean nothing; see
         `check_finite`.
     """
-    scores: Tensor = _Products.apply(latent.float().to(table.device), table.detach())  # (prompt, vocabulary)
+    scores = products(latent, table)  # (prompt, vocabulary)
     if metric == "cosine" and terms is not None:
         scores.mul_(terms)  # the latent's own norm changes no order
     if metric == "euclidean" and terms is not None:
@@ -139,6 +139,12 @@ def nearest_rows(
         scores.masked_fill_(blocked, -torch.inf)
     ids = scores.argmax(dim=-1)
     return (ids if equal is None else equal[ids]).to(latent.device)
+
+
+def products(latent: Tensor, table: Tensor) -> Tensor:
+    """(prompt, vocabulary) `latent @ table.T` in fp32, whatever autocast says, with gradient to `latent`."""
+    found: Tensor = _Products.apply(latent.float().to(table.device), table.detach())
+    return found
 
 
 class _Products(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -19,20 +20,19 @@ from peft_interp.inference.max_length import check_prompt_length, check_room, ma
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.text.token_filter import same_table, table_fingerprint
-from peft_interp.text.tokenization import as_ids, named_token_ids, survives
+from peft_interp.text.tokenization import as_ids, config_token_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.fluency import check_scorer, join_losses, scorer_nll, task_model_nll
 from peft_interp.tuner.loss_terms import PERPLEXITY, TermInputs
 from peft_interp.tuner.model_inputs import Composed, compose_inputs
 from peft_interp.tuner.task_types import listed, prompt_task
+from peft_interp.tuner.term_gradient import Gradient
 
 if TYPE_CHECKING:
     Base = PeftModel
 else:
     Base = object
-
-_SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")
 
 
 class PromptModelMixin(Base):
@@ -196,6 +196,11 @@ class PromptModelMixin(Base):
         """As PEFT's; waits while another thread runs the model."""
         super().set_adapter(adapter_name, *args, **kwargs)
 
+    def add_adapter(self, adapter_name: str, peft_config: Any, *args: Any, **kwargs: Any) -> None:
+        """As PEFT's; the config stays as it is, so that it may be used for another model too."""
+        later = hasattr(self, "prompt_encoder") and isinstance(peft_config, InterpPromptConfig)
+        super().add_adapter(adapter_name, copy.deepcopy(peft_config) if later else peft_config, *args, **kwargs)
+
     # -- for the forward passes -----------------------------------------------------------------------------------
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
@@ -211,14 +216,15 @@ class PromptModelMixin(Base):
             )
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
-            config.special_token_ids = sorted({*named_token_ids(self.base_model.config, _SPECIAL_NAMES), *mask})
+            config.special_token_ids = sorted({*config_token_ids(self.base_model.config), *mask})
         config.loaded_base = getattr(self.base_model, "name_or_path", None) or None
-        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)  # before a vector is made of each
+        text_config = self.base_model.config.get_text_config()
+        check_prompt_length(config.num_virtual_tokens or 0, text_config)  # before a vector is made of each
         super()._setup_prompt_encoder(adapter_name)
         self._encoder(adapter_name).placed_by_ours = True
         if config.leading_token_ids is None:
             config.leading_token_ids = named_token_ids(self.base_model.config, ("bos",))
-        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)  # a text may have set it
+        check_prompt_length(config.num_virtual_tokens or 0, text_config)  # a text may have set it
         encoder = self._encoder(adapter_name)
         encoder.same_table = _check_fingerprint(config, encoder.table, self.base_model)
 
@@ -310,13 +316,43 @@ class PromptModelMixin(Base):
         """Task loss joined with the terms; `share` as in `join_losses`, the rest as in `task_model_nll`."""
         config = self.active_peft_config
         nll = cache(partial(self._prompt_nll, encoder, prompt, logits, hidden, losses))
-        inputs = TermInputs(prompt.ids, prompt.rows, encoder.latent, nll)
+        inputs = TermInputs(prompt.ids, prompt.rows, prompt.latent, nll)
         values = {term: term.function(inputs) for term in config.loss_terms}
         encoder.statistics |= {term.name: value.detach() for term, value in values.items()}
         encoder.settle()  # the model's pass has been started, so the device has work while this waits
         if PERPLEXITY in values and encoder.gradient_norm_wanted:
-            self._note_gradient(encoder, values[PERPLEXITY])
+            self._note_gradient(encoder, prompt, values[PERPLEXITY])
+        values = {term: encoder.terms.term(value) for term, value in values.items()}
         return join_losses(config, encoder.steps, task_loss, values, share, encoder.full_weight)
+
+    def _expect_terms(self, encoder: InterpPromptEmbedding, text: dict[str, Any]) -> None:
+        """Have the terms' gradient added where the backward pass does not come to the loss that is returned here."""
+        device = encoder.latent.device.type
+        scaled = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+        encoder.terms.expect(lambda: None if scaled else self._term_gradient(encoder, text))
+
+    def _term_gradient(self, encoder: InterpPromptEmbedding, text: dict[str, Any]) -> Gradient | None:
+        """What the terms add to the latent's gradient, from a pass over the prompt alone."""
+        config, leaf = self.active_peft_config, encoder.latent.detach().requires_grad_()
+        prompt = encoder.prompt_at(leaf * encoder.unit, encoder.ids.clone())
+        logits, hidden = None, None
+        with torch.random.fork_rng(devices=[]):  # dropout here changes nothing elsewhere
+            if self._needs_own_logits():
+                if self.base_model.get_output_embeddings() is None:
+                    return None
+                logits, hidden = self._prompt_alone(prompt, text)
+            nothing = torch.zeros((), device=leaf.device)
+            terms = self._add_term(nothing, 1.0, encoder, prompt, logits, hidden)
+        (gradient,) = torch.autograd.grad(terms, leaf, allow_unused=True)
+        if PERPLEXITY.name in encoder.statistics:
+            encoder.watch(terms, encoder.statistics[PERPLEXITY.name])
+        convex = PERPLEXITY in config.loss_terms and config.perplexity_combination == "convex"
+        share = 1 - config.perplexity_weight_at(encoder.steps, encoder.full_weight) if convex else 1.0
+        return (torch.zeros_like(leaf) if gradient is None else gradient), share
+
+    def _prompt_alone(self, prompt: Prompt, text: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits and states of the prompt without any text; see `causal_lm`."""
+        raise NotImplementedError
 
     def _prompt_nll(
         self,
@@ -340,11 +376,11 @@ class PromptModelMixin(Base):
             )
         return task_model_nll(encoder, prompt, self.base_model, logits, hidden, sides, losses)
 
-    def _note_gradient(self, encoder: InterpPromptEmbedding, nll: Tensor) -> None:
-        if not (nll.requires_grad and encoder.latent.requires_grad) or recomputes_activations(self.base_model):
+    def _note_gradient(self, encoder: InterpPromptEmbedding, prompt: Prompt, nll: Tensor) -> None:
+        if not (nll.requires_grad and prompt.latent.requires_grad) or recomputes_activations(self.base_model):
             return
         encoder.gradient_norm_wanted = False
-        (gradient,) = torch.autograd.grad(nll, encoder.latent, retain_graph=True, allow_unused=True)
+        (gradient,) = torch.autograd.grad(nll, prompt.latent, retain_graph=True, allow_unused=True)
         encoder.statistics["perplexity_gradient_norm"] = gradient.norm() if gradient is not None else torch.tensor(0.0)
 
     def _check_loss(self, loss: Tensor | None) -> None:
@@ -362,8 +398,7 @@ class PromptModelMixin(Base):
 
 def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
     """The leading ids in front of a prompt for the scorer: its BOS where the task model has one."""
-    bos = scorer.config.bos_token_id
-    return [bos] if bos is not None and bos in (leading_ids or []) else []
+    return [i for i in named_token_ids(scorer.config, ("bos",)) if i in (leading_ids or [])][:1]
 
 
 def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> bool:

@@ -29,8 +29,10 @@ TENSORS = {
     "best_prompt_score": (False, 0),
     "prompt_step": (True, 0),
     "prompt_perplexity_weight": (False, 0),
+    "prompt_latent_unit": (False, 0),
 }
-OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
+# adapters saved before `target_perplexity` do not have the first, those in the table's own unit not the second
+OPTIONAL = ("prompt_perplexity_weight", "prompt_latent_unit")
 OVERWRITTEN = "_peft_interp_overwritten"  # on a model: by adapter, base tensors that a file of stock PEFT's replaced
 _STOCK = (_EMBEDDINGS, "prefix_task_cols", "prefix_task_rows")  # of PEFT's own prompt methods
 

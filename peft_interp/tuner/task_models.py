@@ -22,7 +22,9 @@ from peft import (
 from torch import Tensor
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.padding_habits import first_position, reads_last_column
 from peft_interp.text.placement import START
+from peft_interp.text.tokenization import pad_token_id
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import attended, named_arguments
@@ -67,10 +69,10 @@ class TaskModelMixin(PromptModelMixin):
         text = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         if not self._readable_prompt_active:
             return super().forward(**text, **kwargs)
-        check_positions(kwargs.pop("position_ids", None), attention_mask)
+        check_positions(kwargs.pop("position_ids", None), attention_mask, first_position(self.base_model))
         kwargs = {k: v for k, v in kwargs.items() if k != "task_ids" and v is not None}
         encoder, prompt = self._prompt()
-        reads_last = hasattr(self.base_model, "score")  # a causal model with a classifier, which pools the last token
+        reads_last = self._reads_last()
         if reads_last and input_ids is not None:
             text["attention_mask"] = self._up_to_pooled(input_ids, attention_mask)
         composed = self._compose(prompt, last_column_is_read=reads_last, answer=self._answer(input_ids), **text)
@@ -104,15 +106,13 @@ class TaskModelMixin(PromptModelMixin):
 
     def _with_positions(self, composed: Composed) -> dict[str, Tensor]:
         """Position ids where the base model's own would count padding: causal ones, RoBERTa's after embeddings."""
-        if hasattr(self.base_model, "score"):
-            return composed.with_positions()
-        counted = [x for x in self.base_model.modules() if hasattr(x, "create_position_ids_from_inputs_embeds")]
-        if not counted or "inputs_embeds" not in composed.inputs or "attention_mask" not in composed.inputs:
-            return composed.inputs
-        inputs = composed.with_positions()
-        padding = int(counted[0].padding_idx)
-        real = inputs["attention_mask"].ne(0)
-        return {**inputs, "position_ids": (inputs["position_ids"] + 1) * real + padding}
+        counts = first_position(self.base_model) > 0 and "inputs_embeds" in composed.inputs
+        return composed.with_positions(self.base_model) if counts or self._reads_last() else composed.inputs
+
+    def _reads_last(self) -> bool:
+        """Whether this is a decoder with a classifier, which pools the last token."""
+        task = prompt_task(self.active_peft_config.task_type)
+        return bool(task is not None and task.pools and reads_last_column(self.base_model))
 
     def _skips_padding(self, inputs: dict[str, Tensor]) -> bool:
         """Whether padding takes no position: with position ids of ours, or where the model makes them of its ids."""
@@ -121,9 +121,9 @@ class TaskModelMixin(PromptModelMixin):
 
     def _up_to_pooled(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """The mask without what stands after the token the classifier reads: the last that is no pad token."""
-        config = self.base_model.config
+        config = self.base_model.config.get_text_config()
         mask = attended(config, input_ids, None) if attention_mask is None else attention_mask
-        pad = config.pad_token_id
+        pad = pad_token_id(config)
         if pad is None or mask.shape != input_ids.shape:  # a wrong mask is refused later
             return mask
         after = input_ids.ne(pad).flip(1).cumsum(dim=1).flip(1).eq(0)  # (batch, length)

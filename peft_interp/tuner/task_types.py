@@ -27,6 +27,7 @@ class PromptTask:
         pipeline_tag: the Hub's name of the task, for cards; "" where PEFT writes one itself.
         placements: where a prompt may stand.
         has_head: the base model has a head for the task, so that a causal language model in its place is a mistake.
+        pools: the head gives one answer for a whole row, made of one token's state or of all.
         generates: the base model has `generate`.
         compared: the prompt and its text can be put to the same rows (`measure_faithfulness`).
     """
@@ -38,6 +39,7 @@ class PromptTask:
     pipeline_tag: str = ""
     placements: tuple[Placement, ...] = (START,)
     has_head: bool = True
+    pools: bool = False
     generates: bool = False
     compared: bool = False
 
@@ -67,6 +69,7 @@ TASK_TYPES = (
         auto_class="AutoModelForSequenceClassification",
         model_class="task_models.InterpPromptModelForSequenceClassification",
         pipeline_tag="text-classification",
+        pools=True,
         compared=True,
     ),
     PromptTask(

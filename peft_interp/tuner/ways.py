@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.full_attention import sees_whole_text
 from peft_interp.inference.head import head_is_linear, tapped_head
+from peft_interp.inference.padding_habits import first_position
 from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.layout import positions
 from peft_interp.tuner.training_step import ONE_PASS, ROWS, StepMemory, Way, start_step
@@ -94,7 +95,7 @@ class StepChooser:
         if self._recomputing is None:
             self._recomputing = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         recomputes = any(module.gradient_checkpointing for module in self._recomputing)
-        key = (id(model), recomputes, model.config._attn_implementation, model.dtype, model.device)
+        key = (id(model), recomputes, model.config.get_text_config()._attn_implementation, model.dtype, model.device)
         if key not in self._known:
             self._known[key] = torch.compiler.disable(_tried)(model, recomputes)
         return self._known[key]
@@ -142,7 +143,9 @@ def _against_rows(model: Any) -> str | None:
         return f"{name} is not trained with the stock causal loss"
     if model.get_output_embeddings() is None:
         return f"{name} has no language-model head of its own"
-    if getattr(model.config, "output_router_logits", False):
+    if first_position(model):
+        return f"{name} counts positions from {first_position(model)}"
+    if getattr(model.config.get_text_config(), "output_router_logits", False):
         return "the experts' router has a loss of its own (`output_router_logits`)"
     if "inputs_embeds" not in inspect.signature(model.forward).parameters:
         return f"{name} takes no input embeddings"

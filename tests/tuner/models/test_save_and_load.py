@@ -25,7 +25,14 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 from peft_interp import InterpPromptConfig, continue_training
 
 Build = Callable[..., Any]
-KEYS = ["best_prompt_ids", "best_prompt_score", "prompt_embeddings", "prompt_ids", "prompt_latent"]
+KEYS = [
+    "best_prompt_ids",
+    "best_prompt_score",
+    "prompt_embeddings",
+    "prompt_ids",
+    "prompt_latent",
+    "prompt_latent_unit",
+]
 KEYS += ["prompt_perplexity_weight", "prompt_step"]
 
 

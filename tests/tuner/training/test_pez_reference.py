@@ -17,14 +17,17 @@ STEPS = 5
 class Reference:
     """The algorithm box: project, gradient at the projection, applied to the continuous prompt.
 
+    The continuous prompt is measured in units of the table's coordinates, as ours: cosine does not see that, and the
+    gradient is that of one unit.
+
     The loss is `w * fluency + (1 - w) * task`, fluency being the cross-entropy of the projected ids under the task
     model's own logits, as in the reference code.
     """
 
-    def __init__(self, base: Any, start: Tensor, weight: float, optimizer: str) -> None:
+    def __init__(self, base: Any, start: Tensor, unit: float, weight: float, optimizer: str) -> None:
         self.base, self.weight = base.requires_grad_(False), weight
         self.table = base.get_input_embeddings().weight
-        self.latent = start.clone()
+        self.latent, self.unit = start.clone(), unit
         self.optimizer = {"sgd": torch.optim.SGD, "adamw_torch": torch.optim.AdamW}[optimizer]([self.latent], lr=0.1)
         self.optimizer.param_groups[0]["weight_decay"] = 0.0
 
@@ -43,7 +46,8 @@ class Reference:
         task = cross_entropy(logits[:, length - 1 : -1].flatten(0, 1), labels.flatten())
         fluency = cross_entropy(logits[0, : length - 1], chosen[1:])
         loss = self.weight * fluency + (1 - self.weight) * task
-        (self.latent.grad,) = torch.autograd.grad(loss, hard)
+        (gradient,) = torch.autograd.grad(loss, hard)
+        self.latent.grad = self.unit * gradient
         self.optimizer.step()
         return loss.item()
 
@@ -62,7 +66,7 @@ def test_latent_ids_and_loss_equal_the_reference(
 ) -> None:
     config = {"perplexity_weight": weight, "perplexity_combination": "convex", "perplexity_gradient": "context"}
     model = readable(gpt2(), share_prefix=share_prefix, **config)
-    reference = Reference(gpt2(), latent_of(model), weight, optimizer)
+    reference = Reference(gpt2(), latent_of(model), model.prompt_encoder["default"].unit, weight, optimizer)
     first_ids = model.prompt_token_ids()
     rows = rows_for("CAUSAL_LM")
     ids, labels = (torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels"))
@@ -85,5 +89,5 @@ def test_latent_is_not_overwritten_by_its_projection(
     model = readable(base)
     learner(model, rows_for("CAUSAL_LM"), max_steps=STEPS).train()
     rows = base.get_input_embeddings().weight[model.prompt_token_ids()]
-    assert not torch.isclose(latent_of(model), rows, atol=1e-3).all(dim=1).any()
+    assert not torch.isclose(model.prompt_encoder["default"].place, rows, atol=1e-3).all(dim=1).any()
     assert torch.equal(model.get_prompt(1)[0], rows)

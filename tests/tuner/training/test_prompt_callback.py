@@ -36,7 +36,7 @@ def scored(gpt2: Build, readable: Build, learner: Build, rows_for: Build) -> Bui
     def run(callback: Recorder, model: Any = None, task: str = "CAUSAL_LM", **arguments: Any) -> Trainer:
         rows = rows_for(task)
         options = {"callbacks": [callback], "eval_dataset": rows}
-        often = {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 0.5}
+        often = {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 0.4}
         trainer = learner(model or readable(gpt2()), rows, options, **{**often, **arguments})
         trainer.train()
         return trainer
@@ -123,7 +123,7 @@ def test_logs_show_the_prompt(
 
     model = readable(gpt2(), perplexity_weight=0.5)
     options = {"callbacks": [Watch(tokenizer)]}
-    trainer = learner(model, rows_for("CAUSAL_LM"), options, disable_tqdm=disable_tqdm, learning_rate=0.5)
+    trainer = learner(model, rows_for("CAUSAL_LM"), options, disable_tqdm=disable_tqdm, learning_rate=0.4)
     trainer.train()
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["prompt_text"] for entry in entries] == [tokenizer.decode(ids) for ids in seen]
