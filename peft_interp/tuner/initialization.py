@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,7 +67,7 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
         (prompt,) int64, or None for a start that is no tokens (RANDOM).
 
     Raises:
-        ValueError: the text does not fit the length, or holds tokens that the filter forbids.
+        ValueError: a text of another length where `init_text_fit` forbids it, or tokens that the filter forbids.
     """
     if config.init_words:
         assert tokenizer is not None
@@ -114,11 +115,17 @@ def _decode(tokenizer: Any | None, token_id: int) -> str:
 def _fit(ids: list[int], length: int, how: str) -> list[int]:
     if len(ids) == length:
         return ids
-    if how == "repeat" and len(ids) < length:
+    short = len(ids) < length
+    if how == "warn":
+        warnings.warn(
+            f"the initial text has {len(ids)} tokens and the prompt `num_virtual_tokens={length}`: the text is "
+            f"{'repeated' if short else 'cut'}. Set `num_virtual_tokens={len(ids)}` (or leave it out) to start from "
+            f"the text as it is, or `init_text_fit={'repeat' if short else 'truncate'!r}` to keep quiet.",
+            stacklevel=2,
+        )
+    if how in ("warn", "repeat" if short else "truncate"):
         return (ids * math.ceil(length / len(ids)))[:length]
-    if how == "truncate" and len(ids) > length:
-        return ids[:length]
-    remedy = "init_text_fit='repeat'" if len(ids) < length else "init_text_fit='truncate'"
+    remedy = "init_text_fit='repeat'" if short else "init_text_fit='truncate'"
     raise ValueError(
         f"the initial text has {len(ids)} tokens but `num_virtual_tokens={length}`; set "
         f"`num_virtual_tokens={len(ids)}`, change the text, or say `{remedy}`."
