@@ -177,14 +177,22 @@ class PromptFilesMixin(Base):
         return loaded
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As PEFT's, always as safetensors; beside a readable prompt its text, a copy for plain PEFT, and a card."""
+        """As PEFT's; beside a readable prompt its text, a copy for plain PEFT, and a card.
+
+        With `safe_serialization=False` the pickle that this asks for is written beside the safetensors, which are what
+        is read here: a pickle could run code where it is loaded.
+        """
         call = inspect.signature(super().save_pretrained).bind(save_directory, *args, **kwargs)
         call.apply_defaults()
         saved = [name for name in self._readable_names() if name in (call.arguments["selected_adapters"] or [name])]
-        call.arguments["safe_serialization"] |= bool(saved)  # a pickle could run code where it is loaded
+        pickle_wanted = saved and not call.arguments["safe_serialization"]
+        call.arguments["safe_serialization"] |= bool(saved)
         self.__dict__["_card_waits"] = bool(saved)  # PEFT asks for the card before anything is saved
         try:
             super().save_pretrained(*call.args, **call.kwargs)
+            if pickle_wanted:
+                call.arguments["safe_serialization"] = False
+                super().save_pretrained(*call.args, **call.kwargs)
         finally:
             self.__dict__["_card_waits"] = False
         if saved and call.arguments["is_main_process"]:

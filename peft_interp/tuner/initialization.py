@@ -33,7 +33,9 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
     from transformers import AutoTokenizer
 
     name = config.tokenizer_name_or_path or config.base_model_name_or_path
-    kwargs = {**(config.tokenizer_kwargs or {}), "trust_remote_code": False}  # unset, it would ask on standard input
+    kwargs = dict(config.tokenizer_kwargs or {})
+    if "trust_remote_code" in kwargs or config.inference_mode or not kwargs:  # unset, it would ask on standard input
+        kwargs["trust_remote_code"] = False
     problem: Exception | None = None
     if name:
         try:
