@@ -15,8 +15,11 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
+
+from tests.peft_suite.local_hub import serve
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parents[1] / "outputs" / "peft_suite"
@@ -61,16 +64,31 @@ def run(config: str, settings: str, arguments: list[str]) -> int:
     folder, hub = suite(peft), WORK / f"models-transformers-{version('transformers')}"
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environment.pop("HF_HUB_OFFLINE", None)  # the loopback hub is asked
-    environment |= {"PEFT_SUITE_CONFIG": config, "PEFT_SUITE_KWARGS": settings, "PEFT_SUITE_HUB": str(hub)}
+    environment |= {"PEFT_SUITE_CONFIG": config, "PEFT_SUITE_KWARGS": settings, "HF_ENDPOINT": serve(hub)}
     environment |= {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     if not (hub / "complete").exists():
         subprocess.run([sys.executable, str(HERE / "tiny_models.py"), str(hub)], check=True, env=environment)
         (hub / "complete").touch()
     files = [f"tests/test_{name}.py" for name in FILES]
-    options = ["-p", "stand_in", "-p", "no:cacheprovider", "-q", "-W", "ignore", "--tb=short", "--rootdir", "."]
+    options = [
+        "-q",
+        "-W",
+        "ignore",
+        "--tb=short",
+        "--rootdir",
+        ".",
+        "-p",
+        "stand_in",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "faulthandler_timeout=120",
+    ]
     command = [sys.executable, "-m", "pytest", *options, *files, *arguments]
-    ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    with tempfile.TemporaryDirectory(prefix="peft_suite_") as home:
+        environment |= {"HF_HOME": home, "HF_HUB_DISABLE_XET": "1"}
+        ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     print(ran.stdout)  # noqa: T201
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", ran.stdout.strip().splitlines()[-1])}
     expected = STOCK.get(peft)

@@ -34,7 +34,9 @@ class HubHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = [unquote(part) for part in urlsplit(self.path).path.split("/") if part]
         asked = parts[2:] if parts[:2] == ["api", "models"] else parts
-        name = next((n for n in ("/".join(asked[:2]), asked[0] if asked else "") if n and (self.root / n).is_dir()), "")
+        name = next(
+            (n for n in ("/".join(asked[:2]), asked[0] if asked else "") if (self.root / n / "main").is_dir()), ""
+        )
         rest = asked[len(name.split("/")) :]
         if not name or parts[:1] in (["datasets"], ["spaces"]):
             return self._refuse(401, "RepoNotFound", "Repository not found")

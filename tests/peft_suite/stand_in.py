@@ -1,12 +1,11 @@
 """Pytest plug-in that puts a config of ours in `PromptTuningConfig`'s place before PEFT's test modules are imported.
 
 Nothing of PEFT or transformers is patched: the tests import the name from `peft`, the library itself from
-`peft.tuners`. Models come from `local_hub`; one optional import (diffusers) and one data set are stand-ins. Tests that
-do not use the class are deselected. `tests/peft_suite/__main__.py` sets the environment this reads:
+`peft.tuners`. Models come from `local_hub`, which HF_ENDPOINT names; optional imports and one data set are stand-ins.
+Tests that do not use the class are deselected. `tests/peft_suite/__main__.py` sets the environment this reads:
 
     PEFT_SUITE_CONFIG   "module:class", say "peft_interp:InterpPromptConfig"
     PEFT_SUITE_KWARGS   JSON, added to the settings of every test that makes one
-    PEFT_SUITE_HUB      folder of `tiny_models`
 """
 
 from __future__ import annotations
@@ -17,14 +16,11 @@ import importlib.util
 import inspect
 import json
 import os
-import shutil
 import sys
-import tempfile
 import types
 from pathlib import Path
 from typing import Any
 
-import local_hub
 import peft
 import pytest
 import tiny_models
@@ -36,17 +32,10 @@ _state: dict[str, Any] = {}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "regression: of PEFT's own")
-    _state["home"] = tempfile.mkdtemp(prefix="peft_suite_")
-    os.environ["HF_ENDPOINT"] = local_hub.serve(Path(os.environ["PEFT_SUITE_HUB"]))
-    os.environ |= {"HF_HOME": _state["home"], "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1,localhost"}
     module, name = os.environ["PEFT_SUITE_CONFIG"].split(":")
     _state["stock"] = peft.PromptTuningConfig
     _state["ours"] = peft.PromptTuningConfig = getattr(importlib.import_module(module), name)
     _state["settings"] = json.loads(os.environ.get("PEFT_SUITE_KWARGS") or "{}")
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(_state["home"], ignore_errors=True)
 
 
 def pytest_pycollect_makemodule(module_path: Path) -> None:
