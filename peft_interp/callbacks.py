@@ -20,8 +20,8 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import IntervalStrategy
-from transformers.utils.hub import hf_api
 
+from peft_interp.inference.compat import wait_for_uploads
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability
 from peft_interp.metrics.scrutability import measure_scrutability
@@ -278,7 +278,7 @@ class PromptCallback(TrainerCallback):
         model = _prompt_model(kwargs.get("model"))
         if model is None or not self._training or not state.is_world_process_zero:
             return  # after the training, Trainer saves the whole model before it pushes
-        hf_api().run_as_future(lambda: None).result()  # in line after all uploads of Trainer's
+        wait_for_uploads()
         if (processing_class := kwargs.get("processing_class")) is not None:
             processing_class.save_pretrained(args.output_dir)  # first: it may be what turns the ids to text
         model.save_pretrained(str(args.output_dir))

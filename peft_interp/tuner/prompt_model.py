@@ -133,8 +133,7 @@ class PromptModelMixin(Base):
     def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
         """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
         encoder = self._encoder(adapter_name)
-        score = encoder.best_score.item()
-        return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
+        return None if encoder.best is None else (encoder.best_ids.tolist(), encoder.best)
 
     @locked
     def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:
