@@ -46,7 +46,7 @@ def verbalizer() -> Verbalizer:
         ["bad", "\ud800"],
         ["bad", ["good"]],
     ],
-    ids=repr,
+    ids=lambda words: type(words).__name__,
 )
 def test_label_words_have_an_order_and_are_words(words: Any) -> None:
     with pytest.raises(ValueError, match="label_words"):
