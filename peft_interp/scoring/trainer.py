@@ -149,6 +149,7 @@ class PromptScoringTrainer(Trainer):
             "prompts_scored": len({record.ids for record in self.search.archive.records}),
             "rewards": {name: round(weight, 6) for name, weight in self.search.scorer.weights.items()},
             "settings": own_settings(self.args),
+            "chosen_by": self.search.best.chosen_by if self.search.best is not None else "",
         }
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:

@@ -340,6 +340,19 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return better
 
     @lasting_tensors()
+    def record_best(self, ids: Tensor, score: float) -> None:
+        """Remember these ids as the best, whatever was remembered before.
+
+        Raises:
+            ValueError: wrong number of ids, or as `check_ids`.
+        """
+        if ids.shape != self.best_ids.shape:
+            raise ValueError(f"expected {len(self.best_ids)} token ids, got {len(ids)}.")
+        self.check_ids(ids)
+        self.best_ids.copy_(ids)
+        self.best_score.fill_(score)
+
+    @lasting_tensors()
     def resize(self, length: int) -> None:
         """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
         self.config.num_virtual_tokens = length

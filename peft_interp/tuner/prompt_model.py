@@ -130,6 +130,16 @@ class PromptModelMixin(Base):
         return self._encoder(adapter_name).keep_best(score, greater_is_better)
 
     @locked
+    def keep_best_prompt_of(self, token_ids: Sequence[int], score: float, adapter_name: str | None = None) -> None:
+        """Record a prompt as the best, whatever was recorded before; where several scores were weighed against others.
+
+        Raises:
+            ValueError: ids that the prompt must not hold, or of another length.
+        """
+        encoder = self._encoder(adapter_name)
+        encoder.record_best(as_ids(token_ids, "token_ids").to(encoder.ids.device), score)
+
+    @locked
     def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
         """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
         encoder = self._encoder(adapter_name)
