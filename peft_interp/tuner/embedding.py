@@ -20,6 +20,8 @@ from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
+from peft_interp.tuner.saved_adapter import check_tensors, check_vectors
+from peft_interp.tuner.saved_modules import check_modules
 from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
@@ -63,6 +65,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         super().__init__()
         self.config = config
         self.tokens = TokenTable(word_embeddings, config)
+        self.same_table = True  # the base model's table is the one that the prompt was made for; set by the model
         self.placed_by_ours = False  # set by our models, which put the prompt after BOS and padding
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
@@ -199,11 +202,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
             return self._original[0].ids.to(self.latent.device)
         self.settle()
         latent = self.latent.detach()
-        before = None if self._projected is None else self._projected.to(latent.device)
+        before = None if self._projected is None else self._projected.to(latent)
         if self._size != self.tokens.size:
             self._table_changed()
             before = None
         if before is not None and same_on_host(before, latent):
+            if before is not self._projected:  # in another precision or place: the ids stay what they were
+                self._projected = latent.clone()
             return self.ids.clone()
         ids = self.tokens.nearest(self.place.detach())
         numbers = [torch.linalg.vector_norm(latent, dtype=torch.float32)]
@@ -386,6 +391,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """PEFT's hook before anything is written, so that a bad checkpoint changes nothing; raises as `check_state`."""
+        check_modules(model, adapter_name, state_dict)
         model.prompt_encoder[adapter_name].check_state(state_dict)
         return state_dict
 
@@ -395,7 +401,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         for name, target in self._saved_tensors().items():
             target.copy_(state_dict.get(name, target))
         self.tokens.unit = float(state_dict.get(_UNIT, 1.0))  # those saved before there were units are in the table's
-        self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
+        # the saved ids are what was trained, not a new projection; of a soft prompt they only tell what is near
+        self._projected = self.latent.detach().clone() if self.config.projects else None
 
     def _saved_tensors(self) -> dict[str, Tensor]:
         return {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}
@@ -404,27 +411,24 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """Whether saved tensors fit this prompt.
 
         Raises:
-            ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
+            ValueError: a tensor is missing, is not finite, has the wrong kind or shape, an id is outside the
+                vocabulary, or the vectors are not those of the ids.
         """
         for name, target in self._saved_tensors().items():
-            if name not in state_dict and name in _OPTIONAL:
-                continue
-            if name not in state_dict:
-                raise ValueError(
-                    f"the checkpoint has no tensor {name!r} (it has {sorted(state_dict)}); it is incomplete or not "
-                    f"an {self.config.__class__.__name__} adapter. Save it again or load it with its own config."
-                )
-            if state_dict[name].shape != target.shape:
+            if name in state_dict and state_dict[name].shape != target.shape:
                 raise ValueError(
                     f"tensor {name!r} has shape {tuple(state_dict[name].shape)}, this prompt needs "
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
+        check_tensors(state_dict, len(self.ids), self.config.projects)
         unit = state_dict.get(_UNIT)
         if unit is not None and not (unit.numel() == 1 and math.isfinite(float(unit)) and float(unit) > 0):
             raise ValueError(f"tensor {_UNIT!r} must be one number > 0; the file is damaged, save the adapter again.")
         for name in ("prompt_ids", "best_prompt_ids"):
             ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
             check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)
+        if self.config.projects and self.same_table:  # that it is another one is said where the model is made
+            check_vectors(state_dict, self.tokens.vectors(state_dict["prompt_ids"].to(self.ids)))
 
 
 _SAVED_BUFFERS = {
@@ -435,4 +439,3 @@ _SAVED_BUFFERS = {
     "prompt_perplexity_weight": "weight",
 }
 _UNIT = "prompt_latent_unit"
-_OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
