@@ -159,7 +159,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         latent = self.latent
         if self.training and latent.requires_grad and torch.is_grad_enabled():
             latent = self.terms.vectors(latent) if self.config.loss_terms else latent
-            self._watch_first_step()
+            if not torch.compiler.is_compiling():
+                self._watch_first_step()
         return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
 
     def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:
