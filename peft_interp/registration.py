@@ -22,8 +22,9 @@ from peft_interp.hub.model_files import PromptFilesMixin
 from peft_interp.inference.compilation import keep_out_of_graphs
 from peft_interp.storage.atomic import finish_save
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
-from peft_interp.tuner.embedding import InterpPromptEmbedding, foreign_tensors
+from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.saved_adapter import OVERWRITTEN
+from peft_interp.tuner.saved_modules import foreign_tensors
 from peft_interp.tuner.task_models import TaskModelMixin
 from peft_interp.tuner.task_types import TASK_TYPES, PromptTask
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
-from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import lasting_tensors, update_count
@@ -21,7 +20,8 @@ from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
-from peft_interp.tuner.saved_adapter import check_tensors, check_vectors, foreign_words
+from peft_interp.tuner.saved_adapter import check_tensors, check_vectors
+from peft_interp.tuner.saved_modules import check_modules
 from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
@@ -159,7 +159,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         latent: Tensor = self.latent
         if self.training and latent.requires_grad and torch.is_grad_enabled():
             latent = self.terms.vectors(latent) if self.config.loss_terms else latent
-            self._watch_first_step()
+            if not torch.compiler.is_compiling():
+                self._watch_first_step()
         return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
 
     def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:
@@ -462,45 +463,3 @@ _SAVED_BUFFERS = {
     "prompt_perplexity_weight": "weight",
 }
 _UNIT = "prompt_latent_unit"
-_OWN = ("prompt_embeddings", "prompt_latent", _UNIT, *_SAVED_BUFFERS)
-
-
-def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> None:
-    """Whether what a checkpoint holds beside the prompt is of modules that its config declares.
-
-    Args:
-        model: with the adapter's prompt and its trained modules in place.
-        adapter_name: of the adapter.
-        state_dict: by the names that the model has for them. What the base model holds already changes nothing and
-            passes.
-
-    Raises:
-        ValueError: a tensor that would overwrite the base model, or one of a trained module that does not fit.
-    """
-    if foreign := foreign_tensors(model, adapter_name, state_dict):
-        raise ValueError(foreign_words(foreign))
-    others = [name for name in state_dict if name not in _OWN]
-    present = model.state_dict() if others else {}
-    for name in others:
-        tensor, target = state_dict[name], present.get(name)
-        if target is None or tensor.shape != target.shape or not torch.isfinite(tensor).all():
-            has = "no place" if target is None else f"shape {tuple(target.shape)}"
-            raise ValueError(
-                f"tensor {name!r} of shape {tuple(tensor.shape)} has {has} in this model, or is not finite; load the "
-                "base model that the adapter was trained on, with the same number of labels."
-            )
-
-
-def foreign_tensors(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> list[str]:
-    """Names of tensors that would change the base model and belong to no module that the adapter declares."""
-    others = [name for name in state_dict if name not in _OWN and "." in name]
-    if not others:
-        return []
-    wrapped = [name for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
-    declared, present = tuple(f"{name}.modules_to_save.{adapter_name}." for name in wrapped), model.state_dict()
-    return [name for name in others if not name.startswith(declared) and not _same(state_dict[name], present, name)]
-
-
-def _same(tensor: Tensor, present: dict[str, Tensor], name: str) -> bool:
-    known = present.get(name)
-    return known is not None and known.shape == tensor.shape and torch.equal(known.to(tensor), tensor)

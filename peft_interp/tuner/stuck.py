@@ -52,7 +52,7 @@ class StuckWatch:
             least: steps like the first one that the first token would need, all in one direction.
             rate: the learning rate at its largest.
         """
-        if self._warned or least <= self.patience:
+        if self._warned or not least > self.patience:  # not a number after a broken loss
             return
         self._warned = True
         steps = "no number of" if math.isinf(least) else f"at least {least:,.0f}"
