@@ -26,6 +26,8 @@ from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.report.texts import fenced
+from peft_interp.storage.atomic import replace_file
+from peft_interp.storage.runs import RunLock
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.prompt_model import PromptModelMixin
 
@@ -96,7 +98,7 @@ def write_history(records: list[dict[str, Any]], kept_ids: list[int], folder: st
     last = max((place for place, record in enumerate(records) if record["ids"] == kept_ids), default=None)
     lines = [json.dumps({**record, "kept": place == last}, ensure_ascii=False) for place, record in enumerate(records)]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / HISTORY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_file(Path(folder) / HISTORY_FILE, "\n".join(lines) + "\n")
 
 
 def shortened(text: str) -> str:
@@ -176,6 +178,7 @@ class PromptCallback(TrainerCallback):
         self._log: list[dict[str, Any]] = []
         self._scored: dict[tuple[int, ...], dict[str, float]] = {}
         self._writer: SummaryWriter | None = None
+        self._lock: RunLock | None = None
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -188,7 +191,8 @@ class PromptCallback(TrainerCallback):
         """Refuse label smoothing for a causal LM, and begin to keep the best prompt.
 
         Raises:
-            ValueError: `label_smoothing_factor`, which Trainer would apply to unshifted labels.
+            ValueError: `label_smoothing_factor`, which Trainer would apply to unshifted labels, or another process that
+                trains in `output_dir`.
         """
         model = _prompt_model(kwargs.get("model"))
         if model is not None and model.active_peft_config.task_type == "CAUSAL_LM" and args.label_smoothing_factor:
@@ -197,6 +201,8 @@ class PromptCallback(TrainerCallback):
                 "not recognise a causal LM inside an adapter and would compare each logit with the wrong token. Set it "
                 "to 0, or pass a `compute_loss_func` (see `align_logits_with_labels`)."
             )
+        if state.is_world_process_zero:
+            self._lock = RunLock(str(args.output_dir))
         self._training = True
         self._log = state.log_history
         if state.is_world_process_zero and (model is not None or self._reads(kwargs.get("model"))):
@@ -282,6 +288,8 @@ class PromptCallback(TrainerCallback):
     ) -> None:
         """Move the adapter to the best prompt, and write the history."""
         self._training = False
+        if self._lock is not None:
+            self._lock.release()
         self._restore(_prompt_model(kwargs.get("model")))
         if self._writer is not None:
             self._writer.close()

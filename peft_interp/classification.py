@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +47,8 @@ def classify(
         ValueError: no prompt adapter, one without input vectors (prefix tuning), another task type, a verbalizer that
             does not fit, or something that is no text.
     """
+    if isinstance(texts, set | frozenset | Mapping):
+        raise ValueError(f"`texts` is a {type(texts).__name__}, whose order is no order of answers; pass a list.")
     texts = [texts] if isinstance(texts, str) else list(texts)
     config = prompt_config(model)
     if (task := task_of(config)) != "CAUSAL_LM":

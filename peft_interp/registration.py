@@ -8,6 +8,7 @@ our config our classes and every other config exactly what it got before. No fun
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig, PeftModel, PeftType, PromptTuningInit
@@ -15,9 +16,13 @@ from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from transformers import PreTrainedModel
 
+from peft_interp.hub.adapter_files import is_adapter, read_config
 from peft_interp.hub.model_files import PromptFilesMixin
+from peft_interp.inference.compilation import keep_out_of_graphs
+from peft_interp.storage.atomic import finish_save
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
-from peft_interp.tuner.embedding import InterpPromptEmbedding
+from peft_interp.tuner.embedding import InterpPromptEmbedding, foreign_tensors
+from peft_interp.tuner.saved_adapter import OVERWRITTEN
 from peft_interp.tuner.task_models import TaskModelMixin
 from peft_interp.tuner.task_types import TASK_TYPES, PromptTask
 
@@ -52,6 +57,7 @@ def register() -> None:
     for task_type, ours in MODEL_CLASSES.items():
         previous = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type]
         MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_type] = _model_dispatcher(previous, ours)
+    keep_out_of_graphs("peft_interp")
 
 
 def _is_ours(config: PeftConfig) -> bool:
@@ -81,6 +87,8 @@ def _encoder_dispatcher(registered: type) -> type:
 
     def before_loading(cls: type, model: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
         chosen: Any = InterpPromptEmbedding if _is_ours(config) else previous
+        if not _is_ours(config):
+            _note_overwritten(model, *args, **kwargs)
         return chosen._remap_adapter_state_dict_for_load(model, config, *args, **kwargs)
 
     members = {
@@ -92,8 +100,19 @@ def _encoder_dispatcher(registered: type) -> type:
     return type(previous.__name__, (previous,), members)
 
 
+def _note_overwritten(model: Any, adapter_name: str, state_dict: dict[str, Any]) -> None:
+    """Remember what a stock adapter's file replaces in the base model: PEFT loads it, and reports say so."""
+    foreign = foreign_tensors(model, adapter_name, state_dict)
+    if foreign:
+        model.__dict__.setdefault(OVERWRITTEN, {})[adapter_name] = foreign
+
+
 def continue_training(
-    base_model: PreTrainedModel, adapter: str, adapter_name: str = "default", **hub_options: Any
+    base_model: PreTrainedModel,
+    adapter: str,
+    adapter_name: str = "default",
+    load_named_models: bool = False,
+    **hub_options: Any,
 ) -> PeftModel:
     """A saved adapter as a model that can be trained further, which `PeftModel.from_pretrained` refuses for prompts.
 
@@ -101,6 +120,8 @@ def continue_training(
         base_model: the model the adapter was trained on.
         adapter: folder or hub name of an InterpPrompt adapter.
         adapter_name: its name in the returned model.
+        load_named_models: load the perplexity model that the adapter's config names, should there be one (from
+            safetensors, without running code). Else training asks for `model.set_perplexity_model`.
         hub_options: `revision`, `token`, `cache_dir`, `subfolder`.
 
     Returns:
@@ -111,6 +132,10 @@ def continue_training(
     Raises:
         ValueError: the adapter is of another type, or its tensors do not fit.
     """
+    if Path(adapter).is_dir():
+        finish_save(Path(adapter))
+        if is_adapter(Path(adapter, hub_options.get("subfolder") or "")):
+            read_config(Path(adapter, hub_options.get("subfolder") or ""))  # in words, whatever is wrong with it
     config = PeftConfig.from_pretrained(adapter, **hub_options)
     if not isinstance(config, InterpPromptConfig):
         raise ValueError(
@@ -118,6 +143,7 @@ def continue_training(
             "`PeftModel.from_pretrained`."
         )
     config.inference_mode = False
+    config.load_named_models = load_named_models
     start = {name: getattr(config, name) for name in ("prompt_tuning_init", "init_words")}
     config.prompt_tuning_init, config.init_words = PromptTuningInit.RANDOM, None  # the checkpoint has the values
     # not `get_peft_model`, which would write the name of `base_model` over that of the one it was trained on

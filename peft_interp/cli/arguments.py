@@ -27,6 +27,10 @@ Without data the prompt is read and its text judged. With data (--task or --data
 own text and with no prompt at all. Works for every PEFT prompt adapter whose prompt stands among the input embeddings.
 """
 _EVALUATE = "The same measures as JSON on standard output, for scripts."
+_COMPARE = """\
+Which of these prompts is better, and is that more than chance? Each PROMPT is a folder or "user/name" on the Hub with a
+prompt adapter, or else a text; all are put to the same rows, with paired differences and their intervals.
+"""
 _EXPORT = """\
 Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "portable" a stock
 PROMPT_TUNING adapter that plain PEFT loads without this package.
@@ -97,8 +101,12 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     return parser, dict(commands.choices)
 
 
-def _add_adapter(command: argparse.ArgumentParser) -> None:
-    command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
+def _add_adapter(command: argparse.ArgumentParser, or_text: bool = False) -> None:
+    if not or_text:
+        command.add_argument("adapter", metavar="ADAPTER", help=_ADAPTER)
+        return
+    command.add_argument("adapter", metavar="ADAPTER", nargs="?", help=_ADAPTER)
+    command.add_argument("--text", metavar="PROMPT", help="judge a prompt written by hand instead; needs --base-model")
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -136,8 +144,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
 
 
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    _add_adapter(command)
+def _add_evaluate(command: argparse.ArgumentParser, or_text: bool = False) -> None:
+    _add_adapter(command, or_text)
     _add_models(command)
     _add_data(command)
     more = command.add_argument_group("more measures")
@@ -161,10 +169,20 @@ def _add_pages(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def _add_read(command: argparse.ArgumentParser) -> None:
-    _add_evaluate(command)
+    _add_evaluate(command, or_text=True)
     _add_pages(command).add_argument(
         "--attach", action="store_true", help="store the report beside the adapter (a folder), for its model card"
     )
+
+
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("prompts", metavar="PROMPT", nargs="+", help="an adapter's folder or hub name, or a text")
+    command.add_argument(
+        "--base-model", metavar="NAME", help="hub name, folder or 'embedded'; default: the first adapter's"
+    )
+    _add_tokenizer(command)
+    _add_data(command)
+    _add_pages(command)
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
@@ -194,6 +212,7 @@ def _positive(text: str) -> int:
 COMMANDS = (
     Command("read", "say what a prompt says and whether to believe it", _READ, _add_read),
     Command("evaluate", "the measures as JSON", _EVALUATE, _add_evaluate),
+    Command("compare", "several prompts on the same rows", _COMPARE, _add_compare),
     Command("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT, _add_export),
     Command("push", "push to the Hub with a model card", _PUSH, _add_push),
 )

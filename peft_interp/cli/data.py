@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import peft_interp.embedded as embedded
 from peft_interp.cli.arguments import DEFAULT_TEMPLATES
@@ -86,13 +86,16 @@ def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placemen
     return Data(name, rows, verbalizer, text, arguments.label_column)
 
 
-def fitting_rows(data: Data, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, str | None]:
+def fitting_rows(
+    data: Data, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt_length: int
+) -> tuple[Dataset, str | None]:
     """The rows tokenised, long texts cut at their end so that prompt and text fit the model's positions.
 
     Args:
         data: to be tokenised.
-        model: the adapter.
-        tokenizer: the base model's.
+        base: the base model.
+        tokenizer: its tokenizer.
+        prompt_length: positions that the longest prompt takes.
 
     Returns:
         The rows, and how many were cut, in words; None where none was.
@@ -101,10 +104,10 @@ def fitting_rows(data: Data, model: PeftModel, tokenizer: PreTrainedTokenizerBas
         ValueError: the template alone does not fit.
     """
     rows = data.encode(tokenizer)
-    limit = model_max_length(model.get_base_model())
+    limit = model_max_length(base)
     if limit is None:
         return rows, None
-    room = limit - _prompt_tokens(model, tokenizer)
+    room = limit - prompt_length
     cut = sum(len(ids) > room for ids in rows["input_ids"])
     if not cut:
         return rows, None
@@ -112,7 +115,7 @@ def fitting_rows(data: Data, model: PeftModel, tokenizer: PreTrainedTokenizerBas
     return data.encode(tokenizer, max(0, room - _SPARE)), words
 
 
-def _prompt_tokens(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def prompt_length(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Positions that the prompt takes, as vectors or as its text tokenised again, whichever is more."""
     length = int(model.active_peft_config.num_virtual_tokens)
     try:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PromptTuningConfig, PromptTuningInit
+from peft import PeftType, PromptTuningConfig, PromptTuningInit
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from peft_interp.storage.atomic import files_together, replace_file
 from peft_interp.text.placement import placement_of
-from peft_interp.tuner.config import PEFT_TYPE_NAME
+from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.saved_adapter import check_config, check_names, check_tensors, foreign_names
 
+logger = logging.getLogger(__name__)
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 TEXT_FILE = "prompt.txt"
@@ -25,17 +29,26 @@ REPORT_FILE = "prompt_report.json"
 PORTABLE_FOLDER = "portable"
 CARD_FILE = "README.md"
 _PICKLE = "adapter_model.bin"
+_MOST_BYTES = 64 * 2**20  # of a JSON file
+SAVED_FILES = (
+    *(CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE),
+    *(f"{PORTABLE_FOLDER}/{name}" for name in (CONFIG_FILE, WEIGHTS_FILE)),
+)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object stored as JSON.
 
     Raises:
-        ValueError: the file is no JSON object.
+        ValueError: the file is no JSON object, or larger than any that is written here.
     """
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"{path} is {size:,} bytes large, which no such file is; ask for the adapter anew.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        json.dumps(content, ensure_ascii=False).encode()  # half characters, which no file can hold
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); save the adapter again.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not an object; save the adapter again.")
@@ -43,19 +56,31 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Readable, in UTF-8."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Readable, in UTF-8; after a kill the file is the old one or the new one."""
+    replace_file(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json` as it is, without making a config of it.
+    """`adapter_config.json` as it is, without making a config of it; of an InterpPrompt adapter, checked.
 
     Raises:
         ValueError: there is none, or it is broken.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{str(folder)!r} is no adapter folder (it has no {CONFIG_FILE}); name the folder of one.")
-    return read_json(folder / CONFIG_FILE)
+    config = read_json(folder / CONFIG_FILE)
+    method = config.get("peft_type")
+    if not isinstance(method, str) or method not in {PEFT_TYPE_NAME, *(known.value for known in PeftType)}:
+        raise ValueError(f"{folder / CONFIG_FILE} names no method of PEFT's (`peft_type={method!r}`); ask for it anew.")
+    if method == PEFT_TYPE_NAME:
+        check_config(config, InterpPromptConfig)
+        placement_of(config)
+    return config
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder has an adapter's config."""
+    return (folder / CONFIG_FILE).is_file()
 
 
 def is_ours(folder: Path) -> bool:
@@ -99,9 +124,34 @@ def read_tensors(folder: Path, names: tuple[str, ...] | None = None) -> dict[str
         raise ValueError(f"{folder / WEIGHTS_FILE} cannot be read ({error}); save the adapter again.") from None
 
 
+def checked_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of an InterpPrompt adapter, which agree with each other and with its config.
+
+    Raises:
+        ValueError: as `read_config` and `read_tensors`; tensors that are missing, not finite, of other shapes, or that
+            belong neither to the prompt nor to a declared module.
+    """
+    config, tensors = read_config(folder), read_tensors(folder)
+    check_names(tensors, config.get("modules_to_save"))
+    check_tensors(tensors, config["num_virtual_tokens"], config.get("projection_metric") != "none")
+    return tensors
+
+
+def keep_own_tensors(folder: Path) -> None:
+    """Leave the base model's own weights out of a file that was just written; PEFT adds embeddings that were resized.
+
+    They would overwrite those of whoever loads the prompt, and are refused there.
+    """
+    declared, tensors = read_config(folder).get("modules_to_save"), read_tensors(folder)
+    kept = {name: tensor for name, tensor in tensors.items() if not foreign_names([name], declared)}
+    if len(kept) < len(tensors):
+        logger.warning("the base model's own %s are not saved with the prompt", sorted(tensors.keys() - kept.keys()))
+        save_file(kept, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
+
+
 def stock_tensors(folder: Path) -> dict[str, Tensor]:
     """What stock prompt tuning knows: the effective rows, and trained heads beside them."""
-    known = read_tensors(folder).items()
+    known = checked_tensors(folder).items()
     return {name: tensor for name, tensor in known if name == "prompt_embeddings" or "." in name}  # heads have a path
 
 
@@ -164,6 +214,7 @@ def write_portable(adapter: Path, destination: Path) -> None:
     stock = PromptTuningConfig(
         prompt_tuning_init=PromptTuningInit.RANDOM, **{name: config[name] for name in known if name in config}
     )
-    destination.mkdir(parents=True, exist_ok=True)
-    save_file(stock_tensors(adapter), str(destination / WEIGHTS_FILE), metadata={"format": "pt"})
-    stock.save_pretrained(str(destination))
+    tensors = stock_tensors(adapter)
+    with files_together(destination, (WEIGHTS_FILE, CONFIG_FILE)) as folder:
+        save_file(tensors, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
+        stock.save_pretrained(str(folder))

@@ -19,6 +19,7 @@ from peft_interp.hub.usage import adapter_code, plain_text, stock_code
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.templating import Markdown, render_markdown
 from peft_interp.report.texts import code_line, fenced, in_markdown
+from peft_interp.storage.atomic import replace_file
 from peft_interp.tuner.task_types import prompt_task
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -173,7 +174,7 @@ def update_card(
     """
     path = folder / CARD_FILE
     if not path.exists():  # so that PEFT does not fill it with its template of empty sections
-        path.write_text("---\nlibrary_name: peft\n---\n", encoding="utf-8")
+        replace_file(path, "---\nlibrary_name: peft\n---\n")
     tags = [*tags, *(ModelCard.load(path).data.tags or [])]  # Trainer's among them, which PEFT overwrites
     if peft_update is not None:
         peft_update()
@@ -181,7 +182,7 @@ def update_card(
     foreign = _tidy(without_our_part(card.text), entries[0].facts if entries else None)
     card.text = _joined(foreign, _our_part(entries, location), title(entries[0])) if entries else foreign
     _update_metadata(card.data, tags, entries)
-    card.save(path)
+    replace_file(path, str(card))
 
 
 def title(entry: CardEntry) -> str:

@@ -10,16 +10,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from peft_interp.base_model_name import public_name
 from peft_interp.hub.adapter_files import (
     FACTS_FILE,
+    PORTABLE_FOLDER,
     TEXT_FILE,
+    WEIGHTS_FILE,
+    checked_tensors,
     digest_of,
     read_config,
     read_json,
     read_tensors,
+    stock_tensors,
     write_json,
 )
+from peft_interp.storage.atomic import is_plain_file, replace_file
 from peft_interp.text.placement import Placement, placement_named, placement_of
 from peft_interp.text.tokenization import decode
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
@@ -52,6 +59,7 @@ class PromptFacts:
         trained_modules: parts of the base model (a classifier) that were trained with the prompt.
         settings: of the method, as far as they are not the defaults.
         steps: optimizer steps of training by gradient.
+        read_with: the tokenizer that gave the text, by its name for people; None without one.
         found_by: which trainer scored prompts to find it, with its steps, rewards and settings; None for others.
         table_fingerprint: recognises the embedding table the ids belong to.
         digest: recognises the prompt.
@@ -79,6 +87,7 @@ class PromptFacts:
     versions: dict[str, str]
     masked: bool = False
     num_labels: int | None = None
+    read_with: str | None = None
 
     @property
     def placement(self) -> Placement:
@@ -91,7 +100,8 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
 
     Args:
         folder: of the adapter.
-        tokenizer: writes the ids as text; without one, a text that an earlier save of the same ids left here is kept.
+        tokenizer: the base model's, which writes the ids as text. Without one there is no text: what lies beside the
+            ids may be anybody's.
 
     Raises:
         ValueError: another adapter, missing weights, or broken files.
@@ -99,11 +109,11 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
     config = read_config(folder)
     if config.get("peft_type") != PEFT_TYPE_NAME:
         raise ValueError(f"{str(folder)!r} holds a {config.get('peft_type')} adapter, not an {PEFT_TYPE_NAME} one.")
-    tensors = read_tensors(folder)
+    tensors = checked_tensors(folder)
     ids, is_text = tensors["prompt_ids"].tolist(), config.get("projection_metric") != "none"
     base, leading = public_name(config.get("base_model_name_or_path")), config.get("leading_token_ids") or []
     placement = placement_of(config)
-    text, tokens, leading_text = _texts(folder, tokenizer, ids, leading, placement)
+    text, tokens, leading_text = _texts(tokenizer, ids, leading, placement)
     return PromptFacts(
         text=text,
         is_text=is_text,
@@ -124,28 +134,59 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
         versions=_versions(),
         masked=config.get("mask_token_id") is not None,
         num_labels=next((len(t) for name, t in tensors.items() if name.endswith(_HEADS) and t.ndim == 2), None),
+        read_with=public_name(getattr(tokenizer, "name_or_path", None)).shown if tokenizer is not None else None,
     )
 
 
 def _texts(
-    folder: Path, tokenizer: Any | None, ids: list[int], leading: list[int], placement: Placement
+    tokenizer: Any | None, ids: list[int], leading: list[int], placement: Placement
 ) -> tuple[str | None, list[str] | None, str | None]:
-    if tokenizer is not None:
-        tokens = [decode(tokenizer, [i]) for i in ids]
-        text = placement.decode_prompt(tokenizer, ids)
-        return text, tokens, decode(tokenizer, leading) if leading else None
-    earlier = earlier_facts(folder)
-    if earlier.get("ids") != ids or earlier.get("position") != placement.name:
+    if tokenizer is None:
         return None, None, None
-    return earlier.get("text"), earlier.get("tokens"), earlier.get("leading_text")
+    tokens = [decode(tokenizer, [i]) for i in ids]
+    text = placement.decode_prompt(tokenizer, ids)
+    return text, tokens, decode(tokenizer, leading) if leading else None
 
 
 def earlier_facts(folder: Path) -> dict[str, Any]:
-    """`prompt.json` of an earlier save, or nothing where it is missing or broken."""
+    """`prompt.json` of an earlier save, or nothing where it is missing, a link or broken."""
     try:
-        return read_json(folder / FACTS_FILE)
+        return read_json(folder / FACTS_FILE) if is_plain_file(folder, FACTS_FILE) else {}
     except (OSError, ValueError):
         return {}
+
+
+def contradictions(folder: Path, facts: PromptFacts) -> list[str]:
+    """What lies beside a prompt and tells of another one: an interrupted copy, or somebody who wants to mislead.
+
+    Args:
+        folder: of the adapter.
+        facts: read from the same folder's config and tensors.
+
+    Returns:
+        A sentence for each file; none where all agree.
+    """
+    known, found = earlier_facts(folder), []
+    if known and (known.get("ids") != facts.ids or known.get("digest", facts.digest) != facts.digest):
+        found.append(f"{FACTS_FILE} tells of another prompt than the weights hold")
+    elif facts.text is not None and known.get("text") not in (None, facts.text):
+        found.append(f"{FACTS_FILE} gives another text than the ids have")
+    text = folder / TEXT_FILE
+    wanted = known.get("text") if facts.text is None else facts.text
+    if is_plain_file(folder, TEXT_FILE) and isinstance(wanted, str) and text.read_bytes() != wanted.encode("utf-8"):
+        found.append(f"{TEXT_FILE} holds another text than the prompt's")
+    if (folder / PORTABLE_FOLDER / WEIGHTS_FILE).is_file() and not same_prompt(folder, folder / PORTABLE_FOLDER):
+        found.append(f"{PORTABLE_FOLDER}/ holds another prompt")
+    return found
+
+
+def same_prompt(adapter: Path, copy: Path) -> bool:
+    """Whether a copy for plain PEFT has the adapter's tensors, and no others."""
+    try:
+        own, other = stock_tensors(adapter), read_tensors(copy)
+    except ValueError:
+        return False
+    return own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +209,6 @@ def write_facts(folder: Path, facts: PromptFacts) -> None:
     """
     write_json(folder / FACTS_FILE, asdict(facts))
     if facts.is_text and facts.text is not None:
-        (folder / TEXT_FILE).write_bytes(facts.text.encode("utf-8"))
+        replace_file(folder / TEXT_FILE, facts.text)
     else:
         (folder / TEXT_FILE).unlink(missing_ok=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 
-from peft_interp.hub.adapter_files import digest_of, is_ours
+from peft_interp.hub.adapter_files import SAVED_FILES, digest_of, is_ours, keep_own_tensors, read_config
+from peft_interp.hub.facts import contradictions, read_facts
 from peft_interp.hub.pushing import push_staged
-from peft_interp.hub.saving import may_hold_portable, report_beside, write_beside, write_card
+from peft_interp.hub.saving import fill_beside, may_hold_portable, report_beside, saved_tokenizer, write_card
 from peft_interp.hub.scores import plain_report
+from peft_interp.storage.atomic import files_together, finish_save
 from peft_interp.tuner.config import InterpPromptConfig
 
 if TYPE_CHECKING:
@@ -72,22 +75,55 @@ def _is_left_over(report: dict[str, Any], encoder: Any) -> bool:
         return False
 
 
+_FILLED_IN = ("inference_mode", "modules_to_save", "token_dim", "num_layers", "num_attention_heads")
+
+
+def check_folder(folder: Path, config: InterpPromptConfig | None = None) -> None:
+    """Warn of files beside a loaded prompt that tell of another one.
+
+    Args:
+        folder: of the adapter.
+        config: what was read before an interrupted save was finished there; None where nothing was finished.
+
+    Raises:
+        ValueError: the config was read before the save was finished, and is another one now.
+    """
+    if config is not None:
+        now, then = read_config(folder), config.to_dict()
+        if any(now[name] != then[name] for name in now.keys() & then.keys() - set(_FILLED_IN) if now[name] is not None):
+            raise ValueError(f"a save into {str(folder)!r} was interrupted; it is finished now, so load it again.")
+    if problems := contradictions(folder, read_facts(folder)):
+        warnings.warn(
+            f"beside the prompt in {str(folder)!r}: {'; '.join(problems)}. Only the weights count; save the adapter "
+            "again to set the rest right.",
+            stacklevel=4,
+        )
+
+
 def folder_of(adapter_name: str) -> str:
     """Where PEFT puts an adapter within the folder it is given."""
     return "" if adapter_name == "default" else adapter_name
 
 
-def save_beside(model: Any, folder: Path, adapter_names: Iterable[str]) -> None:
+def saved_names(adapter_names: Iterable[str]) -> list[str]:
+    """The files that a save of these adapters writes, as paths within the folder."""
+    folders = {"", *(folder_of(name) for name in adapter_names)}
+    return [f"{folder}/{name}".lstrip("/") for folder in sorted(folders) for name in SAVED_FILES]
+
+
+def save_beside(model: Any, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
     """Complete the folders of saved adapters.
 
     Args:
         model: with readable prompts.
-        folder: given to `save_pretrained`.
+        work: where they were written.
+        folder: given to `save_pretrained`, where they will lie.
         adapter_names: those that were saved, ours only.
     """
     for name in adapter_names:
-        tokenizer = _tokenizer_of(model.prompt_encoder[name])
-        write_beside(folder / folder_of(name), tokenizer, model.attached_report(name), may_hold_portable(folder))
+        reader = _reader(model, folder, name)
+        keep_own_tensors(work / folder_of(name))
+        fill_beside(work / folder_of(name), reader, model.attached_report(name), may_hold_portable(folder))
 
 
 def _tokenizer_of(encoder: Any) -> Any | None:
@@ -99,39 +135,43 @@ def _tokenizer_of(encoder: Any) -> Any | None:
 
 
 def save_card(
-    folder: Path, adapter_names: Iterable[str], peft_update: Callable[[], None] | None = None, **options: Any
+    model: Any, work: Path, folder: Path, peft_update: Callable[[], None] | None = None, **options: Any
 ) -> None:
     """The card of what is saved in the folder, "default" first.
 
     Args:
-        folder: of the repository.
-        adapter_names: readable prompts of the model.
+        model: with readable prompts.
+        work: where the repository's files are written.
+        folder: where they will lie.
         peft_update: PEFT's own update.
         options: as in `write_card`.
     """
-    names = sorted((folder_of(name) for name in adapter_names), key=lambda name: (name != "", name))
-    write_card(folder, names, peft_update, **options)
+    names = sorted(model._readable_names(), key=lambda name: (folder_of(name) != "", name))
+    write_card(work, {folder_of(name): _reader(model, folder, name) for name in names}, peft_update, **options)
 
 
-def complete(folder: Path, adapter_names: Iterable[str]) -> None:
+def _reader(model: Any, folder: Path, name: str) -> Any | None:
+    """Who turns an adapter's ids into text: the base model's tokenizer, else one saved beside the adapter."""
+    return _tokenizer_of(model.prompt_encoder[name]) or saved_tokenizer(folder / folder_of(name))
+
+
+def complete(model: Any, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
     """Write what is missing beside adapters whose own files are there, when only the card is asked for.
 
     Trainer saves the tokenizer after the model, so that at the first save of a model whose tokenizer is named nowhere
     the text could not be written yet.
     """
     for name in adapter_names:
-        here = folder / folder_of(name)
-        if is_ours(here):
-            write_beside(here, None, portable=may_hold_portable(folder))
+        if is_ours(work / folder_of(name)):
+            fill_beside(work / folder_of(name), _reader(model, folder, name), None, may_hold_portable(folder))
 
 
-def push_model(model: Any, repo_id: str, adapter_names: list[str], tags: Any, options: dict[str, Any]) -> Any:
+def push_model(model: Any, repo_id: str, tags: Any, options: dict[str, Any]) -> Any:
     """Push a model through its own `save_pretrained`, so that the card is its own.
 
     Args:
         model: with readable prompts.
         repo_id: "user/name".
-        adapter_names: readable prompts of the model.
         tags: more tags for the card.
         options: as in `push_staged`.
     """
@@ -139,7 +179,7 @@ def push_model(model: Any, repo_id: str, adapter_names: list[str], tags: Any, op
 
     def stage(folder: Path, location: str) -> None:
         model.save_pretrained(str(folder))
-        save_card(folder, adapter_names, location=location, tags=wanted)
+        save_card(model, folder, folder, location=location, tags=wanted)
 
     return push_staged(stage, repo_id, **options)
 
@@ -167,10 +207,14 @@ class PromptFilesMixin(Base):
         return report if digest == encoder_digest(self._encoder(adapter_name)) else None
 
     def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        """As PEFT's; a report stored beside the adapter comes with it."""
+        """As PEFT's; a report stored beside the adapter comes with it, and what contradicts the prompt is warned of."""
+        folder = Path(str(model_id), kwargs.get("subfolder") or "")
+        finished = sum(finish_save(place) for place in (folder, folder.parent) if place.is_dir())
         loaded = super().load_adapter(model_id, adapter_name, *args, **kwargs)
         self._reports().pop(adapter_name, None)
         readable = adapter_name in self._readable_names()
+        if readable and is_ours(folder):
+            check_folder(folder, self._encoder(adapter_name).config if finished else None)
         stored = stored_report(model_id, self._encoder(adapter_name), kwargs) if readable else None
         if stored is not None:
             self._reports()[adapter_name] = stored
@@ -185,27 +229,31 @@ class PromptFilesMixin(Base):
         call = inspect.signature(super().save_pretrained).bind(save_directory, *args, **kwargs)
         call.apply_defaults()
         saved = [name for name in self._readable_names() if name in (call.arguments["selected_adapters"] or [name])]
-        pickle_wanted = saved and not call.arguments["safe_serialization"]
-        call.arguments["safe_serialization"] |= bool(saved)
-        self.__dict__["_card_waits"] = bool(saved)  # PEFT asks for the card before anything is saved
-        try:
-            super().save_pretrained(*call.args, **call.kwargs)
-            if pickle_wanted:
-                call.arguments["safe_serialization"] = False
-                super().save_pretrained(*call.args, **call.kwargs)
-        finally:
-            self.__dict__["_card_waits"] = False
-        if saved and call.arguments["is_main_process"]:
-            save_beside(self, Path(save_directory), saved)
-            self._write_card(Path(save_directory))
+        if not saved or not call.arguments["is_main_process"] or Path(save_directory).is_file():
+            return super().save_pretrained(*call.args, **call.kwargs)
+        formats = dict.fromkeys((True, bool(call.arguments["safe_serialization"])))  # True: safetensors
+        folder = Path(save_directory)
+        with files_together(folder, saved_names(saved)) as work:
+            call.arguments["save_directory"] = str(work)
+            self.__dict__["_card_waits"] = True  # PEFT asks for the card before anything is saved
+            try:
+                for call.arguments["safe_serialization"] in formats:
+                    super().save_pretrained(*call.args, **call.kwargs)
+            finally:
+                self.__dict__["_card_waits"] = False
+            save_beside(self, work, folder, saved)
+            self._write_card(work, folder)
+        return None
 
     def create_or_update_model_card(self, output_dir: Any) -> None:
         """As PEFT's, with the prompt in front; tags, results and text that others wrote are kept."""
         if not self._readable_names():
             super().create_or_update_model_card(output_dir)
         elif not self.__dict__.get("_card_waits"):
-            complete(Path(output_dir), self._readable_names())
-            self._write_card(Path(output_dir))
+            folder, names = Path(output_dir), self._readable_names()
+            with files_together(folder, saved_names(names)) as work:
+                complete(self, work, folder, names)
+                self._write_card(work, folder)
 
     def push_to_hub(self, repo_id: str, *, tags: Any = None, max_shard_size: Any = None, **options: Any) -> Any:
         """As `save_pretrained`, to the Hub; text that people wrote into the card there is kept.
@@ -216,17 +264,13 @@ class PromptFilesMixin(Base):
             max_shard_size: not used, a prompt is small.
             options: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`.
         """
-        if names := self._readable_names():
-            return push_model(self, repo_id, names, tags, options)
+        if self._readable_names():
+            return push_model(self, repo_id, tags, options)
         sharding = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
         return super().push_to_hub(repo_id, tags=tags, **sharding, **options)
 
-    def _write_card(self, folder: Path) -> None:
-        save_card(
-            folder,
-            self._readable_names(),
-            lambda: super(PromptFilesMixin, self).create_or_update_model_card(str(folder)),
-        )
+    def _write_card(self, work: Path, folder: Path) -> None:
+        save_card(self, work, folder, lambda: super(PromptFilesMixin, self).create_or_update_model_card(str(work)))
 
     def _readable_names(self) -> list[str]:
         return [name for name, config in self.peft_config.items() if isinstance(config, InterpPromptConfig)]

@@ -21,7 +21,8 @@ from peft_interp.hub.adapter_files import (
     WEIGHTS_FILE,
 )
 from peft_interp.hub.facts import read_facts
-from peft_interp.hub.saving import saved_tokenizer, write_beside, write_card
+from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer, write_beside, write_card
+from peft_interp.storage.atomic import finish_save, is_plain_file
 
 _ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE)
 _NOT_ALWAYS = [REPORT_FILE, TEXT_FILE, *(f"{PORTABLE_FOLDER}/{name}" for name in (CONFIG_FILE, WEIGHTS_FILE))]
@@ -46,11 +47,28 @@ def push_adapter_folder(adapter: Path, repo_id: str, tokenizer: Any | None = Non
         for name in (*_ADAPTER_FILES, CARD_FILE):
             if (adapter / name).is_file() and not (folder / name).exists():  # a card from the Hub is newer
                 shutil.copy(adapter / name, folder / name)
-        write_beside(folder, tokenizer or saved_tokenizer(adapter))
-        write_card(folder, [""], location=location)
+        reader = tokenizer or saved_tokenizer(adapter)
+        write_beside(folder, reader)
+        write_card(folder, {"": reader}, location=location)
 
+    finish_save(adapter)
+    _check_no_links(adapter)
     read_facts(adapter)  # complain before anything is made on the Hub
     return push_staged(stage, repo_id, **options)
+
+
+def _check_no_links(adapter: Path) -> None:
+    """Refuse files that are links: what they lead to would be sent along. Those of the Hub's cache lead into it.
+
+    Raises:
+        ValueError: naming the link.
+    """
+    for name in (*_ADAPTER_FILES, CARD_FILE, *TOKENIZER_FILES):
+        if (adapter / name).is_symlink() and not is_plain_file(adapter, name):
+            raise ValueError(
+                f"{name!r} in {str(adapter)!r} is a link, and what it leads to is not sent; put the file itself there, "
+                "or remove the link."
+            )
 
 
 def push_staged(

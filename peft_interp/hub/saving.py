@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from peft_interp.hub.adapter_files import (
     FACTS_FILE,
     PORTABLE_FOLDER,
     REPORT_FILE,
+    SAVED_FILES,
     has_portable,
     is_ours,
     read_config,
@@ -26,6 +27,7 @@ from peft_interp.hub.adapter_files import (
 )
 from peft_interp.hub.card import CardEntry, update_card
 from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
+from peft_interp.storage.atomic import files_together, is_plain_file
 
 logger = logging.getLogger(__name__)
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
@@ -33,9 +35,13 @@ _CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 def write_beside(
-    folder: Path, tokenizer: Any | None, report: dict[str, Any] | None = None, portable: bool | None = None
+    folder: Path,
+    tokenizer: Any | None,
+    report: dict[str, Any] | None = None,
+    portable: bool | None = None,
+    card: bool = False,
 ) -> None:
-    """Complete a saved adapter: text, facts, portable copy, report.
+    """Complete a saved adapter: text, facts, portable copy, report; after a kill all are the old ones or the new ones.
 
     Args:
         folder: of an InterpPrompt adapter.
@@ -43,22 +49,32 @@ def write_beside(
         report: of this prompt; None keeps one that lies there for the same prompt and removes that of another.
         portable: whether to make the copy, where there can be one; without it, that of an earlier save is removed.
             None: unless the folder is a checkpoint (see `may_hold_portable`).
+        card: write the card of this one prompt as well.
 
     Raises:
         ValueError: broken files.
     """
-    earlier = earlier_facts(folder).get("digest")
-    facts = read_facts(folder, tokenizer or saved_tokenizer(folder))
-    write_facts(folder, facts)
     wanted = may_hold_portable(folder) if portable is None else portable
-    if wanted and has_portable(read_config(folder)):
+    reader = tokenizer or saved_tokenizer(folder)
+    with files_together(folder, SAVED_FILES) as work:
+        fill_beside(work, reader, report, wanted)
+        if card:
+            write_card(work, {"": reader})
+
+
+def fill_beside(folder: Path, tokenizer: Any | None, report: dict[str, Any] | None, portable: bool) -> None:
+    """`write_beside` within a folder that nobody else reads yet."""
+    earlier = earlier_facts(folder).get("digest")
+    facts = read_facts(folder, tokenizer)
+    write_facts(folder, facts)
+    if portable and has_portable(read_config(folder)):
         write_portable(folder, folder / PORTABLE_FOLDER)
     else:
         remove_portable(folder / PORTABLE_FOLDER)
     if report is not None:
         write_json(folder / REPORT_FILE, report)
     elif earlier != facts.digest and (folder / REPORT_FILE).exists():
-        logger.warning("%s is removed: it was the report of another prompt", folder / REPORT_FILE)
+        logger.warning("%s is removed: it was the report of another prompt", REPORT_FILE)
         (folder / REPORT_FILE).unlink()
 
 
@@ -73,8 +89,8 @@ def may_hold_portable(folder: Path) -> bool:
 
 
 def saved_tokenizer(folder: Path) -> Any | None:
-    """The tokenizer that Trainer saves beside an adapter, or None."""
-    if not all((folder / name).is_file() for name in TOKENIZER_FILES):
+    """The tokenizer that Trainer saves beside an adapter, or None; links are not followed."""
+    if not all(is_plain_file(folder, name) for name in TOKENIZER_FILES):
         return None
     from transformers import AutoTokenizer
 
@@ -85,15 +101,18 @@ def saved_tokenizer(folder: Path) -> Any | None:
         return None
 
 
-def card_entry(folder: Path, name: str = "") -> CardEntry:
+def card_entry(folder: Path, name: str = "", tokenizer: Any | None = None) -> CardEntry:
     """One prompt of a repository as its card tells it.
 
     Args:
         folder: of the repository.
         name: of the adapter's folder in it.
+        tokenizer: the base model's; without one the card has no text.
     """
     here = folder / name if name else folder
-    return CardEntry(name, read_facts(here), folder_report(here), (here / PORTABLE_FOLDER / CONFIG_FILE).is_file())
+    return CardEntry(
+        name, read_facts(here, tokenizer), folder_report(here), (here / PORTABLE_FOLDER / CONFIG_FILE).is_file()
+    )
 
 
 def folder_report(folder: Path) -> dict[str, Any] | None:
@@ -109,7 +128,7 @@ def folder_report(folder: Path) -> dict[str, Any] | None:
 
 def write_card(
     folder: Path,
-    names: Sequence[str],
+    names: Mapping[str, Any | None],
     peft_update: Callable[[], None] | None = None,
     location: str | None = None,
     tags: Sequence[str] = (),
@@ -118,12 +137,14 @@ def write_card(
 
     Args:
         folder: of the repository.
-        names: folders of its readable prompts, the main one first; those that are not saved there are left out.
+        names: folders of its readable prompts, the main one first, and who reads them, the base model's tokenizer;
+            those that are not saved there are left out.
         peft_update: PEFT's own update.
         location: hub name.
         tags: more tags.
     """
-    entries = [card_entry(folder, name) for name in names if is_ours(folder / name if name else folder)]
+    saved = {name: reader for name, reader in names.items() if is_ours(folder / name if name else folder)}
+    entries = [card_entry(folder, name, reader) for name, reader in saved.items()]
     update_card(folder, entries, peft_update, location, tags)
 
 

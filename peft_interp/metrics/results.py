@@ -123,6 +123,23 @@ class Performance:
 
 
 @dataclass(frozen=True)
+class BaseChange:
+    """What an adapter changed of the base model besides its prompt.
+
+    Attributes:
+        modules: names of modules that were trained with the prompt and act in place of the base model's.
+        overwritten: names of the base model's tensors that the adapter's file overwrote.
+        own_head: whether all of it is the head that the task needs anyway (a classifier).
+        as_text: how the prompt's text alone does on the base model without the change; None where it was not measured.
+    """
+
+    modules: tuple[str, ...]
+    overwritten: tuple[str, ...] = ()
+    own_head: bool = False
+    as_text: Performance | None = None
+
+
+@dataclass(frozen=True)
 class TokenEffect:
     """What happens when one token of the prompt's text is left out.
 

@@ -11,13 +11,14 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.metrics.changed_base import changed_base, measure_clean_base
 from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.prompt_report import PromptReport
-from peft_interp.report.provenance import describe, describe_measurement
+from peft_interp.report.provenance import describe, describe_measurement, describe_tokenizer
 from peft_interp.report.record import Rival
 from peft_interp.report.task_verdicts import why_no_text
 from peft_interp.report.verdicts import decide
@@ -135,9 +136,14 @@ def _report_adapter(
         measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **options)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
+    change = changed_base(model, adapter_name)
+    if change is not None and measured is not None and task == "CAUSAL_LM":
+        asked = {name: given.measuring[name] for name in ("positions", "batch_size")}
+        change = measure_clean_base(model, tokenizer, rows, reading, change, ids, progress=given.progress, **asked)
     known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
-    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested)
-    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known)
+    known |= describe_tokenizer(model, tokenizer, reading, adapter_name)
+    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change)
+    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known, change)
 
 
 @locked

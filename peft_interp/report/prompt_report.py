@@ -15,6 +15,7 @@ from peft_interp.report.render_html import to_html
 from peft_interp.report.render_markdown import to_markdown
 from peft_interp.report.render_terminal import to_rich
 from peft_interp.report.texts import in_html, json_text
+from peft_interp.storage.atomic import replace_file
 
 _FRAME = "width:100%;height:720px;border:0"
 
@@ -94,11 +95,11 @@ def save_as(path: Path, forms: dict[str, Callable[[], Any]], name: str) -> Path:
     kind = path.suffix.removeprefix(".").lower()
     if kind in forms:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(forms[kind](), encoding="utf-8")
+        replace_file(path, forms[kind](), follow_links=True)
         return path
     if kind and not path.is_dir():
         raise ValueError(f"`{path.name}` must end in .json, .md, .html or .txt, or be a folder.")
     path.mkdir(parents=True, exist_ok=True)
     for form, write in forms.items():
-        (path / f"{name}.{form}").write_text(write(), encoding="utf-8")
+        replace_file(path / f"{name}.{form}", write(), follow_links=True)
     return path

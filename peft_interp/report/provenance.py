@@ -9,9 +9,11 @@ from typing import Any
 
 from peft_interp.base_model_name import public_name
 from peft_interp.metrics.reading import prompt_config
+from peft_interp.metrics.results import PromptReading
 from peft_interp.report.record import ReportData
 from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.initialization import named_tokenizer
 
 _PACKAGES = {"peft_interp": "peft-interp", "peft": "peft", "transformers": "transformers", "torch": "torch"}
 _SETTINGS = (
@@ -23,6 +25,8 @@ _SETTINGS = (
 )
 _NAMES = {
     "base_model": "base model",
+    "tokenizer": "read with the tokenizer of",
+    "other_tokenizer": "another tokenizer",
     "task_type": "task type",
     "adapter": "adapter",
     "data": "data",
@@ -96,6 +100,23 @@ def describe_measurement(
         "date": datetime.now(UTC).date().isoformat(),
     }
     return {name: value for name, value in known.items() if value not in (None, "", {})}
+
+
+def describe_tokenizer(
+    model: Any, tokenizer: Any, reading: PromptReading, adapter_name: str | None = None
+) -> dict[str, str]:
+    """Who read the prompt, and what the tokenizer that the adapter names, if it is another, makes of the same ids.
+
+    Returns:
+        `tokenizer`, and where the two disagree `other_tokenizer`.
+    """
+    known = {"tokenizer": _name(getattr(tokenizer, "name_or_path", None)) or "the caller's"}
+    other = named_tokenizer(prompt_config(model, adapter_name), tokenizer)
+    if other is not None and reading.tokens:
+        text = reading.placement.decode_prompt(other, reading.ids)
+        if text != reading.text:
+            known["other_tokenizer"] = f"the adapter names {_name(other.name_or_path)}, which reads its ids as {text!r}"
+    return known
 
 
 def _name(recorded: str | None) -> str | None:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
-from peft_interp.metrics.results import Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
+from peft_interp.metrics.results import BaseChange, Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
 from peft_interp.records import short_repr
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
+from peft_interp.text.placement import PLACEMENTS
 
 SCHEMA = 1
 _SHOWN_LETTERS = 80  # of the prompt's text, in the representation
@@ -125,6 +126,7 @@ class ReportData:
         faithfulness: whether the text does what the prompt does; None where there was no data.
         waywardness: how far nearest tokens can mislead; None where it was not tested.
         rivals: other prompts of the same task.
+        base_change: what the adapter changed of the base model besides its prompt; None where nothing.
         context: where it comes from: base_model, data, rows, label_words, template, versions, date, training, ...;
             what JSON can hold.
     """
@@ -136,6 +138,7 @@ class ReportData:
     waywardness: Waywardness | None = None
     rivals: tuple[Rival, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
+    base_change: BaseChange | None = None
 
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""
@@ -171,6 +174,8 @@ class ReportData:
             raise ValueError(f"`schema={schema}` is later than {SCHEMA}, the last one known here; upgrade peft_interp.")
         report: Self = rebuild(cls, stored)
         _check_lengths(report)
+        if report.reading.position not in PLACEMENTS:
+            raise ValueError(f"`report.reading.position` is {plain(report.reading.position)!r}; make the report again.")
         strange = [verdict.answer for verdict in report.verdicts if verdict.answer not in ANSWERS]
         if strange:
             raise ValueError(f"a verdict's answer is {plain(strange[0])!r} and must be one of {', '.join(ANSWERS)}.")

@@ -6,6 +6,7 @@ from peft_interp.base_model_name import PLACE_OF_THE_ADAPTER, loading_code, publ
 from peft_interp.metrics.results import Neighbour, TokenReading
 from peft_interp.report.record import ReportData
 from peft_interp.report.task_verdicts import why_no_text
+from peft_interp.text.placement import PLACEMENTS
 from peft_interp.tuner.config import PEFT_TYPE_NAME
 
 _FAITHFUL = {
@@ -82,5 +83,7 @@ def usage(report: ReportData) -> list[tuple[str, str]]:
     load = "\n".join([*ours, "from peft import PeftModel", bring, "", *make])
     ways = [] if report.reading.is_text else [("As an adapter", load)]
     if report.reading.discrete and report.reading.text:
-        ways.append((f"As text, {report.reading.placement.preposition} the input", f"prompt = {report.reading.text!r}"))
+        place = PLACEMENTS.get(report.reading.position)  # of a stranger's report, it may be anything
+        where = f", {place.preposition} the input" if place else ""
+        ways.append((f"As text{where}", f"prompt = {report.reading.text!r}"))
     return ways

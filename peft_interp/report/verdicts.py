@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from peft_interp.metrics.results import Faithfulness, Measure, PromptReading, Scrutability, Waywardness
+from peft_interp.metrics.results import BaseChange, Faithfulness, Measure, PromptReading, Scrutability, Waywardness
 from peft_interp.report.task_verdicts import Answer, acts, distance_of, faithful, tokens
 from peft_interp.report.texts import percent
 from peft_interp.report.thresholds import FEW_ARE_WORSE, JUDGE_GAP, LOSS_TOLERANCE, SAID_SHARE, differ
@@ -123,7 +123,33 @@ def _perplexity(measure: Measure | None) -> str:
     return f", perplexity {measure.value:,.0f}{beside}"
 
 
+def base(change: BaseChange | None, measured: Faithfulness | None) -> Answer | None:
+    """Whether the base model is as it was published; the text alone is pasted into that one."""
+    if change is None:
+        return None
+    if change.overwritten:
+        some = ", ".join(change.overwritten[:3]) + (", ..." if len(change.overwritten) > 3 else "")
+        return "no", f"the adapter's file overwrote {some}; what text alone does on the base model cannot be known here"
+    words = f"{', '.join(change.modules)} was trained with the prompt and acts in its place"
+    if change.as_text is None or measured is None:
+        return "no", f"{words}; what text alone does on the unchanged base model was not measured"
+    clean, here = change.as_text, measured.as_text
+    if clean.accuracy is not None and here.accuracy is not None:
+        figures = f"accuracy {clean.accuracy:.2f}, with the change {here.accuracy:.2f}"
+    else:
+        figures = f"loss {clean.loss:.2f}, with the change {here.loss:.2f}"
+    return "no", f"{words}; on the unchanged base model the text alone has {figures}"
+
+
+def on_the_changed_base(answer: Answer | None, change: BaseChange | None) -> Answer | None:
+    """What is true of text and prompt on a base model that was changed with them is no more than partly true."""
+    if answer is None or change is None or change.own_head or answer[0] != "yes":
+        return answer
+    return "partly", f"only on the base model that was changed with the prompt: {answer[1]}"
+
+
 QUESTIONS = {
+    "base": "Is the base model as it was?",
     "faithful": "Does the text do what the prompt does?",
     "near": "Are the vectors near these tokens?",
     "evidence": "Do nearest tokens prove anything here?",
@@ -161,6 +187,7 @@ def decide(
     waywardness: Waywardness | None = None,
     chance: float | None = None,
     untested: str = "",
+    base_change: BaseChange | None = None,
 ) -> tuple[Verdict, ...]:
     """Every question that arises, answered.
 
@@ -171,9 +198,12 @@ def decide(
         waywardness: None where it was not tested.
         chance: accuracy of guessing, 0 to 1; None if not known.
         untested: why there is no waywardness although it was asked for; "" where it was not.
+        base_change: what the adapter changed of the base model.
     """
+    acts_alike = None if reading.is_text else faithful(reading, faithfulness, chance)
     answers = {
-        "faithful": None if reading.is_text else faithful(reading, faithfulness, chance),
+        "base": base(base_change, faithfulness),
+        "faithful": on_the_changed_base(acts_alike, base_change),
         "near": near(reading, faithfulness),
         "evidence": None if reading.discrete and not untested else evidence(faithfulness, waywardness, untested),
         "survives": survives(reading, faithfulness),

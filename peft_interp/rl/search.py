@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
+from peft_interp.inference.named_model import load_named_model
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.policy import Choice, PromptPolicy, example_places, prompt_noise
 from peft_interp.scoring.archive import ScoredPrompt, Scores
@@ -221,8 +222,8 @@ def _policy_parts(
     language_model, policy_tokenizer = policy
     name = args.policy_model_name_or_path
     if language_model is None and name is not None:
-        language_model = AutoModelForCausalLM.from_pretrained(name)
-        policy_tokenizer = policy_tokenizer or AutoTokenizer.from_pretrained(name)
+        language_model = load_named_model(name)
+        policy_tokenizer = policy_tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if language_model is None:
         return PolicyVocabulary(allowed, tokenizer), base
     table = language_model.get_input_embeddings().weight

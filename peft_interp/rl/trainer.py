@@ -151,6 +151,7 @@ class RLPromptTrainer(PromptScoringTrainer):
             size = args.prompts_per_step
             known = len(self.search.archive)
             whole = self.search.rollout(self.state.global_step, batches * processes.count * size, start)
+            self.search.write_archive()
             first = [(batch * processes.count + processes.index) * size for batch in range(batches)]
             self._pending = [Rollout(whole.actions[i : i + size], whole.rewards[i : i + size], {}) for i in first]
             for name, value in whole.metrics.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from peft_interp.records import short_repr
 from peft_interp.scoring.rewards import new_names
@@ -24,7 +26,8 @@ class ScoredPrompt:
         step: the optimizer step that scored it first.
         scores: every reward and measure by name; None where a reward does not apply.
         fits: whether it may be chosen: the adapter can hold it, and some reward of the task applies to it.
-        split: "train", or "dev" for the held-out scores.
+        split: "train", or "dev" for the held-out scores; "failed" for what was known of a prompt when a reward failed,
+            which is never looked up.
         rows: places of the examples it was scored on; None for all of them.
     """
 
@@ -74,38 +77,54 @@ class Archive:
         return self._found.get((split, tuple(ids), rows))
 
     def write(self, path: Path) -> None:
-        """Append what is new, one JSON object a line; it is on the disk when this returns."""
+        """Append what is new, one JSON object a line; it is on the disk when this returns.
+
+        A line that an earlier writing left without its end (a full disk, a kill) stays alone on its line.
+        """
         new = self.records[self._written :]
         if not new:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(record)) + "\n" for record in new)
+        with path.open("ab+") as file:
+            if file.tell() and _last_byte(file) != b"\n":
+                file.write(b"\n")
+            file.write("".join(json.dumps(asdict(record)) + "\n" for record in new).encode())
             file.flush()
             os.fsync(file.fileno())
         self._written = len(self.records)
 
     @classmethod
     def read(cls, path: Path) -> Archive:
-        """A written archive; a last line cut off by a crash is left out.
+        """A written archive. Damaged lines, which a kill or a full disk leaves, are left out with a warning.
 
-        Raises:
-            ValueError: a damaged line elsewhere.
+        The prompts that stood on them are scored again when the search comes to them.
         """
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = []
-        for number, line in enumerate(lines):
-            try:
-                fields = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines) - 1:
-                    break
-                raise ValueError(f"line {number + 1} of {path} is damaged; remove it.") from error
-            fields["scores"] = new_names(fields["scores"])
-            fields["ids"] = tuple(fields["ids"])
-            fields["rows"] = None if fields["rows"] is None else tuple(fields["rows"])
-            records.append(ScoredPrompt(**fields))
-        return cls(records)
+        lines = path.read_bytes().splitlines()
+        found = [(number, _record(line)) for number, line in enumerate(lines, start=1) if line.strip()]
+        if damaged := [number for number, record in found if record is None]:
+            shown = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+            warnings.warn(
+                f"{len(damaged)} of {len(found)} lines of {str(path)!r} are damaged and left out (line {shown}).",
+                stacklevel=2,
+            )
+        return cls(record for _, record in found if record is not None)
+
+
+def _record(line: bytes) -> ScoredPrompt | None:
+    """A line as `write` makes it; None for anything else."""
+    try:
+        fields = json.loads(line)
+        fields["scores"] = new_names(fields["scores"])
+        fields["ids"] = tuple(fields["ids"])
+        fields["rows"] = None if fields["rows"] is None else tuple(fields["rows"])
+        return ScoredPrompt(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def front(

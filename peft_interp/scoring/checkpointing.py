@@ -5,13 +5,14 @@ There is no random state: what a step draws depends on the seed and the step's n
 
 from __future__ import annotations
 
-import shutil
+import io
 from pathlib import Path
 
 import torch
 
 from peft_interp.scoring.archive import Archive
 from peft_interp.scoring.scored_search import ScoredSearch
+from peft_interp.storage.atomic import copy_file, replace_file
 
 STATE_NAME = "prompt_search.pt"
 ARCHIVE_NAME = "archive.jsonl"
@@ -19,10 +20,12 @@ ARCHIVE_NAME = "archive.jsonl"
 
 def save_search(search: ScoredSearch, metrics: dict[str, list[float]], folder: str) -> None:
     """Write the search's state, with the metrics not logged yet, into a checkpoint."""
-    torch.save({"search": search.state(), "metrics": metrics}, Path(folder) / STATE_NAME)
+    state = io.BytesIO()
+    torch.save({"search": search.state(), "metrics": metrics}, state)
+    replace_file(Path(folder) / STATE_NAME, state.getvalue())
     search.write_archive()
     if search.archive_path is not None and search.archive_path.exists():
-        shutil.copyfile(search.archive_path, Path(folder) / ARCHIVE_NAME)
+        copy_file(search.archive_path, Path(folder) / ARCHIVE_NAME)
 
 
 def load_search(search: ScoredSearch, folder: str) -> dict[str, list[float]]:
@@ -47,9 +50,10 @@ def load_search(search: ScoredSearch, folder: str) -> dict[str, list[float]]:
     if search.archive_path is not None:
         if not _same_run(search.archive_path, archive):
             put_archive_aside(search.archive_path)
-        search.archive_path.unlink(missing_ok=True)
         if archive.exists():
-            shutil.copyfile(archive, search.archive_path)
+            copy_file(archive, search.archive_path)
+        else:
+            search.archive_path.unlink(missing_ok=True)
     metrics: dict[str, list[float]] = saved["metrics"]
     return metrics
 

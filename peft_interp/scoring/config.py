@@ -44,8 +44,18 @@ class RewardArguments(TrainingArguments):
         },
     )
 
+    reward_time_limit: float | None = field(
+        default=1800.0,
+        metadata={
+            "help": "Seconds that one call of a reward function may take, > 0, so that a hanging one ends the run with "
+            "its name. None: no limit."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reward_time_limit is not None and not self.reward_time_limit > 0:
+            raise ValueError(f"`reward_time_limit={self.reward_time_limit}` must be > 0 seconds, or None.")
         if self.task_reward not in TASK_REWARDS:
             raise ValueError(f"`task_reward={self.task_reward!r}` is unknown; use one of {', '.join(TASK_REWARDS)}.")
         if self.prompts_per_step < 1:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from peft_interp.records import short_repr
 from peft_interp.text.placement import IGNORED
-from peft_interp.text.rows import without_padding
+from peft_interp.text.rows import check_countable, without_padding
 from peft_interp.text.tokenization import ids_around_text
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -80,6 +80,7 @@ def read_examples(
     Raises:
         ValueError: no rows, rows without any label, labels that are no label word, or a tokenizer without a mask.
     """
+    check_countable(dataset, what)
     raw = [dict(row) for row in dataset]
     if not raw:
         raise ValueError(f"`{what}` is empty; prompts are scored on examples, give at least one.")

@@ -101,6 +101,7 @@ class PromptScorer:
         self.weights = {name: weight * rest for name, weight in self.raw_weights.items()} | readable
         self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
         self._nll_batches = Batches()
+        self.unfinished: list[Scores] = []  # what was known when the last measure failed
 
     def _raw_weights(self) -> dict[str, float]:
         """Weights of what counts as the task: its reward and the reward functions."""
@@ -136,12 +137,12 @@ class PromptScorer:
         """
         if not candidates:
             return []
-        given = {n: call_reward_function(f, n, candidates, examples, state) for n, f in self.functions.items()}
-        inputs, wanted = self._inputs(candidates, examples), self._wanted(examples)
-        with torch.no_grad():  # those of the text first: the passes on all examples are what costs
-            of_text = {r.name: r.function(inputs) for r in wanted if r.needs not in _NEEDS_LABELS}
-            columns = {r.name: r.function(inputs) for r in wanted if r.needs in _NEEDS_LABELS}
-        columns |= given | of_text
+        columns: dict[str, Values] = {}
+        try:
+            self._measure(columns, candidates, examples, state)
+        except BaseException:
+            self.unfinished = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            raise
         for name, values in columns.items():
             for candidate, value in zip(candidates, values, strict=True):
                 if value is not None and not math.isfinite(value):
@@ -150,6 +151,21 @@ class PromptScorer:
                         "weights or logits are not finite, fp16 overflow (use bf16), or inputs without any token."
                     )
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _measure(
+        self, columns: dict[str, Values], candidates: Sequence[Candidate], examples: Examples, state: Any
+    ) -> None:
+        """Fill in the columns one by one, so that those before a failure are known."""
+        limit = self.config.reward_time_limit
+        given: dict[str, Values] = {}
+        for name, function in self.functions.items():
+            given[name] = columns[name] = call_reward_function(function, name, candidates, examples, state, limit)
+        inputs, wanted = self._inputs(candidates, examples), self._wanted(examples)
+        with torch.no_grad():  # those of the text first: the passes on all examples are what costs
+            of_text = {r.name: r.function(inputs) for r in wanted if r.needs not in _NEEDS_LABELS}
+            of_task = {r.name: r.function(inputs) for r in wanted if r.needs in _NEEDS_LABELS}
+        columns.clear()
+        columns |= {**of_task, **given, **of_text}
 
     def forget(self, examples: Examples) -> None:
         """Drop what is kept about these examples (their key/value cache)."""

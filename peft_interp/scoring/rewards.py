@@ -7,9 +7,9 @@ not say how it weighs the two.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from torch import Tensor
 from peft_interp.records import markdown_table
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.time_limit import time_limit
 from peft_interp.text.verbalizer import right_answers
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 200.0, 180.0
 Z_SCORE_EPSILON = 1e-4
+MOST_REWARD = 1e12  # beyond it squares overflow where rewards are compared in fp32
 
 
 def gap_reward(
@@ -286,7 +288,12 @@ def function_names(functions: Sequence[RewardFunction]) -> list[str]:
 
 
 def call_reward_function(
-    function: RewardFunction, name: str, candidates: Sequence[Candidate], examples: Examples, state: Any
+    function: RewardFunction,
+    name: str,
+    candidates: Sequence[Candidate],
+    examples: Examples,
+    state: Any,
+    seconds: float | None = None,
 ) -> list[float | None]:
     """One number, or None for "does not apply", for each candidate.
 
@@ -294,25 +301,38 @@ def call_reward_function(
         function: see the module's text.
         name: for errors.
         candidates: the prompts.
-        examples: what they are used on; columns that have an argument's name are not passed.
+        examples: what they are used on; columns that have an argument's name are not passed. The function gets copies,
+            so that what it changes in them changes nothing else.
         state: Trainer's state, passed as `trainer_state`.
+        seconds: most that the call may take; None: no limit.
 
     Raises:
-        ValueError: the function returned NaN, an infinity, no numbers, or not one for each candidate.
-        Exception: what the function raises, with a note that names the prompts.
+        ValueError: the function returned NaN, an infinity, a number beyond `MOST_REWARD`, no numbers, or not one for
+            each candidate.
+        TimeoutError: it took too long.
+        Exception: what the function raises, with a note that names the function, the prompts and what to do.
     """
     texts = [candidate.text for candidate in candidates]
-    count = len(texts)
+    count, inputs = len(texts), list(examples.inputs)
+    columns = {name: deepcopy(values) for name, values in examples.columns.items() if name not in ARGUMENTS}
+    late = (
+        f"reward function {name!r} took longer than `reward_time_limit={seconds}` seconds; raise it, or set it to None."
+    )
     try:
-        returned = function(
-            prompts=[examples.inputs] * count,
-            completions=texts,
-            completion_ids=[list(candidate.ids) for candidate in candidates],
-            trainer_state=state,
-            **{name: [values] * count for name, values in examples.columns.items() if name not in ARGUMENTS},
-        )
+        with time_limit(seconds, late):
+            returned = function(
+                prompts=[inputs] * count,
+                completions=list(texts),
+                completion_ids=[list(candidate.ids) for candidate in candidates],
+                trainer_state=copy(state),
+                **{name: [values] * count for name, values in columns.items()},
+            )
     except Exception as error:
-        error.add_note(f"raised by reward function {name!r} for the prompts {texts}; all earlier scores are saved.")
+        error.add_note(
+            f"raised by reward function {name!r} for the prompts {texts}; all earlier scores are saved. Return None "
+            "for a prompt that the reward does not apply to, mend the function, and go on with "
+            "`trainer.train(resume_from_checkpoint=True)`."
+        )
         raise
     try:
         values = [None if value is None else float(value) for value in returned]
@@ -326,9 +346,10 @@ def call_reward_function(
             f"reward function {name!r} returned {len(values)} numbers for {count} completions; return one each."
         )
     for text, value in zip(texts, values, strict=True):
-        if value is not None and not math.isfinite(value):
+        if value is not None and not abs(value) <= MOST_REWARD:  # NaN too
             raise ValueError(
-                f"reward function {name!r} returned {value} for the prompt {text!r}; return a finite number, or None "
-                "where the reward does not apply."
+                f"reward function {name!r} returned {value} for the prompt {text!r}; return a finite number from "
+                f"{-MOST_REWARD:g} to {MOST_REWARD:g} (its logarithm, say, where it is larger), or None where the "
+                "reward does not apply."
             )
     return values

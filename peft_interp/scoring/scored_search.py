@@ -205,10 +205,18 @@ class ScoredSearch:
             if failure is not None:
                 raise failure
         except BaseException:  # Ctrl-C in a slow reward function, too
+            self._keep_unfinished([candidate for _, candidate in mine], step, split, rows)
             self.write_archive()
             raise
         found = [self.archive.find(candidate.ids, split, rows) for candidate in candidates]
         return [record for record in found if record is not None]
+
+    def _keep_unfinished(self, mine: Sequence[Candidate], step: int, split: str, rows: tuple[int, ...] | None) -> None:
+        """What other rewards said of this process's prompts before one failed, where no look-up finds it."""
+        for candidate, scores in zip(mine, self.scorer.unfinished, strict=False):
+            if scores and self.archive.find(candidate.ids, split, rows) is None:
+                self.archive.add(ScoredPrompt(candidate.ids, candidate.text, step, scores, False, "failed", rows))
+        self.scorer.unfinished = []
 
     def _measured(
         self, mine: Sequence[tuple[int, Candidate]], examples: Examples

@@ -17,13 +17,16 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from peft_interp.scoring.archive import ScoredPrompt, Scores
-from peft_interp.scoring.checkpointing import load_search, put_archive_aside, save_search
+from peft_interp.scoring.checkpointing import STATE_NAME, load_search, put_archive_aside, save_search
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples, padded, read_examples
 from peft_interp.scoring.scored_search import ScoredSearch
 from peft_interp.scoring.setup import check_model, own_settings
 from peft_interp.scoring.task_scorer import is_causal
+from peft_interp.storage.runs import RunLock, last_complete_checkpoint, terminated_like_interrupted
 from peft_interp.text.verbalizer import Verbalizer
+
+_CHECKPOINT_FILES = (STATE_NAME, "optimizer.pt", "scheduler.pt")
 
 
 class PromptScoringTrainer(Trainer):
@@ -87,18 +90,31 @@ class PromptScoringTrainer(Trainer):
         masked = not is_causal(cast(Any, self.model).get_base_model())
         return read_examples(self.processing_class, dataset, self.verbalizer, *self._reading, what, masked)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; at the end the best of all that was found is chosen, by the held-out data if there is any.
 
-        However it ends, the archive is on the disk.
+        However it ends, the archive is on the disk; SIGTERM, as schedulers send it, ends it like Ctrl-C. With
+        `resume_from_checkpoint=True` checkpoints that a kill left half-written are passed over with a warning.
+
+        Raises:
+            ValueError: another process trains in `output_dir`, or there is no complete checkpoint to resume.
         """
+        folder = str(self.args.output_dir)
+        lock = RunLock(folder) if self.args.should_save else None
         try:
-            output = super().train(*args, **kwargs)
-            self._finish()
-            if self.search.best is not None:
-                self._sign()
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = last_complete_checkpoint(folder, _CHECKPOINT_FILES)
+                if resume_from_checkpoint is None:
+                    raise ValueError(f"{folder!r} has no complete checkpoint; leave `resume_from_checkpoint` out.")
+            with terminated_like_interrupted():
+                output = super().train(resume_from_checkpoint, *args, **kwargs)
+                self._finish()
+                if self.search.best is not None:
+                    self._sign()
         finally:
             self.search.write_archive()
+            if lock is not None:
+                lock.release()
         return output
 
     def _finish(self) -> None:

@@ -132,6 +132,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
             starts = self._starts
         count = args.prompts_per_step * search.processes.count * self.current_gradient_accumulation_steps
         metrics = search.step(self.state.global_step, count, starts)
+        search.write_archive()
         self._loss = -metrics["reward"]
         for name, value in metrics.items():
             self._metrics[name].append(value)

@@ -145,7 +145,7 @@ def placement_named(name: str, argument: str = "position") -> Placement:
     Raises:
         ValueError: an unknown one, naming the `argument` it was given as.
     """
-    if name not in PLACEMENTS:
+    if not isinstance(name, str) or name not in PLACEMENTS:
         raise ValueError(f"`{argument}={name!r}` is unknown; use one of {', '.join(PLACEMENTS)}.")
     return PLACEMENTS[name]
 

@@ -126,12 +126,27 @@ def examples(rows: Any) -> Iterator[Mapping[str, Any]]:
     """
     if isinstance(rows, str | Mapping) or not (hasattr(rows, "__iter__") or hasattr(rows, "__getitem__")):
         raise ValueError(f"`rows` is a {type(rows).__name__} and must be a data set or a list of dicts; {_REMEDY}.")
+    check_countable(rows, "rows")
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise ValueError(f"row {number} is a {type(row).__name__} and must be a dict; {_REMEDY}.")
         if missing := {"input_ids", "labels"} - set(row):
             raise ValueError(f"row {number} has no column {sorted(missing)}, only {sorted(row)}; {_REMEDY}.")
         yield row
+
+
+def check_countable(rows: Any, name: str) -> None:
+    """Refuse what can be read only once or has no order: streams, generators, sets, splits by name.
+
+    Raises:
+        ValueError: saying its `name` and how to make rows of it.
+    """
+    if not isinstance(rows, set | frozenset | Mapping) and hasattr(rows, "__len__"):
+        return
+    raise ValueError(
+        f"`{name}` is a {type(rows).__name__}, which is not read in one order as often as needed; give a data set or a "
+        "list: of a stream `Dataset.from_list(list(stream.take(1000)))`, of several splits one."
+    )
 
 
 def without_padding(row: Mapping[str, Any], number: int = 0, token_labels: bool = True) -> dict[str, list[int]]:

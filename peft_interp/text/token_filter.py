@@ -120,6 +120,8 @@ def table_fingerprint(table: Tensor) -> list[float]:
 
 def same_table(first: Sequence[float], second: Sequence[float]) -> bool:
     """Whether two fingerprints describe tables of one shape with the same norms, up to rounding in bf16 (1%)."""
+    if len(first) != len(second):
+        return False
     return list(first[:2]) == list(second[:2]) and all(
         abs(a - b) <= 0.01 * max(abs(a), abs(b), 1e-9) for a, b in zip(first[2:], second[2:], strict=True)
     )

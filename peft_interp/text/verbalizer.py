@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Verbalizer:
     first_token: bool = False
 
     def __post_init__(self) -> None:
+        check_row_text(self.template, "template")
         if self.template.count("{text}") != 1:
             raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
         opens, closes = self.template.startswith(PROMPT), self.template.rstrip().endswith(PROMPT)
@@ -52,8 +53,15 @@ class Verbalizer:
         if "{label}" in rest:
             raise ValueError(f"`template={self.template!r}` ends where the label's word follows; leave {{label}} out.")
         words = self.label_words
-        if isinstance(words, str) or len(words) < 2 or not all(word.strip() for word in words):
+        if not isinstance(words, list | tuple):  # of others (sets, say) the order is no label's
+            raise ValueError(
+                f"`label_words={words!r}` is a {type(words).__name__} and must be a list of at least two words, in the "
+                "order of the labels 0, 1, ...; write them as a list."
+            )
+        if len(words) < 2 or not all(isinstance(word, str) and word.strip() for word in words):
             raise ValueError(f"`label_words={words!r}` must be a list of at least two words, one for each label.")
+        for word in words:
+            check_row_text(word, "label_words")
 
     @property
     def prompt_position(self) -> str:
@@ -140,10 +148,10 @@ class Verbalizer:
             `input_ids`, `attention_mask` and `labels` (-100 everywhere but at the label word).
 
         Raises:
-            ValueError: no text, a label without a word (see `label_index`), or no room for any text.
+            ValueError: no text (see `check_row_text`), a label without a word (see `label_index`), or no room for any
+                text.
         """
-        if text is None:
-            raise ValueError("`text=None` is no text; fill it in or drop the row.")
+        check_row_text(text)
         label = self.label_index(label)
         before, after = self._around_text()
         place = self.placement
@@ -174,7 +182,7 @@ class Verbalizer:
 
         Args:
             tokenizer: the model's tokenizer.
-            dataset: the data set.
+            dataset: the data set, a streaming one too.
             text_column: column with the text.
             label_column: column with the label, an index into `label_words`.
             max_length: as for `encode`.
@@ -186,16 +194,18 @@ class Verbalizer:
             ValueError: no tokenizer, a column is missing, and what `encode` raises.
         """
         check_tokenizer(tokenizer)
-        if missing := {text_column, label_column} - set(dataset.column_names):
+        columns = _columns(dataset)
+        if missing := {text_column, label_column} - set(columns):
             raise ValueError(
-                f"the data set has no column {sorted(missing)}, only {dataset.column_names}; name its columns with "
+                f"the data set has no column {sorted(missing)}, only {columns}; name its columns with "
                 "`text_column=` and `label_column=`."
             )
         known = self.label_token_ids(tokenizer)
+        told = {"desc": "Filling the template"} if hasattr(dataset, "__len__") else {}  # streams tell no progress
         return dataset.map(
             lambda row: self.encode(tokenizer, row[text_column], row[label_column], max_length, known),
-            remove_columns=dataset.column_names,
-            desc="Filling the template",
+            remove_columns=columns,
+            **told,
         )
 
     def label_scores(self, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -214,6 +224,45 @@ class Verbalizer:
             return {"accuracy": label_accuracy(torch.as_tensor(scores), torch.as_tensor(gold))}
 
         return compute
+
+
+def check_row_text(text: Any, name: str = "text") -> None:
+    """Refuse what is no text, or holds half characters, which tokenizers cannot read.
+
+    Raises:
+        ValueError: None, a number, a list, ..., or a lone surrogate.
+    """
+    if text is None:
+        raise ValueError(f"`{name}=None` is no text; fill it in or drop the row.")
+    if not isinstance(text, str):
+        raise ValueError(
+            f"`{name}={text!r}` is a {type(text).__name__} and must be a string, as the model shall read it; convert it."
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise ValueError(
+            f"`{name}` holds {half!r} at place {error.start}, half of a character; read the file again as UTF-8, or "
+            "clean it with `text.encode('utf-8', 'replace').decode()`."
+        ) from None
+
+
+def _columns(dataset: Any) -> list[str]:
+    """Names of a data set's columns; of a stream that does not know them, those of its first row.
+
+    Raises:
+        ValueError: several splits, or something that is no data set.
+    """
+    if isinstance(dataset, Mapping):
+        raise ValueError(f"the data set has the splits {sorted(dataset)}; encode each, `dataset['train']` say.")
+    if not hasattr(dataset, "map"):
+        raise ValueError(
+            f"`dataset` is a {type(dataset).__name__} and must be a data set; make one with "
+            "`datasets.Dataset.from_list(rows)`, or encode each row with `encode`."
+        )
+    columns = dataset.column_names
+    return list(columns) if columns is not None else list(next(iter(dataset), {}))
 
 
 def check_verbalizer(verbalizer: Any, placement: Placement) -> None:

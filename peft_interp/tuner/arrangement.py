@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORED = -100  # label of what is not to be predicted
+from peft_interp.text.placement import IGNORED
 
 
 @dataclass(frozen=True)

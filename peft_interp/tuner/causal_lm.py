@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from peft_interp.inference.compat import take_cache, with_cache
+from peft_interp.inference.compilation import without_compiling
 from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
@@ -123,7 +124,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         needs_logits = wants_term and self._needs_own_logits()
         needs_logits = needs_logits and self.base_model.get_output_embeddings() is not None
         with tapped_head(self.base_model) if needs_logits and not self._before_answer else nullcontext() as tap:
-            output = self.base_model(**inputs, **{**kwargs, "return_dict": True})
+            run = self.base_model if tap is None else without_compiling(self.base_model)
+            output = run(**inputs, **{**kwargs, "return_dict": True})
         logits, hidden = None, None
         if tap is not None and tap.hidden is not None:
             span = slice(int(layout.start[0]), int(layout.start[0]) + layout.prompt_length)

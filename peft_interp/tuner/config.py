@@ -14,6 +14,7 @@ from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_n
 from peft_interp.text.token_filter import TOKEN_FILTERS
 from peft_interp.tuner.loss_terms import LOSS_TERMS, PERPLEXITY, LossTerm
 from peft_interp.tuner.projection import SIMILARITIES
+from peft_interp.tuner.saved_adapter import MOST_TOKENS, check_config
 from peft_interp.tuner.task_types import TASK_TYPES, listed, names_where, prompt_task
 
 PEFT_TYPE_NAME = "INTERP_PROMPT"
@@ -165,6 +166,12 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
     )
 
     def __post_init__(self) -> None:
+        # a saved config is read with the type that only files have; what it names is somebody's, perhaps a stranger's
+        self.from_file = self.peft_type == PEFT_TYPE_NAME
+        self.load_named_models = False  # the user's word for it
+        self.loaded_base: str | None = None  # of the base model in memory, set by the model
+        if self.from_file:
+            check_config(self.__dict__, InterpPromptConfig)
         super().__post_init__()
         _check_choices(self)
         _check_numbers(self)
@@ -291,8 +298,8 @@ def _check_numbers(config: InterpPromptConfig) -> None:
         if getattr(config, name) < least:
             raise ValueError(f"`{name}={getattr(config, name)}` must be >= {least}.")
     length = config.num_virtual_tokens
-    if length is not None and length < 1:
-        raise ValueError(f"`num_virtual_tokens={length}` must be >= 1; leave it out for 10.")
+    if length is not None and not 1 <= length <= MOST_TOKENS:
+        raise ValueError(f"`num_virtual_tokens={length}` must be 1 to {MOST_TOKENS:,}; leave it out for 10.")
 
 
 def _check_kinds(config: InterpPromptConfig) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import lasting_tensors, update_count
@@ -19,6 +20,7 @@ from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
+from peft_interp.tuner.saved_adapter import check_tensors, check_vectors, foreign_words
 from peft_interp.tuner.token_table import TokenTable
 
 FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
@@ -89,6 +91,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         super().__init__()
         self.config = config
         self.tokens = TokenTable(word_embeddings, config)
+        self.same_table = True  # the base model's table is the one that the prompt was made for; set by the model
         self.placed_by_ours = False  # set by our models, which put the prompt after BOS and padding
         self.changed_share = float("nan")
         self.statistics: dict[str, Tensor] = {}  # of the last training step, filled by the model
@@ -173,8 +176,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
     def _project(self) -> Tensor:
         self.settle()
         latent = self.latent.detach()
-        before = None if self._projected is None else self._projected.to(latent.device)
+        before = None if self._projected is None else self._projected.to(latent)
         if before is not None and same_on_host(before, latent):
+            if before is not self._projected:  # in another precision or place: the ids stay what they were
+                self._projected = latent.clone()
             return self.ids.clone()
         ids = self.tokens.nearest(latent)
         numbers = [torch.linalg.vector_norm(latent, dtype=torch.float32)]
@@ -350,6 +355,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """PEFT's hook before anything is written, so that a bad checkpoint changes nothing; raises as `check_state`."""
+        check_modules(model, adapter_name, state_dict)
         model.prompt_encoder[adapter_name].check_state(state_dict)
         return state_dict
 
@@ -358,7 +364,8 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.check_state(state_dict)
         for name, target in self._saved_tensors().items():
             target.copy_(state_dict.get(name, target))
-        self._projected = self.latent.detach().clone()  # the saved ids are what was trained, not a new projection
+        # the saved ids are what was trained, not a new projection; of a soft prompt they only tell what is near
+        self._projected = self.latent.detach().clone() if self.config.projects else None
 
     def _saved_tensors(self) -> dict[str, Tensor]:
         return {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}
@@ -367,24 +374,21 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """Whether saved tensors fit this prompt.
 
         Raises:
-            ValueError: a tensor is missing, has the wrong shape, or an id is outside the vocabulary.
+            ValueError: a tensor is missing, is not finite, has the wrong kind or shape, an id is outside the
+                vocabulary, or the vectors are not those of the ids.
         """
         for name, target in self._saved_tensors().items():
-            if name not in state_dict and name in _OPTIONAL:
-                continue
-            if name not in state_dict:
-                raise ValueError(
-                    f"the checkpoint has no tensor {name!r} (it has {sorted(state_dict)}); it is incomplete or not "
-                    f"an {self.config.__class__.__name__} adapter. Save it again or load it with its own config."
-                )
-            if state_dict[name].shape != target.shape:
+            if name in state_dict and state_dict[name].shape != target.shape:
                 raise ValueError(
                     f"tensor {name!r} has shape {tuple(state_dict[name].shape)}, this prompt needs "
                     f"{tuple(target.shape)}; use the `num_virtual_tokens` and base model of the checkpoint."
                 )
+        check_tensors(state_dict, len(self.ids), self.config.projects)
         for name in ("prompt_ids", "best_prompt_ids"):
             ids, remedy = state_dict[name].tolist(), "load the base model it was trained on"
             check_in_vocabulary(ids, self.tokens.word_embeddings, f"checkpoint's {name!r}", remedy)
+        if self.config.projects and self.same_table:  # that it is another one is said where the model is made
+            check_vectors(state_dict, self.tokens.vectors(state_dict["prompt_ids"].to(self.ids)))
 
 
 _SAVED_BUFFERS = {
@@ -394,7 +398,48 @@ _SAVED_BUFFERS = {
     "prompt_step": "step",
     "prompt_perplexity_weight": "weight",
 }
-_OPTIONAL = ("prompt_perplexity_weight",)  # adapters saved before `target_perplexity` do not have it
+_OWN = ("prompt_embeddings", "prompt_latent", *_SAVED_BUFFERS)
+
+
+def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> None:
+    """Whether what a checkpoint holds beside the prompt is of modules that its config declares.
+
+    Args:
+        model: with the adapter's prompt and its trained modules in place.
+        adapter_name: of the adapter.
+        state_dict: by the names that the model has for them. What the base model holds already changes nothing and
+            passes.
+
+    Raises:
+        ValueError: a tensor that would overwrite the base model, or one of a trained module that does not fit.
+    """
+    if foreign := foreign_tensors(model, adapter_name, state_dict):
+        raise ValueError(foreign_words(foreign))
+    others = [name for name in state_dict if name not in _OWN]
+    present = model.state_dict() if others else {}
+    for name in others:
+        tensor, target = state_dict[name], present.get(name)
+        if target is None or tensor.shape != target.shape or not torch.isfinite(tensor).all():
+            has = "no place" if target is None else f"shape {tuple(target.shape)}"
+            raise ValueError(
+                f"tensor {name!r} of shape {tuple(tensor.shape)} has {has} in this model, or is not finite; load the "
+                "base model that the adapter was trained on, with the same number of labels."
+            )
+
+
+def foreign_tensors(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> list[str]:
+    """Names of tensors that would change the base model and belong to no module that the adapter declares."""
+    others = [name for name in state_dict if name not in _OWN and "." in name]
+    if not others:
+        return []
+    wrapped = [name for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
+    declared, present = tuple(f"{name}.modules_to_save.{adapter_name}." for name in wrapped), model.state_dict()
+    return [name for name in others if not name.startswith(declared) and not _same(state_dict[name], present, name)]
+
+
+def _same(tensor: Tensor, present: dict[str, Tensor], name: str) -> bool:
+    known = present.get(name)
+    return known is not None and known.shape == tensor.shape and torch.equal(known.to(tensor), tensor)
 
 
 class _EffectivePrompt(nn.Module):

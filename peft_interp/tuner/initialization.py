@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from peft_interp.tuner.config import InterpPromptConfig
 
 
+_NO_CODE = {"trust_remote_code": False}  # unset, it would ask on standard input
+_NOT_A_FILES = ("cache_dir", "token", "proxies", "local_files_only", "force_download", "vocab_file", "tokenizer_file")
+
+
 def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
-    """The tokenizer named by the config, or the base model's.
+    """The base model's tokenizer, or another that the user named.
+
+    A config that was read from a file does not decide who reads its ids: the tokenizer of the base model in memory
+    does, and the one that the file names stands in only where that one cannot be loaded.
 
     Args:
-        config: `tokenizer_name_or_path`, else `base_model_name_or_path`, is loaded without running code from it.
+        config: of the user's, `tokenizer_name_or_path`, else `base_model_name_or_path`; of a file, the base model in
+            memory first. Loaded without running code.
         required: raise when none can be loaded; otherwise return None.
 
     Returns:
@@ -32,17 +40,14 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
     """
     from transformers import AutoTokenizer
 
-    name = config.tokenizer_name_or_path or config.base_model_name_or_path
-    kwargs = dict(config.tokenizer_kwargs or {})
-    if "trust_remote_code" in kwargs or config.inference_mode or not kwargs:  # unset, it would ask on standard input
-        kwargs["trust_remote_code"] = False
-    problem: Exception | None = None
-    if name:
+    names, name, problem = tokenizer_names(config), None, None
+    for name in names:
+        named = name == config.tokenizer_name_or_path
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
-            if _has_words(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(name, **(tokenizer_options(config) if named else _NO_CODE))
+            if has_words(tokenizer):
                 return tokenizer
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             problem = error
     if required or config.tokenizer_name_or_path:
         raise ValueError(
@@ -51,7 +56,41 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
     return None
 
 
-def _has_words(tokenizer: Any) -> bool:
+def tokenizer_names(config: InterpPromptConfig) -> list[str]:
+    """What `load_tokenizer` tries, in order."""
+    if config.from_file:
+        names = [config.loaded_base, config.tokenizer_name_or_path, config.base_model_name_or_path]
+    else:
+        names = [config.tokenizer_name_or_path or config.base_model_name_or_path]
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def tokenizer_options(config: InterpPromptConfig) -> dict[str, Any]:
+    """`tokenizer_kwargs` without code; of a config from a file, also without what reads or writes elsewhere.
+
+    Those that a user gives and that do not mention code are passed on as they are, as PEFT does.
+    """
+    options = dict(config.tokenizer_kwargs or {})
+    if config.from_file:
+        options = {name: value for name, value in options.items() if name not in _NOT_A_FILES}
+    as_given = options and not config.from_file and "trust_remote_code" not in options
+    return options if as_given else {**options, **_NO_CODE}
+
+
+def named_tokenizer(config: Any, tokenizer: Any) -> Any | None:
+    """The tokenizer that an adapter's config names, where it is not the one at hand and can be loaded."""
+    from transformers import AutoTokenizer
+
+    name = getattr(config, "tokenizer_name_or_path", None)
+    if not name or name == getattr(tokenizer, "name_or_path", None):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(name, **_NO_CODE)
+    except Exception:  # whatever a stranger's files make it raise: it decides nothing
+        return None
+
+
+def has_words(tokenizer: Any) -> bool:
     """False for the shell that transformers makes from a model's config alone: special tokens, nothing else."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return any(token.strip("▁") for token, i in tokenizer.get_vocab().items() if i not in special)

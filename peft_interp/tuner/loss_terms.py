@@ -49,10 +49,14 @@ class LossTerm:
     needs_nll: bool = False
 
 
+def _nll(inputs: TermInputs) -> Tensor:
+    return inputs.nll()
+
+
 PERPLEXITY = LossTerm(
     name="prompt_nll",
     setting="perplexity_weight",
-    function=lambda inputs: inputs.nll(),
+    function=_nll,
     weight_help="Weight of the prompt's NLL (nats per token) in the training loss, >= 0. 0 is plain PEZ; PEZ's "
     "published fluency weight is 0.003 (convex).",
     needs_nll=True,

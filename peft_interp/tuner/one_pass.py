@@ -10,7 +10,7 @@ is kept outside the call, and threads cannot mix up two steps.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from peft_interp.inference.compilation import inside_graphs
 
 NAME = "peft_interp_one_pass"
 _BEYOND_US = ("softcap", "sliding_window", "s_aux", "position_bias", "head_mask", "alibi")
@@ -51,6 +53,7 @@ def unpacked(device: torch.device) -> Tensor:
     return torch.zeros(1, 1, 1, 1, dtype=torch.int32, device=device)
 
 
+@inside_graphs
 def attention(
     module: Any,
     query: Tensor,
@@ -92,19 +95,26 @@ def attention(
     if causal is False or any(kwargs.get(name) is not None for name in _BEYOND_US):
         raise UnsupportedAttentionError(type(module).__name__)
     prefix, batch = attention_mask.shape[1], attention_mask.shape[3] - 1
-    query, key, value = (_by_rows(x, prefix, batch) for x in (query, key, value))
+    if value.shape[3] == query.shape[3]:
+        query, key, value = _by_rows((query, key, value), prefix, batch)
+    else:
+        (query, key), (value,) = _by_rows((query, key), prefix, batch), _by_rows((value,), prefix, batch)
     grouped = query.shape[1] != key.shape[1]
     out = scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped
     ).transpose(1, 2)  # (batch, prefix + length, heads, head dim)
-    return torch.cat((out[0, :prefix], out[:, prefix:].flatten(0, 1))).unsqueeze(0), None
+    shared, own = out.split([prefix, out.shape[1] - prefix], dim=1)
+    return torch.cat((shared[0], *own.unbind())).unsqueeze(0), None
 
 
-def _by_rows(packed: Tensor, prefix: int, batch: int) -> Tensor:
-    """(1, heads, prefix + batch * length, dim) -> (batch, heads, prefix + length, dim)."""
-    shared, own = packed.split([prefix, packed.shape[2] - prefix], dim=2)
-    own = own.squeeze(0).unflatten(1, (batch, -1)).transpose(0, 1)  # (batch, heads, length, dim)
-    return torch.cat((shared.expand(batch, -1, -1, -1), own), dim=2)
+@inside_graphs
+def _by_rows(packed: Sequence[Tensor], prefix: int, batch: int) -> tuple[Tensor, ...]:
+    """Each (1, heads, prefix + batch * length, dim) -> (batch, heads, prefix + length, dim), together: few kernels."""
+    together = torch.cat(tuple(packed), dim=1)
+    shared, own = together.split([prefix, together.shape[2] - prefix], dim=2)
+    own = own.squeeze(0).unflatten(1, (batch, -1)).transpose(0, 1)  # (batch, all heads, length, dim)
+    rows = torch.cat((shared.expand(batch, -1, -1, -1), own), dim=2)
+    return rows.split([x.shape[1] for x in packed], dim=1)
 
 
 class _Switch:

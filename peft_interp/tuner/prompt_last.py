@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.compat import cache_of, with_cache
+from peft_interp.inference.compilation import without_compiling
 from peft_interp.inference.head import tapped_head
 from peft_interp.tuner.layout import positions
 
@@ -86,7 +87,7 @@ def text_first_loss(
     mask = torch.cat((before, text_mask.new_ones(batch, len(prompt)), after), dim=1)
     keep = nn.functional.pad(targets.ne(-100), (len(prompt) - 1, 0))  # the prompt's last position and the rest
     with tapped_head(model, keep):
-        output = model(
+        output = without_compiling(model)(
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=positions(mask)[:, width:],
@@ -112,7 +113,7 @@ def prompt_alone(model: Any, leading: Tensor, prompt: Tensor) -> tuple[Tensor, T
         the head.
     """
     with tapped_head(model) as tap:
-        output = model(inputs_embeds=torch.cat((leading, prompt)).unsqueeze(0), use_cache=False)
+        output = without_compiling(model)(inputs_embeds=torch.cat((leading, prompt)).unsqueeze(0), use_cache=False)
     assert tap.hidden is not None
     return output.logits[0, len(leading) :], tap.hidden[0, len(leading) :]
 
@@ -124,7 +125,7 @@ def _run_text(model: Any, text: dict[str, Any], mask: Tensor) -> Any:
     one = torch.zeros_like(mask, dtype=torch.bool)
     one[:1, :1] = True  # no logits are wanted, but not every head takes an empty input
     with torch.set_grad_enabled(trains and torch.is_grad_enabled()), tapped_head(model, one):
-        output = model(attention_mask=mask, position_ids=positions(mask), use_cache=True, **text)
+        output = without_compiling(model)(attention_mask=mask, position_ids=positions(mask), use_cache=True, **text)
     return cache_of(output)
 
 

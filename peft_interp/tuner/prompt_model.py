@@ -6,17 +6,18 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.named_model import load_named_model
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
@@ -173,7 +174,13 @@ class PromptModelMixin(Base):
             name = self.active_peft_config.perplexity_model_name_or_path
             if name is None:
                 return None
-            self.set_perplexity_model(AutoModelForCausalLM.from_pretrained(name))
+            if self.active_peft_config.from_file and not self.active_peft_config.load_named_models:
+                raise ValueError(
+                    f"the saved config names {name!r} as its perplexity model, which is not loaded because a file says "
+                    "so. If you want it: `continue_training(..., load_named_models=True)`, or "
+                    f"`model.set_perplexity_model(AutoModelForCausalLM.from_pretrained({name!r}))`."
+                )
+            self.set_perplexity_model(load_named_model(name))
         return self.__dict__["_perplexity_model"][0]
 
     # -- one thread at a time -------------------------------------------------------------------------------------
@@ -204,22 +211,45 @@ class PromptModelMixin(Base):
         if config.special_token_ids is None:
             mask = [] if config.mask_token_id is None else [config.mask_token_id]
             config.special_token_ids = sorted({*named_token_ids(self.base_model.config, _SPECIAL_NAMES), *mask})
+        config.loaded_base = getattr(self.base_model, "name_or_path", None) or None
+        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)  # before a vector is made of each
         super()._setup_prompt_encoder(adapter_name)
         self._encoder(adapter_name).placed_by_ours = True
         if config.leading_token_ids is None:
             config.leading_token_ids = named_token_ids(self.base_model.config, ("bos",))
-        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)
-        _check_fingerprint(config, self._encoder(adapter_name).table, self.base_model)
+        check_prompt_length(config.num_virtual_tokens or 0, self.base_model.config)  # a text may have set it
+        encoder = self._encoder(adapter_name)
+        encoder.same_table = _check_fingerprint(config, encoder.table, self.base_model)
 
     def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        """As PEFT's; a checkpoint that does not fit leaves no half-loaded adapter behind."""
+        """As PEFT's; a checkpoint that does not fit leaves no half-loaded adapter behind.
+
+        Raises:
+            ValueError: tensors that are missing, foreign, not finite or of wrong shapes, or vectors that are not those
+                of the ids.
+        """
         known = adapter_name in self.peft_config
         try:
             return super().load_adapter(model_id, adapter_name, *args, **kwargs)
+        except KeyError as error:  # of a module that was trained with the prompt
+            self._forget(adapter_name, known)
+            raise ValueError(
+                f"the adapter {str(model_id)!r} declares trained modules but has no tensor {error}; it is incomplete, "
+                "ask for it anew or save it again."
+            ) from error
+        except SafetensorError as error:
+            self._forget(adapter_name, known)
+            raise ValueError(
+                f"the weights of {str(model_id)!r} cannot be read ({error}); ask for them anew, or save them again."
+            ) from error
         except Exception:
-            if not known and adapter_name in self.peft_config:
-                self.delete_adapter(adapter_name)
+            self._forget(adapter_name, known)
             raise
+
+    def _forget(self, adapter_name: str, known: bool) -> None:
+        """Take out an adapter that could not be loaded, unless it was there before."""
+        if not known and adapter_name in self.peft_config:
+            self.delete_adapter(adapter_name)
 
     def _encoder(self, adapter_name: str | None) -> InterpPromptEmbedding:
         name = adapter_name or self.active_adapter
@@ -278,7 +308,7 @@ class PromptModelMixin(Base):
     ) -> Tensor:
         """Task loss joined with the terms; `share` as in `join_losses`, the rest as in `task_model_nll`."""
         config = self.active_peft_config
-        nll = cache(lambda: self._prompt_nll(encoder, prompt, logits, hidden, losses))
+        nll = cache(partial(self._prompt_nll, encoder, prompt, logits, hidden, losses))
         inputs = TermInputs(prompt.ids, prompt.rows, encoder.latent, nll)
         values = {term: term.function(inputs) for term in config.loss_terms}
         encoder.statistics |= {term.name: value.detach() for term, value in values.items()}
@@ -335,9 +365,11 @@ def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
     return [bos] if bos is not None and bos in (leading_ids or []) else []
 
 
-def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> None:
+def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> bool:
+    """Warn where the base model's table is not the one that the prompt was made for; returns whether it is."""
     here, made_for = table_fingerprint(table), config.table_fingerprint
-    if made_for is not None and not same_table(made_for, here):
+    same = made_for is None or same_table(made_for, here)
+    if made_for is not None and not same:
         warnings.warn(
             f"this prompt was trained on base model {config.base_model_name_or_path!r} (embedding table "
             f"{made_for[0]:.0f} x {made_for[1]:.0f}), but {getattr(base_model, 'name_or_path', '')!r} has another "
@@ -346,3 +378,4 @@ def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: An
             stacklevel=2,
         )
     config.table_fingerprint = here if made_for is None or not config.inference_mode else made_for
+    return same

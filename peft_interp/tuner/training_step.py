@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.inference.compilation import without_compiling
+from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.arrangement import (
-    IGNORED,
     RowCounts,
     StepPlan,
     TextRows,
@@ -44,10 +45,13 @@ class Way:
     Attributes:
         name: `ONE_PASS` or `ROWS`.
         own_attention: the model takes attention of ours; always so for one pass.
+        plain_head: logits are nothing but what the head makes of the last states, so that body and head are run one
+            after the other; otherwise a hook cuts the head's input.
     """
 
     name: str
     own_attention: bool
+    plain_head: bool
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,14 @@ class StartStep:
         prompt_losses: (prompt - 1,) cross-entropy of the prompt's tokens but the first; None where not asked for.
         logits: (prompt, vocabulary) of the prompt's own positions, without gradient where `prompt_losses` has it.
         hidden: (prompt, dim) states that entered the head for `logits`.
-        leading: whether all rows begin with a leading token.
+        text_hidden: (labels, dim) states that entered it for the labels.
     """
 
     loss: Tensor
     prompt_losses: Tensor | None
     logits: Tensor | None
     hidden: Tensor | None
-    leading: bool
+    text_hidden: Tensor
 
 
 @dataclass
@@ -103,7 +107,8 @@ class _CutHead:
     """Forward pre-hook: the language-model head sees only the states at `places`; `hidden` (places, dim) is kept."""
 
     def __init__(self, places: Tensor) -> None:
-        self.places, self.hidden = places, None
+        self.places = places
+        self.hidden: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         states: Tensor = args[0]
@@ -140,7 +145,7 @@ def start_step(
         num_items_in_batch: labels in the whole accumulated batch, as Trainer passes it; None for a mean.
 
     Returns:
-        Loss and the prompt's own; None for a batch that only the plain pass treats right.
+        The step; None for a batch that only the plain pass treats right.
     """
     known = known_ids(text_ids, text_embeds, text_mask, model.get_input_embeddings(), leading_ids)
     rows = inspect_rows(known, text_mask, labels, leading_ids, prompt.device)
@@ -197,29 +202,39 @@ def _run(
     own = 0 if prompt_ids is None else len(prompt)
     if prompt_ids is not None:
         places = torch.cat((torch.arange(len(prefix) - own, len(prefix), device=places.device), places))
-    tap = _CutHead(places)
-    handle = model.get_output_embeddings().register_forward_pre_hook(tap)
-    try:
-        options = {"position_ids": indices[1], "attention_mask": indices[2]} if way.own_attention else {}
-        if way.name == ONE_PASS:
-            embeds = torch.cat((prefix, embeds.flatten(0, 1))).unsqueeze(0)
-        else:
-            embeds = torch.cat((prefix.expand(batch, -1, -1), embeds), dim=1)
-        with packed_attention(model) if way.own_attention else nullcontext():
-            logits = model(inputs_embeds=embeds, use_cache=False, **options).logits[0]  # (places, vocabulary)
-    finally:
-        handle.remove()
+    options = {"position_ids": indices[1], "attention_mask": indices[2]} if way.own_attention else {}
+    if way.name == ONE_PASS:
+        embeds = torch.cat((prefix, embeds.flatten(0, 1))).unsqueeze(0)
+    else:
+        embeds = torch.cat((prefix.expand(batch, -1, -1), embeds), dim=1)
+    with packed_attention(model) if way.own_attention else nullcontext():
+        hidden, logits = _at_places(model, way, places, inputs_embeds=embeds, use_cache=False, **options)
     targets = targets.to(logits.device)
     if prompt_ids is None:
         losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        return StartStep(_mean(losses, targets, num_items_in_batch), None, None, None, plan.leading)
+        return StartStep(_mean(losses, targets, num_items_in_batch), None, None, None, hidden)
     ignored = targets.new_full((1,), IGNORED)
     everything = torch.cat((prompt_ids[1:].to(logits.device), ignored, targets))
     losses = nn.functional.cross_entropy(logits.float(), everything, reduction="none")
     of_prompt, _, of_text = losses.split([own - 1, 1, len(targets)])
-    assert tap.hidden is not None
     loss = _mean(of_text, targets, num_items_in_batch)
-    return StartStep(loss, of_prompt, logits.detach()[:own], tap.hidden[:own], plan.leading)
+    return StartStep(loss, of_prompt, logits.detach()[:own], hidden[:own], hidden[own:])
+
+
+def _at_places(model: Any, way: Way, places: Tensor, **inputs: Any) -> tuple[Tensor, Tensor]:
+    """States (places, dim) that enter the head at `places` of the flattened rows, and their logits."""
+    if way.plain_head:
+        states = model.base_model(**inputs).last_hidden_state
+        hidden = states.flatten(0, 1).index_select(0, places.to(states.device))
+        return hidden, model.get_output_embeddings()(hidden)
+    tap = _CutHead(places)
+    handle = model.get_output_embeddings().register_forward_pre_hook(tap)
+    try:
+        logits = without_compiling(model)(**inputs).logits[0]
+    finally:
+        handle.remove()
+    assert tap.hidden is not None
+    return tap.hidden, logits
 
 
 def _mean(losses: Tensor, targets: Tensor, count: Tensor | int | None) -> Tensor:

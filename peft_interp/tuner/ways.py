@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.full_attention import sees_whole_text
-from peft_interp.inference.head import tapped_head
+from peft_interp.inference.head import head_is_linear, tapped_head
+from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.layout import positions
 from peft_interp.tuner.training_step import ONE_PASS, ROWS, StepMemory, Way, start_step
 
@@ -39,10 +40,12 @@ class Abilities:
     Attributes:
         rows: reason against "rows", and so against "one pass".
         packed: reason against attention of ours.
+        plain_head: as in `Way`.
     """
 
     rows: str | None
     packed: str | None
+    plain_head: bool
 
 
 @dataclass
@@ -77,9 +80,9 @@ class StepChooser:
         own = abilities.packed is None
         if shape[0] > 1 and (wanted is True or one_pass_is_faster(model, prompt, shape)):
             if own:
-                return Way(ONE_PASS, own)
+                return Way(ONE_PASS, own, abilities.plain_head)
             self.fall_back("a copy of the prompt in every row", str(abilities.packed))
-        return Way(ROWS, own)
+        return Way(ROWS, own, abilities.plain_head)
 
     def fall_back(self, way: str, reason: str) -> None:
         """Say, once, that steps are run in a slower way."""
@@ -93,7 +96,7 @@ class StepChooser:
         recomputes = any(module.gradient_checkpointing for module in self._recomputing)
         key = (id(model), recomputes, model.config._attn_implementation, model.dtype, model.device)
         if key not in self._known:
-            self._known[key] = _tried(model, recomputes)
+            self._known[key] = torch.compiler.disable(_tried)(model, recomputes)
         return self._known[key]
 
 
@@ -111,11 +114,25 @@ def _tried(model: Any, recomputes: bool) -> Abilities:
     """What reading the model allows and running it confirms."""
     rows = _against_rows(model)
     if rows is not None:
-        return Abilities(rows, rows)
+        return Abilities(rows, rows, False)
+    plain_head = model.base_model is not model and _logits_are_the_heads(model)
     packed = "gradient checkpointing is on" if recomputes else _against_packing(model)
-    packed = packed or _differs(model, Way(ONE_PASS, True))
-    rows = _differs(model, Way(ROWS, packed is None))
-    return Abilities(rows, packed or rows)
+    packed = packed or _differs(model, Way(ONE_PASS, True, plain_head))
+    rows = _differs(model, Way(ROWS, packed is None, plain_head))
+    return Abilities(rows, packed or rows, plain_head)
+
+
+def _logits_are_the_heads(model: Any) -> bool:
+    """Nothing between the body and the head (RemBert has a layer there), no scaling or soft cap after it (Gemma 2)."""
+    ids = torch.arange(1, 4, device=model.get_input_embeddings().weight.device)
+    try:
+        with eval_mode(model):
+            with tapped_head(model) as tap:
+                model(input_ids=ids.unsqueeze(0), use_cache=False)
+            body = model.base_model(input_ids=ids.unsqueeze(0), use_cache=False).last_hidden_state
+            return tap.states is not None and torch.equal(tap.states, body) and head_is_linear(model, ids)
+    except Exception:  # a head or a model of unknown make
+        return False
 
 
 def _against_rows(model: Any) -> str | None:
@@ -156,55 +173,53 @@ def _differs(model: Any, way: Way) -> str | None:
     """Try a way on two short rows without gradient; what was wrong, in words, or None."""
     try:
         with eval_mode(model):
-            states, loss = _trial(model, lambda inputs: _stock_loss(model, inputs))
-            found, own_loss = _trial(model, lambda inputs: _own_loss(model, way, inputs))
+            inputs = _trial(model)
+            states, loss = _stock(model, inputs)
+            found, own_loss = _own(model, way, inputs)
     except Exception as error:  # whatever unknown code may raise: the plain pass does not need it
-        return f"{type(model).__name__} refuses it ({type(error).__name__}: {str(error).splitlines()[:1]})"
-    if way.name == ONE_PASS:
-        shared, rows = found[0].split([_PROMPT, found.shape[1] - _PROMPT])
-        found = torch.cat((shared.expand(len(_LENGTHS), -1, -1), rows.unflatten(0, (len(_LENGTHS), -1))), dim=1)
+        return f"{type(model).__name__} refuses it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     exactness = _EXACTNESS.get(states.dtype.itemsize, 2e-3)
-    error = torch.zeros(())
-    for row, length in enumerate(_LENGTHS):
-        expected, got = (x[row, : _PROMPT + length].float() for x in (states, found))
-        error = torch.maximum(error, ((got - expected).norm(dim=-1).max() / expected.norm(dim=-1).mean()).cpu())
-    if bool(error <= exactness) and abs(loss - own_loss) <= exactness * max(1.0, abs(loss)):
+    states, found = (x.float()[inputs["mask"].bool()] for x in (states, found))
+    apart = float((found - states).norm(dim=-1).max() / states.norm(dim=-1).mean())
+    if apart <= exactness and abs(loss - own_loss) <= exactness * max(1.0, abs(loss)):
         return None
-    return f"{type(model).__name__} gives another result with it (states differ by {float(error):.1g})"
+    return f"{type(model).__name__} gives another result with it (states differ by {apart:.1g})"
 
 
-def _trial(model: Any, loss: Callable[[dict[str, Any]], Any]) -> tuple[torch.Tensor, float]:
-    """States that enter the head, and loss, of two rows of unequal length after one prompt."""
+def _trial(model: Any) -> dict[str, Tensor]:
+    """Two rows of unequal length after one prompt."""
     embed = model.get_input_embeddings()
     ids = torch.arange(1, 1 + _PROMPT + sum(_LENGTHS), device=embed.weight.device) * 7 % embed.weight.shape[0]
     prompt, *rows = ids.split([_PROMPT, *_LENGTHS])
     text = nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (2, 4)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    inputs = {"prompt": embed.forward(prompt), "ids": text, "mask": mask, "labels": text.masked_fill(mask == 0, -100)}
-    with tapped_head(model) as tap:
-        found = float(loss(inputs))
-    assert tap.states is not None
-    return tap.states, found
+    labels = text.masked_fill(mask == 0, IGNORED)
+    return {"prompt": embed.forward(prompt), "ids": text, "mask": mask, "labels": labels}
 
 
-def _stock_loss(model: Any, inputs: dict[str, Any]) -> Any:
+def _stock(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
+    """(rows, length, dim) the state that predicts each token of text, and the loss."""
     ids, batch = inputs["ids"], len(inputs["ids"])
-    prompt = inputs["prompt"].expand(batch, -1, -1)
     ones = ids.new_ones(batch, _PROMPT)
     mask = torch.cat((ones, inputs["mask"]), dim=1)
     places = {"position_ids": positions(mask)} if "position_ids" in inspect.signature(model.forward).parameters else {}
-    return model(
-        inputs_embeds=torch.cat((prompt, model.get_input_embeddings().forward(ids)), dim=1),
-        attention_mask=mask,
-        labels=torch.cat((-100 * ones, inputs["labels"]), dim=1),
-        use_cache=False,
-        **places,
-    ).loss
+    embeds = model.get_input_embeddings().forward(ids)
+    with tapped_head(model) as tap:
+        output = model(
+            inputs_embeds=torch.cat((inputs["prompt"].expand(batch, -1, -1), embeds), dim=1),
+            attention_mask=mask,
+            labels=torch.cat((IGNORED * ones, inputs["labels"]), dim=1),
+            use_cache=False,
+            **places,
+        )
+    assert tap.states is not None
+    return tap.states[:, _PROMPT - 1 : -1], float(output.loss)
 
 
-def _own_loss(model: Any, way: Way, inputs: dict[str, Any]) -> Any:
+def _own(model: Any, way: Way, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
+    """As `_stock`, in one of our ways."""
     step = start_step(
         model, StepMemory(), way, inputs["prompt"], None, inputs["ids"], None, inputs["mask"], inputs["labels"]
     )
     assert step is not None
-    return step.loss
+    return step.text_hidden.unflatten(0, inputs["ids"].shape), float(step.loss)

@@ -127,7 +127,7 @@ def test_all_files_at_once_and_a_second_save(folder: Path) -> None:
 def poisoned(value: Any, words: str, key: str = "") -> Any:
     """Every string replaced, but for answers, which have to be one of four."""
     if isinstance(value, str):
-        return value if key in ("answer", "question") else words
+        return value if key in ("answer", "question", "position") else words
     if isinstance(value, dict):
         return {name: poisoned(item, words, name) for name, item in value.items()}
     return [poisoned(item, words, key) for item in value] if isinstance(value, list) else value

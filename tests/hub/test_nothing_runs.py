@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model
 
 from peft_interp import InterpPromptConfig
 from peft_interp.cli import main
-from peft_interp.hub.saving import write_beside, write_card
+from peft_interp.hub.saving import write_beside
 
 Build = Callable[..., Any]
 
@@ -57,8 +57,8 @@ def test_a_pickle_that_is_loaded_would_have_run(trap: Path, tmp_path: Path) -> N
 def test_loading_saving_and_describing_run_nothing(trap: Path, gpt2: Build, tmp_path: Path) -> None:
     model = PeftModel.from_pretrained(gpt2(), trap)
     model.save_pretrained(tmp_path / "again", save_embedding_layers=False)  # "auto" asks the base model in the trap
-    write_beside(trap, None)
-    write_card(trap, [""])
+    write_beside(trap, None, card=True)
+
     assert not (tmp_path / "ran").exists()
 
 

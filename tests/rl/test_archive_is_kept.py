@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +51,67 @@ def test_an_interrupted_run_leaves_it(
     with pytest.raises(error, match="stop"):
         trainer.train()
     assert {record.step for record in written(tmp_path / "run")} == {0, 1}
+
+
+def test_it_is_on_the_disk_after_every_step(searcher: Build, tmp_path: Path) -> None:
+    """Whatever `logging_steps` is: a SIGKILL can lose no more than the step that is running."""
+    seen: list[set[int]] = []
+
+    def look(completions: list[str], trainer_state: Any, **kwargs: Any) -> list[float]:
+        path = tmp_path / "run" / "archive.jsonl"
+        seen.append({record.step for record in Archive.read(path).records} if path.exists() else set())
+        return [1.0 * len(text) for text in completions]
+
+    searcher(max_steps=4, logging_steps=100, options={"reward_funcs": look, "eval_dataset": None}).train()
+    assert seen[:4] == [set(), {0}, {0, 1}, {0, 1, 2}]
+
+
+def test_sigterm_ends_a_run_like_ctrl_c(searcher: Build, tmp_path: Path) -> None:
+    def scheduler(completions: list[str], trainer_state: Any, **kwargs: Any) -> list[float]:
+        if trainer_state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return [1.0 * len(text) for text in completions]
+
+    trainer = searcher(max_steps=9, logging_steps=10, options={"reward_funcs": scheduler})
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        trainer.train()
+    assert {record.step for record in written(tmp_path / "run")} >= {0, 1}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_half_written_checkpoint_is_passed_over(searcher: Build, tmp_path: Path) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    whole = searcher(**saving)
+    whole.train()
+    expected = (tmp_path / "run" / "archive.jsonl").read_text()
+    for name, keep in (("checkpoint-6/trainer_state.json", 40), ("checkpoint-4/prompt_search.pt", 900)):
+        path = tmp_path / "run" / name
+        path.write_bytes(path.read_bytes()[:keep])
+    resumed = searcher(**saving)
+    with pytest.warns(UserWarning, match=r"checkpoint-[46]' is passed over: it is half-written") as told:
+        resumed.train(resume_from_checkpoint=True)
+    assert len([w for w in told if "half-written" in str(w.message)]) == 2
+    assert (tmp_path / "run" / "archive.jsonl").read_text() == expected
+    assert resumed.model.prompt_token_ids() == whole.model.prompt_token_ids()
+    with pytest.raises(ValueError, match="has no complete checkpoint"):
+        searcher(output_dir=str(tmp_path / "other")).train(resume_from_checkpoint=True)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(searcher: Build, tmp_path: Path) -> None:
+    code = "from peft_interp.storage.runs import RunLock; import sys, time; lock = RunLock(sys.argv[1]); print('held', "
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{code}flush=True); time.sleep(60)", str(tmp_path / "run")], stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=f"process {other.pid} is training in .*another `output_dir`"):
+            searcher().train()
+        assert not (tmp_path / "run" / "archive.jsonl").exists()
+    finally:
+        other.kill()
+        other.communicate()
+    searcher(max_steps=1).train()  # a dead process holds nothing
 
 
 def test_another_runs_archive_is_put_aside_when_resuming(searcher: Build, tmp_path: Path) -> None:

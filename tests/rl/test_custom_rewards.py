@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,74 @@ def test_columns_named_like_an_argument_are_left_out_and_named(searcher: Build) 
         trainer = searcher(options={**parts, "text_column": "question"}, max_steps=1)
     trainer.train()
     assert trainer.search.best is not None
+
+
+@pytest.mark.parametrize("value", [1e13, -1e300, 1.7e308])
+def test_huge_numbers_are_refused_by_name(rewarded: Build, value: float) -> None:
+    """They are finite, and would make everything that is compared infinite."""
+
+    def huge(completions: list[str], **kwargs: Any) -> list[float]:
+        return [value, *[1.0] * (len(completions) - 1)]
+
+    with pytest.raises(ValueError, match=r"'huge' returned .* for the prompt 'w.*' from -1e\+12 to 1e\+12"):
+        rewarded(huge, max_steps=1).train()
+
+
+def test_large_numbers_within_the_bound_are_learned_from(rewarded: Build) -> None:
+    trainer = rewarded(lambda completions, **kwargs: [1e12 * (i % 2) for i, _ in enumerate(completions)], max_steps=2)
+    trainer.train()
+    assert all(math.isfinite(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
+
+
+def test_a_function_that_changes_what_it_is_given_changes_nothing_else(rewarded: Build) -> None:
+    seen: list[Any] = []
+
+    def vandal(
+        prompts: Any, completions: Any, completion_ids: Any, answer: Any, trainer_state: Any, **rest: Any
+    ) -> Any:
+        seen.append((list(prompts[0]), list(answer[0]), trainer_state.global_step))
+        scores = high_words(completions)
+        prompts[0].clear()
+        answer[0][:] = ["gone"]
+        completion_ids[0].append(99)
+        completions[:] = ["gone"] * len(completions)
+        trainer_state.global_step = 10**6
+        return scores
+
+    trainer = rewarded(vandal, max_steps=3)
+    trainer.train()
+    assert [(inputs, answers) for inputs, answers, _ in seen[:3]] == [(["w7", "w8", "w9"], [7, 8, 9])] * 3
+    assert [step for *_, step in seen[:3]] == [0, 1, 2]
+    assert all("gone" not in record.text and 99 not in record.ids for record in trainer.search.archive.records)
+
+
+def test_a_function_that_hangs_ends_the_run_with_its_name(rewarded: Build) -> None:
+    def hanging(completions: list[str], trainer_state: Any, **kwargs: Any) -> list[float]:
+        if trainer_state.global_step == 1:
+            time.sleep(60)
+        return high_words(completions)
+
+    trainer = rewarded(hanging, max_steps=3, reward_time_limit=1.0)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"'hanging' took longer than `reward_time_limit=1.0` seconds"):
+        trainer.train()
+    assert time.monotonic() - began < 50
+    assert {record.step for record in trainer.search.archive.records} == {0}
+
+
+def test_scores_of_the_other_functions_are_kept_when_one_fails(rewarded: Build, tmp_path: Path) -> None:
+    def failing(completions: list[str], trainer_state: Any, **kwargs: Any) -> list[float]:
+        if trainer_state.global_step == 1:
+            raise LookupError("no such word")
+        return high_words(completions)
+
+    with pytest.raises(LookupError, match="no such word") as caught:
+        rewarded(high_words, failing, max_steps=3).train()
+    (note,) = caught.value.__notes__
+    assert "raised by reward function 'failing' for the prompts ['w" in note
+    assert "go on with `trainer.train(resume_from_checkpoint=True)`" in note
+    records = Archive.read(tmp_path / "run" / "archive.jsonl").records
+    failed = [record for record in records if record.split == "failed"]
+    assert {record.step for record in failed} == {1}
+    assert all(record.scores == {"high_words": high_words([record.text])[0]} for record in failed)
+    assert not any(record.fits for record in failed)

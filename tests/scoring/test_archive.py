@@ -38,7 +38,7 @@ def test_what_is_written_comes_back_exactly(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 2
 
 
-def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
+def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "archive.jsonl"
     archive = Archive([])
     archive.add(scored((1,), gap=1.0))
@@ -46,10 +46,16 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     archive.write(path)
     whole = path.read_text()
     path.write_text(whole[:-9])
-    assert [record.ids for record in Archive.read(path).records] == [(1,)]
-    path.write_text(whole[9:])
-    with pytest.raises(ValueError, match=r"line 1 of .* is damaged"):
-        Archive.read(path)
+    with pytest.warns(UserWarning, match=r"1 of 2 lines of .* are damaged and left out \(line 2\)"):
+        cut = Archive.read(path)
+    assert [record.ids for record in cut.records] == [(1,)]
+    cut.add(scored((3,), gap=3.0))
+    cut.write(path)  # on a line of its own, though the one before has no end
+    with pytest.warns(UserWarning, match=r"1 of 3 lines"):
+        assert [record.ids for record in Archive.read(path).records] == [(1,), (3,)]
+    path.write_bytes(whole[9:].encode() + b"\xff\xfe\n[1]\n{}\n\n")
+    with pytest.warns(UserWarning, match=r"4 of 5 lines"):
+        assert [record.ids for record in Archive.read(path).records] == [(2,)]
 
 
 def test_an_older_archive_comes_back_under_todays_names(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_rows_of_the_shared_prefix(causal: Build, readable: Build, token_ids: Bu
     model = readable(causal("llama").to(dtype)).train()
     seen = []
     model(input_ids=token_ids(2, 3), labels=token_ids(2, 3))  # the first step tries the model
-    handle = model.base_model.register_forward_pre_hook(lambda m, a, k: seen.append(k), with_kwargs=True)
+    handle = model.base_model.base_model.register_forward_pre_hook(lambda m, a, k: seen.append(k), with_kwargs=True)
     ids = token_ids(2, 3)
     loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
     handle.remove()

@@ -113,7 +113,8 @@ def test_auto_model(saved: tuple[Any, Path], tokenizer_dir: Path, token_ids: Bui
 def test_the_saved_ids_are_not_projected_again(saved: tuple[Any, Path], causal: Build) -> None:
     """What was trained counts, whatever a later version would find nearest."""
     _, path = saved
-    broken(path, lambda t: t.update(prompt_ids=torch.tensor([9, 10, 11, 12])))
+    rows = causal("llama").get_input_embeddings().weight.detach()[9:13].clone()
+    broken(path, lambda t: t.update(prompt_ids=torch.tensor([9, 10, 11, 12]), prompt_embeddings=rows))
     loaded = PeftModel.from_pretrained(causal("llama"), path)
     assert loaded.prompt_token_ids() == [9, 10, 11, 12]
     assert torch.equal(loaded.get_prompt(1)[0], loaded.word_embeddings.weight[9:13])
@@ -238,7 +239,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
         lambda t: t.update(prompt_ids=torch.tensor([3, 4, 5, 64])),
         r"'prompt_ids' \[3, 4, 5, 64\] do not fit a vocabulary of 64; load the base",
     ),
-    "negative id": (lambda t: t.update(prompt_ids=torch.tensor([3, 4, 5, -1])), "do not fit a vocabulary of 64"),
+    "negative id": (lambda t: t.update(prompt_ids=torch.tensor([3, 4, 5, -1])), "must be token ids from 0"),
     "best id": (lambda t: t.update(best_prompt_ids=torch.tensor([3, 4, 5, 99])), "'best_prompt_ids'"),
 }
 
