@@ -231,16 +231,13 @@ class PromptFilesMixin(Base):
         saved = [name for name in self._readable_names() if name in (call.arguments["selected_adapters"] or [name])]
         if not saved or not call.arguments["is_main_process"] or Path(save_directory).is_file():
             return super().save_pretrained(*call.args, **call.kwargs)
-        pickle_wanted = not call.arguments["safe_serialization"]
-        call.arguments["safe_serialization"] = True  # a pickle could run code where it is loaded
+        formats = dict.fromkeys((True, bool(call.arguments["safe_serialization"])))  # True: safetensors
         folder = Path(save_directory)
         with files_together(folder, saved_names(saved)) as work:
             call.arguments["save_directory"] = str(work)
             self.__dict__["_card_waits"] = True  # PEFT asks for the card before anything is saved
             try:
-                super().save_pretrained(*call.args, **call.kwargs)
-                if pickle_wanted:
-                    call.arguments["safe_serialization"] = False
+                for call.arguments["safe_serialization"] in formats:
                     super().save_pretrained(*call.args, **call.kwargs)
             finally:
                 self.__dict__["_card_waits"] = False

@@ -66,11 +66,15 @@ def tokenizer_names(config: InterpPromptConfig) -> list[str]:
 
 
 def tokenizer_options(config: InterpPromptConfig) -> dict[str, Any]:
-    """`tokenizer_kwargs` without code; of a config from a file, also without what reads or writes elsewhere."""
+    """`tokenizer_kwargs` without code; of a config from a file, also without what reads or writes elsewhere.
+
+    Those that a user gives and that do not mention code are passed on as they are, as PEFT does.
+    """
     options = dict(config.tokenizer_kwargs or {})
-    if not options or config.from_file or "trust_remote_code" in options:  # else the user's own words, as in stock PEFT
-        options |= _NO_CODE
-    return {name: value for name, value in options.items() if not (config.from_file and name in _NOT_A_FILES)}
+    if config.from_file:
+        options = {name: value for name, value in options.items() if name not in _NOT_A_FILES}
+    as_given = options and not config.from_file and "trust_remote_code" not in options
+    return options if as_given else {**options, **_NO_CODE}
 
 
 def named_tokenizer(config: Any, tokenizer: Any) -> Any | None:

@@ -89,9 +89,13 @@ def run(config: str, settings: str, arguments: list[str]) -> int:
     command = [sys.executable, "-m", "pytest", *options, *files, *arguments]
     with tempfile.TemporaryDirectory(prefix="peft_suite_") as home:
         environment |= {"HF_HOME": home, "HF_HUB_DISABLE_XET": "1"}
-        ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-    print(ran.stdout)  # noqa: T201
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", ran.stdout.strip().splitlines()[-1])}
+        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as ran:
+            assert ran.stdout is not None
+            summary = ""
+            for line in ran.stdout:
+                print(line, end="", flush=True)  # noqa: T201
+                summary = line if line.strip() else summary
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", summary)}
     expected = STOCK.get(peft)
     selected = any(argument.startswith(("-k", "--deselect")) for argument in arguments)
     if ran.returncode or expected is None or selected or expected.items() <= counts.items():
