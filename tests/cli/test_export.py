@@ -91,9 +91,14 @@ def moved(adapters: Path, tmp_path: Path) -> Path:
     return tmp_path / "moved"
 
 
-def test_a_text_that_was_saved_needs_no_tokenizer(run: Build, moved: Path) -> None:
-    assert run("export", moved, "--to", "text") == (0, TEXT, "")
-    assert json.loads(run("export", moved, "--to", "chat").out) == [{"role": "user", "content": f"{TEXT} {{text}}"}]
+def test_a_text_that_was_saved_is_not_believed(run: Build, moved: Path) -> None:
+    """It lies beside the ids, where anybody can write; the base model's tokenizer reads them."""
+    ran = run("export", moved, "--to", "text")
+    assert (ran.code, ran.out) == (1, "")
+    assert "no tokenizer can be loaded (none is named); name one with --tokenizer" in ran.err
+    assert run("export", moved, "--to", "text", "--tokenizer", "embedded") == (0, TEXT, "")
+    chat = run("export", moved, "--to", "chat", "--tokenizer", "embedded").out
+    assert json.loads(chat) == [{"role": "user", "content": f"{TEXT} {{text}}"}]
 
 
 def test_a_text_of_other_ids_is_not_taken_for_the_prompt(run: Build, moved: Path) -> None:

@@ -33,7 +33,7 @@ def chosen_of(trainer: Any) -> ScoredPrompt:
 
     def beats(one: ScoredPrompt, other: ScoredPrompt) -> bool:
         a, b = ((r.scores["accuracy"] or 0.0, -(r.scores["nll"] or 0.0)) for r in (one, other))
-        return a != b and a[0] >= b[0] and a[1] >= b[1]
+        return a[0] > b[0] and a[1] >= b[1]
 
     while better := [r for r in tried if beats(r, found) and not trainer.search.contender(r).flagged]:
         found = max(better, key=lambda record: (record.scores["accuracy"] or 0.0, record.scores["gap"] or 0.0))
