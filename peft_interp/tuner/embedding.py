@@ -157,10 +157,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """
         ids = self._project()
         latent = self.latent
-        if self.training and latent.requires_grad and torch.is_grad_enabled():
+        watched = self.training and latent.requires_grad and torch.is_grad_enabled()
+        if watched and not torch.compiler.is_compiling():  # a graph has the returned loss alone
             latent = self.terms.vectors(latent) if self.config.loss_terms else latent
-            if not torch.compiler.is_compiling():
-                self._watch_first_step()
+            self._watch_first_step()
         return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
 
     def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:

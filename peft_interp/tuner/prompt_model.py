@@ -322,7 +322,8 @@ class PromptModelMixin(Base):
         encoder.settle()  # the model's pass has been started, so the device has work while this waits
         if PERPLEXITY in values and encoder.gradient_norm_wanted:
             self._note_gradient(encoder, prompt, values[PERPLEXITY])
-        values = {term: encoder.terms.term(value) for term, value in values.items()}
+        if not torch.compiler.is_compiling():
+            values = {term: encoder.terms.term(value) for term, value in values.items()}
         return join_losses(config, encoder.steps, task_loss, values, share, encoder.full_weight)
 
     def _expect_terms(self, encoder: InterpPromptEmbedding, text: dict[str, Any]) -> None:
