@@ -178,7 +178,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             stop_watching(self)
         elif not self._first_step_watched and self.config.projects:
             self._first_step_watched = True
-            after_first_step(self)
+            torch.compiler.disable(after_first_step)(self)
 
     def saw_first_step(self, rate: float, largest: float) -> None:
         """Warn if steps like the first, at the `largest` learning rate, would not change a token in time."""
