@@ -9,7 +9,7 @@ from torch import nn
 
 _REMEDY = (
     "A prompt has a few thousand numbers, but all of them and the whole embedding table are needed in every step. Use DDP "
-    "(`torchrun`, the base model frozen, in bf16 or quantised), or `device_map=\"auto\"` to spread the base model."
+    '(`torchrun`, the base model frozen, in bf16 or quantised), or `device_map="auto"` to spread the base model.'
 )
 
 
@@ -25,7 +25,9 @@ def check_whole(model: nn.Module, latent: torch.Tensor) -> None:
     """
     sharded = _sharding_of(model, latent)
     if sharded:
-        raise ValueError(f"this model is sharded by {sharded}, which a prompt of tokens cannot be trained with. {_REMEDY}")
+        raise ValueError(
+            f"this model is sharded by {sharded}, which a prompt of tokens cannot be trained with. {_REMEDY}"
+        )
 
 
 def _sharding_of(model: Any, latent: Any) -> str:

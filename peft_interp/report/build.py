@@ -145,7 +145,11 @@ def _report_adapter(
     known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
     known |= describe_tokenizer(model, tokenizer, reading, adapter_name)
     verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change)
-    if measured is not None and task == "SEQ_CLS" and isinstance(prompt_config(model, adapter_name), InterpPromptConfig):
+    if (
+        measured is not None
+        and task == "SEQ_CLS"
+        and isinstance(prompt_config(model, adapter_name), InterpPromptConfig)
+    ):
         size = given.measuring["batch_size"]
         by_head = random_prompt_accuracy(model, tokenizer, rows, size, adapter_name)
         known["random_prompt_accuracy"] = by_head

@@ -18,8 +18,8 @@ from torch import Tensor
 from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
-from peft_interp.inference.sharding import check_whole
 from peft_interp.inference.named_model import load_named_model
+from peft_interp.inference.sharding import check_whole
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, config_token_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
