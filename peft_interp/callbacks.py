@@ -323,8 +323,8 @@ def _warn_of_the_head(model: PromptModelMixin | None) -> None:
     known = model.prompt_statistics()
     if known.get("step", 0) > 0 and known.get("changed_since_start") == 0:
         warnings.warn(
-            f"after {known['step']:.0f} steps the prompt is the one training began with: only the head has learned. Give "
-            "the prompt a learning rate of 0.1 to 0.3 in an optimizer group of its own.",
+            f"after {known['step']:.0f} steps the prompt is the one training began with: only the head has learned. "
+            "Give the prompt a learning rate of 0.1 to 0.3 in an optimizer group of its own.",
             stacklevel=2,
         )
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 _REMEDY = (
-    "A prompt has a few thousand numbers, but all of them and the whole embedding table are needed in every step. Use DDP "
-    '(`torchrun`, the base model frozen, in bf16 or quantised), or `device_map="auto"` to spread the base model.'
+    "A prompt has a few thousand numbers, but all of them and the whole embedding table are needed in every step. Use "
+    'DDP (`torchrun`, the base model frozen, in bf16 or quantised), or `device_map="auto"` to spread the base model.'
 )
 
 

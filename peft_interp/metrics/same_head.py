@@ -27,8 +27,8 @@ def random_prompt_accuracy(
         seed: of the random prompts.
 
     Returns:
-        0 to 1. Where it is that of the trained prompt, the head has learned the task and the prompt explains nothing. The
-        adapter is left as it was.
+        0 to 1. Where it is that of the trained prompt, the head has learned the task and the prompt explains nothing.
+        The adapter is left as it was.
     """
     encoder = model._encoder(adapter_name)
     allowed = encoder.tokens.allowed.nonzero().flatten()

@@ -70,8 +70,8 @@ class StuckWatch:
 def _only_the_head(beside: Sequence[str]) -> str:
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(beside))
     return (
-        f" What has been learned so far is in the modules trained beside it ({names}), and the prompt is still the random "
-        "one it began with: it explains nothing. Give the prompt a learning rate of its own, in an optimizer group."
+        f" What has been learned so far is in the modules trained beside it ({names}), and the prompt is still the "
+        "random one it began with: it explains nothing. Give the prompt a learning rate of its own, in an optimizer group."
     )
 
 

@@ -1,4 +1,4 @@
-"""Other people's scripts, as they are written down: PEFT's prompt-tuning notebooks, run_clm, run_glue, accelerate loops.
+"""Other people's scripts: PEFT's prompt-tuning notebooks, run_clm, run_glue, accelerate loops.
 
 Each is our own, does the same steps on tiny local models and data, and is run twice: stock, and with the config line
 changed. What a script reports must come out of both; the readable one must have moved its tokens.
@@ -125,9 +125,7 @@ def test_peft_prompt_tuning_clm(config_class: Any, saved: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("with_generate", [False, True])
-def test_peft_prompt_tuning_seq2seq(
-    config_class: Any, with_generate: bool, saved: Any, tmp_path: Path
-) -> None:
+def test_peft_prompt_tuning_seq2seq(config_class: Any, with_generate: bool, saved: Any, tmp_path: Path) -> None:
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     name = saved(t5())
@@ -201,9 +199,7 @@ def _aligned(config_class: Any) -> dict[str, Any]:
 def test_run_glue(config_class: Any, saved: Any, tmp_path: Path) -> None:
     name = saved(bert())
     tokenizer = AutoTokenizer.from_pretrained(name)
-    rows = [
-        {**tokenizer(text, padding="max_length", max_length=6), "label": i % 2} for i, text in enumerate(TWEETS)
-    ]
+    rows = [{**tokenizer(text, padding="max_length", max_length=6), "label": i % 2} for i, text in enumerate(TWEETS)]
     model = get_peft_model(
         AutoModelForSequenceClassification.from_pretrained(name),
         config_class(task_type="SEQ_CLS", num_virtual_tokens=4),
