@@ -71,7 +71,8 @@ def _only_the_head(beside: Sequence[str]) -> str:
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(beside))
     return (
         f" What has been learned so far is in the modules trained beside it ({names}), and the prompt is still the "
-        "random one it began with: it explains nothing. Give the prompt a learning rate of its own, in an optimizer group."
+        "random one it began with: it explains nothing. Give the prompt a learning rate of its own, in an optimizer "
+        "group."
     )
 
 
