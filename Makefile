@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # a worker a core; the tests of a file stay together, since they share what is slow to make
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-fast coverage lint benchmark clean
+.PHONY: demo test test-fast test-newest test-floor peft-suite coverage lint benchmark clean
 
 # PASSIVE: a thread that waits for another sleeps; beside other work, waiting awake makes it several times slower
 demo: $(VENV)/ready
@@ -17,6 +17,15 @@ test: $(VENV)/ready
 # before each commit: all but what trains for long, runs scripts or starts processes
 test-fast: $(VENV)/ready
 	$(PYTEST) -m "not slow"
+
+# the contract, text and tuner tests with the newest and the oldest libraries that we support
+test-newest test-floor: test-%: $(VENV)/%/ready
+	PYTHONPATH=$(abspath $(VENV)/$*):. $(PYTEST) tests/contract tests/text tests/tuner
+
+# PEFT's own tests with our config, plain and with the perplexity term
+peft-suite: $(VENV)/ready
+	$(BIN)/python -m tests.peft_suite -n 2
+	$(BIN)/python -m tests.peft_suite -n 2 --settings '{"perplexity_weight": 0.1}'
 
 coverage: $(VENV)/ready
 	$(PYTEST) --cov=peft_interp --cov-report=term:skip-covered --cov-report=html:outputs/coverage
@@ -35,6 +44,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+# other versions are laid over the tested ones, which they share all else with
+$(VENV)/%/ready: constraints-%.txt $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $(VENV)/$* -r $<
 	touch $@
 
 clean:

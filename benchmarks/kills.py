@@ -120,7 +120,8 @@ def kill_saves(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
     models[0].save_pretrained(folder, save_embedding_layers=False)
     card = folder / "README.md"
     card.write_text(card.read_text() + f"\n{WRITTEN}\n")
-    waits, fell, examples = random.Random(seed), Counter[str](), []
+    waits, fell = random.Random(seed), Counter[str]()
+    examples: list[str] = []
     for _ in range(kills):
         fell[killed_save(models, folder, waits.uniform(0.0, MOST_WAIT))] += 1
         examples += problems(folder, base)

@@ -20,6 +20,7 @@ import logging
 import math
 import sys
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from transformers import (
 )
 
 from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, embedded, load_rows, text_nll
+from peft_interp.text.data_files import label_indices
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,9 @@ class DataArguments:
     label_column: str = field(default="label", metadata={"help": "Column with the label, 0, 1, ..."})
     template: str | None = field(
         default=None, metadata={"help": "'{prompt} {text} It was', say, or '{text} {prompt}'."}
+    )
+    label_names: list[str] | None = field(
+        default=None, metadata={"help": "The data's own labels in the words' order, where they are not 0, 1, ..."}
     )
     label_words: list[str] | None = field(default=None, metadata={"help": "The word for label 0, 1, ..."})
     first_token: bool = field(default=False, metadata={"help": "Score label words of several tokens by the first."})
@@ -168,13 +173,16 @@ def prepare(
     if "validation" not in splits:
         halves = splits["train"].train_test_split(test_size=0.1, seed=0)
         splits |= {"train": halves["train"], "validation": halves["test"]}
-    prepared = {}
+    column, prepared = arguments.label_column, {}
+    raw = {name: rows[column][:] for name, rows in splits.items()}
+    indices = iter(label_indices(list(chain(*raw.values())), verbalizer.label_words, arguments.label_names))
     for name, rows in splits.items():
+        labels = [next(indices) for _ in range(len(rows))]
+        if labels != raw[name]:
+            rows = rows.remove_columns(column).add_column(column, labels)
         limit = arguments.max_train_samples if name == "train" else arguments.max_eval_samples
         rows = rows.select(range(min(limit, len(rows)))) if limit else rows
-        prepared[name] = verbalizer.encode_dataset(
-            tokenizer, rows, arguments.text_column, arguments.label_column, arguments.max_length
-        )
+        prepared[name] = verbalizer.encode_dataset(tokenizer, rows, arguments.text_column, column, arguments.max_length)
     return prepared
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,21 +21,24 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import IntervalStrategy
-from transformers.utils.hub import hf_api
 
+from peft_interp.inference.compat import wait_for_uploads
+from peft_interp.metrics.likelihood import mean_nll, token_nlls
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.report.texts import fenced
+from peft_interp.scoring.choice import Contender, accuracy_error, most_readable, why
 from peft_interp.storage.atomic import replace_file
 from peft_interp.storage.runs import RunLock
+from peft_interp.text.tokenization import named_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.prompt_model import PromptModelMixin
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-IDS = "prompt/ids"
+IDS, OFFERED = "prompt/ids", "prompt/offered"
 SCORES = ("nll", "perplexity", "readability", "readable", "cosine_distance")
 HISTORY_FILE = "prompt_history.jsonl"
 SHOWN_LETTERS = 60  # of the text in the progress line; Trainer shows nothing of texts above 100
@@ -152,7 +155,10 @@ class PromptCallback(TrainerCallback):
     training waits for the uploads before.
 
     Every evaluation during training offers its `metric_for_best_model` (the loss by default) to
-    `model.keep_best_prompt`.
+    `model.keep_best_prompt`. Where that is an accuracy, the most fluent prompt within one standard error of the best
+    one is kept at the end (`peft_interp.scoring.choice`; its fluency is read by the base model, if that is a causal
+    LM): the best of many noisy scores is partly luck. What chose is logged as `prompt/chosen_by`. The standard error
+    of other metrics is not known from what Trainer reports, so the best score itself decides there.
 
     Args:
         tokenizer: turns ids to text; None leaves the text out.
@@ -271,6 +277,10 @@ class PromptCallback(TrainerCallback):
             return
         greater = args.greater_is_better
         model.keep_best_prompt(score, greater_is_better=not name.endswith("loss") if greater is None else greater)
+        rows: Any = getattr(kwargs.get("eval_dataloader"), "dataset", None)
+        if state.log_history and hasattr(rows, "__len__") and "accuracy" in name and greater is not False:
+            entry: dict[str, Any] = state.log_history[-1]
+            entry[OFFERED] = {"ids": model.prompt_token_ids(), "score": score, "rows": len(rows)}
 
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -279,7 +289,7 @@ class PromptCallback(TrainerCallback):
         model = _prompt_model(kwargs.get("model"))
         if model is None or not self._training or not state.is_world_process_zero:
             return  # after the training, Trainer saves the whole model before it pushes
-        hf_api().run_as_future(lambda: None).result()  # in line after all uploads of Trainer's
+        wait_for_uploads()
         if (processing_class := kwargs.get("processing_class")) is not None:
             processing_class.save_pretrained(args.output_dir)  # first: it may be what turns the ids to text
         model.save_pretrained(str(args.output_dir))
@@ -292,6 +302,7 @@ class PromptCallback(TrainerCallback):
         if self._lock is not None:
             self._lock.release()
         _warn_of_the_head(_prompt_model(kwargs.get("model")))
+        self._choose(_prompt_model(kwargs.get("model")), state.log_history)
         self._restore(_prompt_model(kwargs.get("model")))
         if self._writer is not None:
             self._writer.close()
@@ -304,6 +315,23 @@ class PromptCallback(TrainerCallback):
         if (ours := _prompt_model(model)) is not None:
             return list(ours.prompt_token_ids())
         return read_prompt(_unwrapped(model), self.tokenizer, neighbours=1).ids if self._reads(model) else []
+
+    def _choose(self, model: PromptModelMixin | None, log: list[dict[str, Any]]) -> None:
+        """Among the evaluations' accuracies, the most fluent prompt within one standard error of the best."""
+        offers = [entry[OFFERED] for entry in log if OFFERED in entry]
+        if model is None or not self.restore_best or not offers or not model.active_peft_config.projects:
+            return
+        latest = {tuple(offer["ids"]): offer for offer in offers}  # a prompt's last evaluation counts
+        prompts, told = list(latest), list(latest.values())
+        nlls = _fluency(model, prompts)
+        contenders = [
+            Contender(offer["score"], accuracy_error(offer["score"], offer["rows"]), nll)
+            for offer, nll in zip(told, nlls, strict=True)
+        ]
+        chosen, top = most_readable(contenders), max(contenders, key=lambda contender: contender.score)
+        model.keep_best_prompt_of(prompts[chosen], contenders[chosen].score)
+        log[-1]["prompt/chosen_by"] = why(contenders[chosen], top, "validation accuracy")
+        logger.info("the prompt was chosen by %s", log[-1]["prompt/chosen_by"])
 
     def _restore(self, model: PromptModelMixin | None) -> None:
         best = model.best_prompt() if model is not None and self.restore_best else None
@@ -337,6 +365,16 @@ def _log_follows(args: TrainingArguments, state: TrainerState) -> bool:
     return (step == 1 and args.logging_first_step) or (
         args.logging_strategy == IntervalStrategy.STEPS and step % max(1, int(state.logging_steps)) == 0
     )
+
+
+def _fluency(model: PromptModelMixin, prompts: Sequence[tuple[int, ...]]) -> list[float | None]:
+    """NLL of prompts under the base model, nats per token; None each where that is no causal LM."""
+    base: Any = cast(PeftModel, model).get_base_model()
+    if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
+        return [None] * len(prompts)
+    leading = tuple(named_token_ids(base.config, ("bos",))[:1])
+    found = token_nlls(base, [list(ids) for ids in prompts], leading)
+    return [mean_nll(nlls) if len(nlls) else None for nlls in found]
 
 
 def _unwrapped(model: Any) -> Any:

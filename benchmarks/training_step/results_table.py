@@ -9,8 +9,15 @@ _LABELS = {"one": "one per row", "all": "every text token"}
 
 def tables(results: dict[str, Any]) -> list[Table]:
     """All parts of a run."""
-    return [goals_table(results), _steps(results), _agreement(results), _memory(results), _projection(results)] + [
-        _growth(results, varied) for varied in ("prompt", "batch")
+    return [
+        goals_table(results),
+        _steps(results),
+        *(_growth(results, varied) for varied in ("prompt", "batch")),
+        _ways(results),
+        _operations(results),
+        _agreement(results),
+        _memory(results),
+        _projection(results),
     ]
 
 
@@ -26,6 +33,26 @@ def _steps(results: dict[str, Any]) -> Table:
             rows.append([_LABELS[case["labels"]], what, *_times(case[name]), f"{case[name]['ratio_of_means']:.2f}"])
     columns = ["labels", "step", "stock PEFT", "ours", "ratio", "quartiles", "ratio of means"]
     return Table("Training step", columns, rows)
+
+
+def _ways(results: dict[str, Any]) -> Table:
+    rows = []
+    for case in results["ways"]:
+        for name, one in case.get("steps", {}).items():
+            time = f"{one['ms']:.1f} ms" if "ms" in one else "does not run"
+            ratios = [f"{one[ratio]:.2f}" if ratio in one else "" for ratio in ("ratio", "user_ratio")]
+            rows.append([case["case"], name + (" (chosen)" if name == case["chosen"] else ""), time, *ratios])
+    return Table("Ways to run a step", ["case", "way", "time", "ratio", "ratio of processor time"], rows)
+
+
+def _operations(results: dict[str, Any]) -> Table:
+    rows = [
+        [case["case"], way, str(one["operations"]), f"{one['ratio']:.2f}", str(one["waits"])]
+        for case in results["operations"]
+        for way, one in case.items()
+        if way != "case"
+    ]
+    return Table("Operations given to the device in a step", ["case", "way", "operations", "ratio", "that wait"], rows)
 
 
 def _agreement(results: dict[str, Any]) -> Table:

@@ -135,6 +135,12 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     data.add_argument("--label-column", metavar="NAME", default="label", help="0, 1, ... (default: %(default)s)")
     data.add_argument("--template", help=_TEMPLATE_HELP)
     data.add_argument("--label-words", nargs="+", metavar="WORD", help="the word for label 0, 1, ...")
+    data.add_argument(
+        "--label-names",
+        nargs="+",
+        metavar="NAME",
+        help="the data's own labels, in the words' order",
+    )
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
 
 

@@ -15,7 +15,7 @@ import peft_interp.embedded as embedded
 from peft_interp.cli.arguments import DEFAULT_TEMPLATES
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.reading import read_prompt
-from peft_interp.text.data_files import FORMATS, load_rows
+from peft_interp.text.data_files import FORMATS, label_indices, load_rows
 from peft_interp.text.placement import START, Placement
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -80,6 +80,7 @@ def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placemen
         )
     verbalizer.label_token_ids(tokenizer)  # complain before a model is loaded
     text = arguments.text_column or next((c for c in _TEXT_COLUMNS if c in rows.column_names), _TEXT_COLUMNS[0])
+    rows = _with_indices(rows, arguments, verbalizer)
     _check_rows(rows, text, arguments.label_column, verbalizer)
     rows = rows.shuffle(seed=0).select(range(min(arguments.rows, len(rows))))
     return Data(name, rows, verbalizer, text, arguments.label_column)
@@ -133,6 +134,16 @@ def _template(arguments: Namespace, placement: Placement) -> str:
     return placement.complete(str(given))
 
 
+def _with_indices(rows: Dataset, arguments: Namespace, verbalizer: Verbalizer) -> Dataset:
+    """The rows with labels of other kinds as indices into the label words."""
+    column = arguments.label_column
+    if column not in rows.column_names:  # said later
+        return rows
+    before = rows[column][:]
+    labels = label_indices(before, verbalizer.label_words, arguments.label_names)
+    return rows if labels == before else rows.remove_columns(column).add_column(column, labels)
+
+
 def _check_rows(rows: Dataset, text: str, label: str, verbalizer: Verbalizer) -> None:
     """Name the first row that cannot be used; rows are counted from 1, without a header.
 
@@ -155,12 +166,13 @@ def _check_rows(rows: Dataset, text: str, label: str, verbalizer: Verbalizer) ->
         try:
             verbalizer.label_index(answer)
         except ValueError as error:
-            raise ValueError(f"column {label!r}, row {number}: {error}") from None
+            remedy = " Or name the data's labels, in the words' order, with `--label-names`." if answer else ""
+            raise ValueError(f"column {label!r}, row {number}: {error}{remedy}") from None
 
 
 def _own_data(arguments: Namespace) -> tuple[Dataset, str]:
     path = Path(arguments.data)
-    if path.suffix in FORMATS or path.is_file():
+    if path.suffix.lower() in FORMATS or path.is_file():
         return load_rows(path), path.name
     name = f"{arguments.data} ({arguments.split})"
     return datasets.load_dataset(arguments.data, arguments.config, split=arguments.split), name

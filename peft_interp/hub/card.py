@@ -106,6 +106,7 @@ def _found_by(found_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "prompts": found_by.get("prompts_scored"),
         "rewards": [(name, _weight(w)) for name, w in rewards.items()] if isinstance(rewards, Mapping) else [],
         "settings": settings if isinstance(settings, Mapping) else {},
+        "chosen_by": found_by.get("chosen_by") or "",
     }
 
 

@@ -221,19 +221,24 @@ class PromptFilesMixin(Base):
         return loaded
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As PEFT's, always as safetensors; beside a readable prompt its text, a copy for plain PEFT, and a card."""
+        """As PEFT's; beside a readable prompt its text, a copy for plain PEFT, and a card.
+
+        With `safe_serialization=False` the pickle that this asks for is written beside the safetensors, which are what
+        is read here: a pickle could run code where it is loaded.
+        """
         call = inspect.signature(super().save_pretrained).bind(save_directory, *args, **kwargs)
         call.apply_defaults()
         saved = [name for name in self._readable_names() if name in (call.arguments["selected_adapters"] or [name])]
         if not saved or not call.arguments["is_main_process"] or Path(save_directory).is_file():
             return super().save_pretrained(*call.args, **call.kwargs)
-        call.arguments["safe_serialization"] = True  # a pickle could run code where it is loaded
+        formats = dict.fromkeys((True, bool(call.arguments["safe_serialization"])))  # True: safetensors
         folder = Path(save_directory)
         with files_together(folder, saved_names(saved)) as work:
             call.arguments["save_directory"] = str(work)
             self.__dict__["_card_waits"] = True  # PEFT asks for the card before anything is saved
             try:
-                super().save_pretrained(*call.args, **call.kwargs)
+                for call.arguments["safe_serialization"] in formats:
+                    super().save_pretrained(*call.args, **call.kwargs)
             finally:
                 self.__dict__["_card_waits"] = False
             save_beside(self, work, folder, saved)

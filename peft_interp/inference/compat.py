@@ -1,6 +1,7 @@
 """What differs between the supported versions of transformers, in one place.
 
-From 5.24 on a model's key/value cache is called `cache`, in arguments and outputs; before, `past_key_values`.
+From 5.24 on a model's key/value cache is called `cache`, in arguments and outputs; before, `past_key_values`. Later
+versions upload through a client of their own, earlier ones through that of `huggingface_hub`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import huggingface_hub
+import transformers.utils.hub
 from transformers import EncoderDecoderCache
 
 _CACHE_NAMES = ("cache", "past_key_values")  # the newer first
@@ -49,3 +52,10 @@ def keys_and_values(output: Any) -> list[Any]:
     cache = cache_of(output)
     layers: list[Any] = (cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache).layers
     return layers
+
+
+def wait_for_uploads() -> None:
+    """Wait until all that Trainer has begun to upload is on the Hub."""
+    client = getattr(transformers.utils.hub, "hf_api", None)
+    queue = huggingface_hub.run_as_future if client is None else client().run_as_future
+    queue(lambda: None).result()  # in line after the uploads

@@ -144,7 +144,7 @@ def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner
     base, leading = setup.text.base, leading_token_ids(setup.tokenizer, setup.text.base.config)
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
-        prompt, embeddings = Prompt(vectors, vectors, ids), base.get_input_embeddings()
+        prompt, embeddings = Prompt(vectors, vectors, ids, vectors), base.get_input_embeddings()
         composed = compose_inputs(
             prompt,
             embeddings,

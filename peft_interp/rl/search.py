@@ -136,6 +136,14 @@ class PromptSearch(ScoredSearch):
         applies = self.scorer.applies(scores)
         return total_score(scores, self.scorer.weights, self.reference) if applies else -math.inf
 
+    def error(self, scores: Scores) -> float | None:
+        """As the base's, in the units of `total`: standardised where rewards are mixed."""
+        error = super().error(scores)
+        if error is None or len(self.scorer.weights) == 1:
+            return error
+        _, spread = self.reference.get(self.scorer.task_reward, (0.0, 1.0))
+        return error / spread
+
     def promising(self, count: int, split: str = "dev") -> list[Candidate]:
         """The prompts of best training score that may be chosen and have no score yet on all examples of `split`."""
         return [Candidate(r.ids, r.text, True, True) for r in best_unseen(self.archive, self.total, count, split)]

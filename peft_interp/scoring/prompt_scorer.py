@@ -20,6 +20,7 @@ from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.rewards import (
+    ERROR,
     REWARDS,
     Reward,
     RewardFunction,
@@ -28,6 +29,7 @@ from peft_interp.scoring.rewards import (
     call_reward_function,
     function_names,
     reward_named,
+    task_errors,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.text.placement import Placement
@@ -164,8 +166,9 @@ class PromptScorer:
         with torch.no_grad():  # those of the text first: the passes on all examples are what costs
             of_text = {r.name: r.function(inputs) for r in wanted if r.needs not in _NEEDS_LABELS}
             of_task = {r.name: r.function(inputs) for r in wanted if r.needs in _NEEDS_LABELS}
+            errors = task_errors(self.task_reward, inputs) if self.task_reward in of_task else None
         columns.clear()
-        columns |= {**of_task, **given, **of_text}
+        columns |= {**of_task, **given, **of_text, **({} if errors is None else {ERROR: errors})}
 
     def forget(self, examples: Examples) -> None:
         """Drop what is kept about these examples (their key/value cache)."""
@@ -201,10 +204,10 @@ class PromptScorer:
         @cache
         def losses() -> Tensor:
             if examples.gold is None:
-                return self._task_scorer(examples).losses(prompts).double().mean(-1)  # (prompts,)
+                return self._task_scorer(examples).losses(prompts).double()  # (prompts, examples)
             found = log_probs()
             places = examples.gold.to(found.device).expand(found.shape[:-1]).unsqueeze(-1)
-            return -found.double().gather(-1, places).squeeze(-1).mean(-1)
+            return -found.double().gather(-1, places).squeeze(-1)
 
         return RewardInputs(
             candidates=candidates,

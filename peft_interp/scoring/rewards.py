@@ -7,6 +7,7 @@ not say how it weighs the two.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
@@ -44,11 +45,24 @@ def gap_reward(
     Returns:
         (prompts,) in [-wrong_weight, right_weight], higher is better. A tie gives 0.
     """
+    return weighed_gaps(log_probs, gold, right_weight, wrong_weight).mean(-1)
+
+
+def weighed_gaps(log_probs: Tensor, gold: Tensor, right_weight: float, wrong_weight: float) -> Tensor:
+    """(prompts, examples) what `gap_reward` is the mean of."""
     probs = log_probs.double().exp()
     right = _at(probs, gold)
     others = probs.scatter(-1, gold.expand(probs.shape[:-1]).unsqueeze(-1), -torch.inf)
-    gap = right - others.amax(-1)  # (prompts, examples)
-    return torch.where(gap > 0, gap * right_weight, gap * wrong_weight).mean(-1)
+    gap = right - others.amax(-1)
+    return torch.where(gap > 0, gap * right_weight, gap * wrong_weight)
+
+
+def standard_errors(values: Tensor) -> list[float | None]:
+    """Of the mean over examples, for each row of (prompts, examples); None for a single example."""
+    count = values.shape[-1]
+    if count < 2:
+        return [None] * len(values)
+    return (values.double().std(-1, correction=1) / math.sqrt(count)).tolist()
 
 
 def label_accuracies(log_probs: Tensor, gold: Tensor) -> Tensor:
@@ -119,7 +133,7 @@ class RewardInputs:
         tokenizer: the task model's.
         right_weight, wrong_weight: as for `gap_reward`.
         log_probs: (prompts, examples, labels) log-probabilities over the label words.
-        losses: (prompts,) mean loss of the labels in nats, over the label words where there are any.
+        losses: (prompts, examples) loss of the labels in nats, over the label words where there are any.
         nlls: NLL of each prompt under the perplexity model, nats per token; None for a single token.
         readability: score of each prompt, 0 to 1, as `measure_scrutability` gives it, or the user's in its place.
     """
@@ -184,11 +198,22 @@ class Reward:
 
 
 def _loss(inputs: RewardInputs) -> Values:
-    return inputs.losses().tolist()
+    return inputs.losses().mean(-1).tolist()
 
 
 def _negative_loss(inputs: RewardInputs) -> Values:
-    return (-inputs.losses()).tolist()
+    return (-inputs.losses().mean(-1)).tolist()
+
+
+def task_errors(name: str, inputs: RewardInputs) -> Values | None:
+    """Standard errors of a task's reward over the examples; None for one that is no mean over them."""
+    if name == "negative_loss":
+        return standard_errors(inputs.losses())
+    if name == "gap":
+        log_probs = inputs.log_probs()
+        gold = inputs.gold(log_probs)
+        return standard_errors(weighed_gaps(log_probs, gold, inputs.right_weight, inputs.wrong_weight))
+    return None
 
 
 def _accuracy(inputs: RewardInputs) -> Values:
@@ -259,7 +284,8 @@ def new_names(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # What an evaluation logs beside the rewards, by this library and by Trainer
-LOGGED = ("score", "reward", "prompt", "greedy_reward", "greedy_prompt", "hypervolume", "front_size")
+ERROR = "reward_error"  # standard error of the task's reward over the examples
+LOGGED = (ERROR, "score", "reward", "prompt", "greedy_reward", "greedy_prompt", "hypervolume", "front_size")
 LOGGED_BY_TRAINER = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state")
 RewardFunction = Callable[..., Sequence[float | None]]

@@ -15,13 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.metrics.flags import find_flags
 from peft_interp.scoring.archive import Archive, ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
+from peft_interp.scoring.choice import Contender, most_readable, why
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.pareto import pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
+from peft_interp.scoring.rewards import ERROR
 from peft_interp.text.rows import read_rows
 from peft_interp.text.surrounding_text import surrounding_text
+from peft_interp.text.tokenization import token_texts
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Best:
         score: what it was chosen by, higher is better.
         reward: the task's reward in its own units.
         split: "dev" for a held-out score, else "train".
+        chosen_by: which score chose it, in words.
     """
 
     ids: tuple[int, ...]
@@ -41,6 +46,7 @@ class Best:
     score: float
     reward: float
     split: str
+    chosen_by: str = ""
 
     def beats(self, other: Best | None) -> bool:
         """Whether this one replaces `other`; any held-out score replaces any training score, and never the reverse."""
@@ -261,16 +267,38 @@ class ScoredSearch:
     def offer(self, records: Sequence[ScoredPrompt]) -> bool:
         """Let prompts compete for the best; held-out scores count more than any training score.
 
-        Scores on a part of the examples do not compare and are passed over.
+        Scores on a part of the examples do not compare and are passed over. Of all that were scored on the held-out
+        examples, the most fluent within one standard error of the best is the best one, see `scoring.choice`.
         """
         before = self.best
         for record in records:
-            best = Best(
-                record.ids, record.text, self.total(record.scores), self.scorer.reward(record.scores), record.split
-            )
-            if record.rows is None and record.fits and best.beats(self.best):
+            best = self._as_best(record, "the best training score")
+            if record.split != "dev" and record.rows is None and record.fits and best.beats(self.best):
                 self.best = best
-        return self.best is not before
+        if any(record.split == "dev" for record in records):
+            tried = [r for r in self.archive.records if r.split == "dev" and r.rows is None and r.fits]
+            if tried:
+                contenders = [self.contender(record) for record in tried]
+                chosen = most_readable(contenders)
+                top = max(contenders, key=lambda contender: contender.score)
+                self.best = self._as_best(tried[chosen], why(contenders[chosen], top, "validation score"))
+        return self.best != before
+
+    def _as_best(self, record: ScoredPrompt, chosen_by: str) -> Best:
+        scores = record.scores
+        return Best(record.ids, record.text, self.total(scores), self.scorer.reward(scores), record.split, chosen_by)
+
+    def contender(self, record: ScoredPrompt) -> Contender:
+        """A prompt as `scoring.choice` compares it with others."""
+        scores = record.scores
+        texts = token_texts(self.scorer.task.tokenizer, record.ids)
+        flagged = any(flag.unreadable for flag in find_flags(record.text, texts))
+        return Contender(self.total(scores), self.error(scores), scores.get("nll"), flagged, scores.get("accuracy"))
+
+    def error(self, scores: Scores) -> float | None:
+        """Standard error of `total` over the examples, as far as the task's reward makes it; None if not known."""
+        error, weight = scores.get(ERROR), self.scorer.weights.get(self.scorer.task_reward)
+        return None if error is None or weight is None else abs(weight) * error
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs besides the archive."""

@@ -6,7 +6,6 @@ so far. The archive of every scored prompt is the file `archive.jsonl` in the ou
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +137,7 @@ class PromptScoringTrainer(Trainer):
         best, model = self.search.best, cast(Any, self.model)
         if best is not None:
             model.use_prompt(best.ids, resize=True)
-            model.prompt_encoder[model.active_adapter].best_score.fill_(math.nan)  # of another split or another run
+            model.prompt_encoder[model.active_adapter].forget_best()  # of another split or another run
             model.keep_best_prompt(best.score)
             self._sign()
 
@@ -150,6 +149,7 @@ class PromptScoringTrainer(Trainer):
             "prompts_scored": len({record.ids for record in self.search.archive.records}),
             "rewards": {name: round(weight, 6) for name, weight in self.search.scorer.weights.items()},
             "settings": own_settings(self.args),
+            "chosen_by": self.search.best.chosen_by if self.search.best is not None else "",
         }
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from peft_interp.metrics.references import human_perplexity, reference_levels
 from peft_interp.metrics.text_metrics import words_of
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
+from peft_interp.scoring.choice import Contender, most_readable
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.pareto import hypervolume, knee, pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
@@ -135,14 +136,26 @@ class FrontSearch(ScoredSearch):
     def chosen(self, front: Sequence[ScoredPrompt]) -> ScoredPrompt | None:
         """The prompt for the adapter: the best within the target, or the knee; None for an empty front.
 
-        Where no prompt reaches the target, the most fluent one.
+        On held-out examples, one that is more fluent takes its place if its reward is within one standard error (see
+        `scoring.choice`). Where no prompt reaches the target, the most fluent one.
         """
         if not front:
             return None
-        if self.scale.target is None:
-            return front[knee(self.points(front)[:, :2])]
         within = [record for record in front if self.scale.within(record.scores["nll"])]
-        return within[0] if within else min(front, key=lambda record: record.scores["nll"] or math.inf)
+        if self.scale.target is None:
+            within = list(front)
+        elif not within:
+            return min(front, key=lambda record: record.scores["nll"] or math.inf)
+        best = knee(self.points(within)[:, :2]) if self.scale.target is None else 0
+        if within[best].split != "dev":
+            return within[best]
+        return within[most_readable([self.contender(record) for record in within], best)]
+
+    def contender(self, record: ScoredPrompt) -> Contender:
+        """As the base's; below the scale's floor more fluent is not better."""
+        nll = record.scores.get("nll")
+        found = replace(super().contender(record), nll=None if nll is None else max(nll, self.scale.floor))
+        return replace(found, flagged=False)  # the front holds none that is
 
     def hypervolume(self, front: Sequence[ScoredPrompt]) -> float:
         """Hypervolume in reward times nats per token, from the split's first worst reward and random tokens' NLL on."""
@@ -188,7 +201,10 @@ class FrontSearch(ScoredSearch):
     def adopt(self, record: ScoredPrompt) -> bool:
         """Make a prompt the best one; returns whether prompt, score or split was another before."""
         before, reward = self.best, self.scorer.reward(record.scores)
-        self.best = Best(record.ids, record.text, reward, reward, record.split)
+        asked = "knee of the front" if self.scale.target is None else "best reward within the target"
+        held_out = ", or the most fluent within one standard error of it, on validation rows"
+        words = f"the {asked}{held_out if record.split == 'dev' else ', on training rows'}"
+        self.best = Best(record.ids, record.text, reward, reward, record.split, words)
         return before != self.best
 
     def points(self, records: Sequence[ScoredPrompt]) -> Tensor:

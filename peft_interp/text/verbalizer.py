@@ -236,7 +236,7 @@ def check_row_text(text: Any, name: str = "text") -> None:
         raise ValueError(f"`{name}=None` is no text; fill it in or drop the row.")
     if not isinstance(text, str):
         raise ValueError(
-            f"`{name}={text!r}` is a {type(text).__name__} and must be a string, as the model shall read it; convert it."
+            f"`{name}={text!r}` is a {type(text).__name__} and must be a string, as the model shall read it."
         )
     try:
         text.encode("utf-8")

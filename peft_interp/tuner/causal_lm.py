@@ -27,7 +27,7 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
-from peft_interp.tuner.layout import after_leading, first_attended, place_prompt
+from peft_interp.tuner.layout import after_leading, first_attended, known_ids, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
 from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
@@ -212,7 +212,13 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         leading_ids = self.active_peft_config.leading_token_ids or ()
         ids, mask = text["input_ids"], text["attention_mask"]
         layout = place_prompt(
-            labels.shape, len(prompt.ids), ids, mask, leading_ids, self.active_peft_config.placement, _answer(labels)
+            labels.shape,
+            len(prompt.ids),
+            self._known_ids(text),
+            mask,
+            leading_ids,
+            self.active_peft_config.placement,
+            _answer(labels),
         )
         start = layout.start.to(labels.device)
         answers = _without_leading(labels, start)
@@ -236,9 +242,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
     def _prompt_alone(self, prompt: Prompt, text: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Logits and states of the prompt after the first row's leading token, without any text."""
-        first_row = {name: None if text[name] is None else text[name][:1] for name in ("input_ids", "attention_mask")}
+        first_row = {name: None if given is None else given[:1] for name, given in text.items()}
         leading = torch.zeros(0, dtype=torch.long, device=prompt.ids.device)
-        if (ids := first_row["input_ids"]) is not None:
+        if (ids := self._known_ids(first_row)) is not None:
             end = int(self._first_text(ids.shape, first_row))
             begin = 0 if first_row["attention_mask"] is None else int(first_attended(first_row["attention_mask"]))
             leading = ids[0, begin:end]
@@ -248,7 +254,13 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     def _first_text(self, shape: Sequence[int], text: dict[str, Any]) -> Tensor:
         """(batch,) column of each row's first token after padding and BOS."""
         leading_ids = self.active_peft_config.leading_token_ids or ()
-        return after_leading(shape, text["input_ids"], text["attention_mask"], leading_ids)
+        return after_leading(shape, self._known_ids(text), text["attention_mask"], leading_ids)
+
+    def _known_ids(self, text: dict[str, Any]) -> Tensor | None:
+        leading_ids = self.active_peft_config.leading_token_ids or ()
+        return known_ids(
+            text["input_ids"], text["inputs_embeds"], text["attention_mask"], self.word_embeddings, leading_ids
+        )
 
     def _continue(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
         """A pass that continues from a cache which already holds the prompt."""

@@ -53,10 +53,11 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
         },
     )
     init_text_fit: str = field(
-        default="error",
+        default="warn",
         metadata={
-            "help": "What to do when the initial text is not as long as the prompt: 'error', 'repeat' (repeat a short "
-            "text) or 'truncate' (cut a long one)."
+            "help": "What to do when the initial text is not as long as the prompt: 'warn' (repeat a short text, cut a "
+            "long one, as PEFT's prompt tuning, and say so), 'repeat' (a short text; a long one is an error), "
+            "'truncate' (a long text; a short one is an error) or 'error'."
         },
     )
     prompt_position: str = field(
@@ -174,7 +175,7 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
         super().__post_init__()
         _check_choices(self)
         _check_numbers(self)
-        if self.init_text_fit != "error" and self.prompt_tuning_init != PromptTuningInit.TEXT:
+        if self.init_text_fit in ("repeat", "truncate") and self.prompt_tuning_init != PromptTuningInit.TEXT:
             raise ValueError(
                 f"`init_text_fit={self.init_text_fit!r}` only applies to `prompt_tuning_init='TEXT'`; "
                 f"got {str(self.prompt_tuning_init)!r}."
@@ -263,7 +264,7 @@ def _check_choices(config: InterpPromptConfig) -> None:
         "perplexity_gradient": ("both", "context", "target"),
         "perplexity_combination": ("additive", "convex"),
         "allowed_tokens": TOKEN_FILTERS,
-        "init_text_fit": ("error", "repeat", "truncate"),
+        "init_text_fit": ("warn", "repeat", "truncate", "error"),
         "prompt_position": tuple(PLACEMENTS),
         "share_prefix": ("auto", True, False),
         "prompt_tuning_init": tuple(init.value for init in PromptTuningInit),

@@ -50,7 +50,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     Its one parameter is `latent` (prompt, dim), fp32, in `unit`s of the table's coordinates, so that a step of the
     optimizer is as long on every model, measured against what there is to travel. Buffers, saved with it: `ids`,
-    `best_ids` with `best_score` (NaN until a score is recorded), `step`, the optimizer steps seen, and `weight`, the
+    `best_ids` with `best_score` (-inf until a score is recorded), `step`, the optimizer steps seen, and `weight`, the
     perplexity term's full weight now. The table belongs to the base model and is neither registered nor copied here.
 
     Args:
@@ -87,7 +87,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         length = latent.shape[0]
         self.register_buffer("ids", torch.zeros(length, dtype=torch.long))
         self.register_buffer("best_ids", torch.zeros(length, dtype=torch.long))
-        self.register_buffer("best_score", torch.tensor(float("nan"), dtype=torch.float64))
+        self.register_buffer("best_score", torch.tensor(-math.inf, dtype=torch.float64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.long))
         self.register_buffer("weight", torch.tensor(config.first_perplexity_weight, dtype=torch.float64))
         self.embedding = EffectivePrompt(self)
@@ -157,7 +157,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
                 a latent on one is looked at in `settle`.
         """
         ids = self._project()
-        latent = self.latent
+        latent: Tensor = self.latent
         watched = self.training and latent.requires_grad and torch.is_grad_enabled()
         if watched and not torch.compiler.is_compiling():  # a graph has the returned loss alone
             latent = self.terms.vectors(latent) if self.config.loss_terms else latent
@@ -325,14 +325,24 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self._note(name, value)
         return value
 
+    @property
+    def best(self) -> float | None:
+        """The best prompt's score, or None before the first."""
+        score = float(self.best_score)
+        return score if score > -math.inf else None  # NaN is what earlier versions saved
+
+    def forget_best(self) -> None:
+        """Let the next score count as the first."""
+        self.best_score.fill_(-math.inf)
+
     def keep_best(self, score: float, greater_is_better: bool = True) -> bool:
         """Remember the current ids if `score` is at least as good as the best so far (the latest tie wins).
 
         Returns:
             Whether the current prompt is now the best.
         """
-        best = self.best_score.item()
-        better = math.isnan(best) or (score >= best if greater_is_better else score <= best)
+        best = self.best
+        better = best is None or (score >= best if greater_is_better else score <= best)
         if better:
             self.best_ids.copy_(self._project())
             self.settle()
@@ -340,12 +350,25 @@ class InterpPromptEmbedding(BasePromptEncoder):
         return better
 
     @lasting_tensors()
+    def record_best(self, ids: Tensor, score: float) -> None:
+        """Remember these ids as the best, whatever was remembered before.
+
+        Raises:
+            ValueError: wrong number of ids, or as `check_ids`.
+        """
+        if ids.shape != self.best_ids.shape:
+            raise ValueError(f"expected {len(self.best_ids)} token ids, got {len(ids)}.")
+        self.check_ids(ids)
+        self.best_ids.copy_(ids)
+        self.best_score.fill_(score)
+
+    @lasting_tensors()
     def resize(self, length: int) -> None:
         """Make room for a prompt of another length; `set_ids` must follow. The best prompt so far is forgotten."""
         self.config.num_virtual_tokens = length
         self.latent = nn.Parameter(self.latent.new_zeros(length, self.latent.shape[1]), self.latent.requires_grad)
         self.ids, self.best_ids = self.ids.new_zeros(length), self.best_ids.new_zeros(length)
-        self.best_score.fill_(math.nan)
+        self.forget_best()
         self._projected = None
 
     def check_ids(self, ids: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,9 +66,15 @@ def tokenizer_names(config: InterpPromptConfig) -> list[str]:
 
 
 def tokenizer_options(config: InterpPromptConfig) -> dict[str, Any]:
-    """`tokenizer_kwargs` without code; of a config from a file, also without what reads or writes elsewhere."""
-    options = {**(config.tokenizer_kwargs or {}), **_NO_CODE}
-    return {name: value for name, value in options.items() if not (config.from_file and name in _NOT_A_FILES)}
+    """`tokenizer_kwargs` without code; of a config from a file, also without what reads or writes elsewhere.
+
+    Those that a user gives and that do not mention code are passed on as they are, as PEFT does.
+    """
+    options = dict(config.tokenizer_kwargs or {})
+    if config.from_file:
+        options = {name: value for name, value in options.items() if name not in _NOT_A_FILES}
+    as_given = options and not config.from_file and "trust_remote_code" not in options
+    return options if as_given else {**options, **_NO_CODE}
 
 
 def named_tokenizer(config: Any, tokenizer: Any) -> Any | None:
@@ -101,7 +108,7 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
         (prompt,) int64, or None for a start that is no tokens (RANDOM).
 
     Raises:
-        ValueError: the text does not fit the length, or holds tokens that the filter forbids.
+        ValueError: a text of another length where `init_text_fit` forbids it, or tokens that the filter forbids.
     """
     if config.init_words:
         assert tokenizer is not None
@@ -149,11 +156,17 @@ def _decode(tokenizer: Any | None, token_id: int) -> str:
 def _fit(ids: list[int], length: int, how: str) -> list[int]:
     if len(ids) == length:
         return ids
-    if how == "repeat" and len(ids) < length:
+    short = len(ids) < length
+    if how == "warn":
+        warnings.warn(
+            f"the initial text has {len(ids)} tokens and the prompt `num_virtual_tokens={length}`: the text is "
+            f"{'repeated' if short else 'cut'}. Set `num_virtual_tokens={len(ids)}` (or leave it out) to start from "
+            f"the text as it is, or `init_text_fit={'repeat' if short else 'truncate'!r}` to keep quiet.",
+            stacklevel=2,
+        )
+    if how in ("warn", "repeat" if short else "truncate"):
         return (ids * math.ceil(length / len(ids)))[:length]
-    if how == "truncate" and len(ids) > length:
-        return ids[:length]
-    remedy = "init_text_fit='repeat'" if len(ids) < length else "init_text_fit='truncate'"
+    remedy = "init_text_fit='repeat'" if short else "init_text_fit='truncate'"
     raise ValueError(
         f"the initial text has {len(ids)} tokens but `num_virtual_tokens={length}`; set "
         f"`num_virtual_tokens={len(ids)}`, change the text, or say `{remedy}`."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,40 @@ def first_attended(attention_mask: Tensor) -> Tensor:
     return attention_mask.ne(0).int().argmax(dim=1)
 
 
+@torch.no_grad()
+def known_ids(
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    attention_mask: Tensor | None,
+    word_embeddings: Any,
+    leading_token_ids: Sequence[int],
+) -> Tensor | None:
+    """The ids in which a leading token is looked for; of embeddings, a row's first one where it is that token's vector.
+
+    Args:
+        input_ids: (batch, length), returned as they are; or None.
+        inputs_embeds: (batch, length, dim) or None.
+        attention_mask: (batch, length) or None.
+        word_embeddings: the base model's embedding module.
+        leading_token_ids: ids to look for.
+
+    Returns:
+        (batch, length) ids, with -1 for what embeddings do not tell; None where there is nothing to look for.
+    """
+    if input_ids is not None or inputs_embeds is None or not leading_token_ids or not inputs_embeds.shape[1]:
+        return input_ids
+    batch, length = inputs_embeds.shape[:2]
+    ids = torch.tensor(list(leading_token_ids), device=inputs_embeds.device)
+    rows = word_embeddings.forward(ids)  # (leading, dim), without NEFTune's noise
+    start = torch.zeros(batch, dtype=torch.long, device=ids.device)
+    if attention_mask is not None:
+        start = first_attended(attention_mask).to(ids.device)
+    first = inputs_embeds[torch.arange(batch, device=ids.device), start]  # (batch, dim)
+    same = first.unsqueeze(1).eq(rows.to(first.device, first.dtype)).all(dim=-1)  # (batch, leading)
+    found = torch.where(same.any(dim=1), ids[same.int().argmax(dim=1)], -1)  # (batch,)
+    return found.new_full((batch, length), -1).scatter(1, start.unsqueeze(1), found.unsqueeze(1))
+
+
 def place_prompt(
     shape: Sequence[int],
     prompt_length: int,
@@ -84,7 +119,7 @@ def place_prompt(
     Args:
         shape: (batch, length) of the text.
         prompt_length: number of prompt tokens.
-        input_ids: (batch, length), to recognise a leading token; None when only embeddings are known.
+        input_ids: (batch, length), to recognise a leading token (see `known_ids`); None for none.
         attention_mask: (batch, length), to recognise left padding; None for no padding.
         leading_token_ids: ids (BOS, CLS) that stay in front of the prompt when a row begins with one of them.
         placement: before the text; or before the first token of `answer`, and after the last attended token of a row

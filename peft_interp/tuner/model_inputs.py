@@ -12,7 +12,7 @@ from torch import Tensor
 from peft_interp.inference.padding_habits import position_ids_for
 from peft_interp.text.placement import START, Placement
 from peft_interp.tuner.embedding import Prompt
-from peft_interp.tuner.layout import PromptLayout, pads_first, place_prompt, positions
+from peft_interp.tuner.layout import PromptLayout, known_ids, pads_first, place_prompt, positions
 
 _IDS = ("input_ids", "(batch, length)")
 
@@ -54,7 +54,7 @@ def compose_inputs(
         word_embeddings: the base model's embedding module.
         leading_token_ids: ids that stay in front of the prompt.
         input_ids: (batch, length), or None with `inputs_embeds`.
-        inputs_embeds: (batch, length, dim). A leading token cannot be recognised in embeddings: the prompt goes first.
+        inputs_embeds: (batch, length, dim). A leading token is known by its row of the table.
         attention_mask: (batch, length) or None.
         as_ids: compose token ids where possible (exact, no gradient to the prompt); otherwise vectors.
         last_column_is_read: the head reads the last column of rows given as embeddings; move padding to the left then.
@@ -76,9 +76,8 @@ def compose_inputs(
             f"`attention_mask` has shape {tuple(attention_mask.shape)}; a prompt needs one of shape "
             f"{tuple(text.shape[:2])}, (batch, length), to know where the text begins. Packed batches are not possible."
         )
-    layout = place_prompt(
-        text.shape[:2], len(prompt.ids), input_ids, attention_mask, leading_token_ids, placement, answer
-    )
+    known = known_ids(input_ids, inputs_embeds, attention_mask, word_embeddings, leading_token_ids)
+    layout = place_prompt(text.shape[:2], len(prompt.ids), known, attention_mask, leading_token_ids, placement, answer)
     as_ids = as_ids and input_ids is not None
     if last_column_is_read and not as_ids and attention_mask is not None:
         layout = pads_first(layout, attention_mask)

@@ -95,6 +95,14 @@ def attention(
     if causal is False or any(kwargs.get(name) is not None for name in _BEYOND_US):
         raise UnsupportedAttentionError(type(module).__name__)
     prefix, batch = attention_mask.shape[1], attention_mask.shape[3] - 1
+    return packed_rows(query, key, value, prefix, batch, scaling, dropout), None
+
+
+@inside_graphs
+def packed_rows(
+    query: Tensor, key: Tensor, value: Tensor, prefix: int, batch: int, scaling: float | None, dropout: float
+) -> Tensor:
+    """Causal attention of each row after the prefix: (1, heads, tokens, dim) -> (1, tokens, heads, dim)."""
     if value.shape[3] == query.shape[3]:
         query, key, value = _by_rows((query, key, value), prefix, batch)
     else:
@@ -104,7 +112,7 @@ def attention(
         query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped
     ).transpose(1, 2)  # (batch, prefix + length, heads, head dim)
     shared, own = out.split([prefix, out.shape[1] - prefix], dim=1)
-    return torch.cat((shared[0], *own.unbind())).unsqueeze(0), None
+    return torch.cat((shared[0], *own.unbind())).unsqueeze(0)
 
 
 @inside_graphs

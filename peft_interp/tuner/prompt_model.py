@@ -134,11 +134,20 @@ class PromptModelMixin(Base):
         return self._encoder(adapter_name).keep_best(score, greater_is_better)
 
     @locked
+    def keep_best_prompt_of(self, token_ids: Sequence[int], score: float, adapter_name: str | None = None) -> None:
+        """Record a prompt as the best, whatever was recorded before; where several scores were weighed against others.
+
+        Raises:
+            ValueError: ids that the prompt must not hold, or of another length.
+        """
+        encoder = self._encoder(adapter_name)
+        encoder.record_best(as_ids(token_ids, "token_ids").to(encoder.ids.device), score)
+
+    @locked
     def best_prompt(self, adapter_name: str | None = None) -> tuple[list[int], float] | None:
         """Ids and score of the best prompt recorded by `keep_best_prompt`, or None."""
         encoder = self._encoder(adapter_name)
-        score = encoder.best_score.item()
-        return None if math.isnan(score) else (encoder.best_ids.tolist(), score)
+        return None if encoder.best is None else (encoder.best_ids.tolist(), encoder.best)
 
     @locked
     def use_prompt(self, token_ids: Sequence[int], adapter_name: str | None = None, resize: bool = False) -> None:

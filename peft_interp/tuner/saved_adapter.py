@@ -31,7 +31,8 @@ TENSORS = {
     "prompt_perplexity_weight": (False, 0),
     "prompt_latent_unit": (False, 0),
 }
-OPTIONAL = ("prompt_perplexity_weight", "prompt_latent_unit")  # older adapters do not have them
+# adapters saved before `target_perplexity` do not have the first, those in the table's own unit not the second
+OPTIONAL = ("prompt_perplexity_weight", "prompt_latent_unit")
 OVERWRITTEN = "_peft_interp_overwritten"  # on a model: by adapter, base tensors that a file of stock PEFT's replaced
 _STOCK = (_EMBEDDINGS, "prefix_task_cols", "prefix_task_rows")  # of PEFT's own prompt methods
 

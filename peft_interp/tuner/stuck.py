@@ -126,7 +126,9 @@ def after_first_step(watched: Any) -> None:
 
     def look(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         module = known()
-        for group in optimizer.param_groups if module in _watching else ():
+        if module is None or module not in _watching:
+            return
+        for group in optimizer.param_groups:
             rate = float(group["lr"])
             if rate > 0 and any(parameter is module.latent for parameter in group["params"]):
                 if not isinstance(optimizer, torch.optim.SGD):

@@ -219,15 +219,15 @@ class InterpPromptModelForSeq2SeqLM(TaskModelMixin, PeftModelForSeq2SeqLM):  # t
     """Encoder-decoder with a readable prompt in the encoder's input."""
 
     @locked
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `transformers`' generate, with the prompt in the encoder's input.
+    def generate(self, **kwargs: Any) -> Any:
+        """As `transformers`' generate, with the prompt in the encoder's input; all arguments by name, as PEFT's.
 
         Raises:
             ValueError: neither `input_ids` nor `inputs_embeds`.
         """
         if not self._readable_prompt_active or self._adapters_disabled:
-            return super().generate(*args, **kwargs)
-        kwargs = named_arguments(self.base_model, args, kwargs)
+            return super().generate(**kwargs)
+        kwargs = named_arguments(self.base_model, (), kwargs)
         given, embeds = kwargs.pop("input_ids", None), kwargs.pop("inputs_embeds", None)
         if given is None and embeds is None:
             raise ValueError("`generate` needs `input_ids` or `inputs_embeds` for the encoder.")

@@ -30,6 +30,7 @@ from peft_interp.tuner.arrangement import (
     labelled_columns,
     plan_for,
 )
+from peft_interp.tuner.layout import known_ids
 from peft_interp.tuner.one_pass import packed_attention, packing, unpacked
 from peft_interp.tuner.readback import Readback
 
@@ -146,7 +147,8 @@ def start_step(
     Returns:
         The step; None for a batch that only the plain pass treats right.
     """
-    rows = inspect_rows(text_ids, text_mask, labels, leading_ids, prompt.device)
+    known = known_ids(text_ids, text_embeds, text_mask, model.get_input_embeddings(), leading_ids)
+    rows = inspect_rows(known, text_mask, labels, leading_ids, prompt.device)
     counts, (batch, length) = Readback(rows.counts), labels.shape
     key = (text_mask is None, length)
     plan = None if counts.immediate else memory.plans.get(key)
@@ -191,7 +193,9 @@ def _run(
     prefix = prompt.to(embeds.device, embeds.dtype)
     if plan.leading:
         assert rows.leading is not None
-        prefix = torch.cat((embed.forward(rows.leading).to(prefix.dtype), prefix))  # without NEFTune's noise
+        prefix = torch.cat(
+            (embed.forward(rows.leading.clamp_min(0)).to(prefix.dtype), prefix)
+        )  # without NEFTune's noise
     batch, length = labels.shape
     indices = memory.indices(way.name, len(prefix), batch, length, labels.device)
     targets, places = labelled_columns(labels, indices[0], plan.labels)

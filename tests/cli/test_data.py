@@ -58,6 +58,21 @@ def test_whole_numbers_count_as_labels_however_a_table_stores_them(run: Build, a
     assert found[0] == found[1] == found[2]
 
 
+def test_labels_as_people_write_them(run: Build, adapters: Path, tmp_path: Path) -> None:
+    """As words, from 1 on, or by names that are given; in a file whose ending is in capitals."""
+    found = []
+    cases = (("0", "1", []), ("terrible", "Great", []), ("1", "2", []), ("neg", "pos", ["--label-names", "neg", "pos"]))
+    for zero, one, options in cases:
+        (tmp_path / "ROWS.TSV").write_text(f'text\tlabel\n"A warm film.\t{one}\nDull and long.\t{zero}\n')
+        ran = run("evaluate", adapters / "ours", "--data", "ROWS.TSV", *DATA[2:], *options)
+        assert ran.code == 0, ran.err
+        found.append(json.loads(ran.out)["faithfulness"])
+    assert found[1:] == found[:1] * 3
+    (tmp_path / "rows.csv").write_text("text,label\nA warm film.,pos\nDull.,neg\n")
+    ran = run("evaluate", adapters / "ours", *DATA)
+    assert "name the data's labels, in the words' order, with `--label-names`" in ran.err
+
+
 def test_labels_and_texts_are_checked_without_the_command_line() -> None:
     verbalizer, tokenizer = Verbalizer("{prompt} {text} It was", ("terrible", "great")), embedded.load_tokenizer()
     for one in (1, 1.0, True, np.int64(1), np.float32(1.0)):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
@@ -197,10 +198,17 @@ def test_nothing_is_written_by_another_process_than_the_first(gpt2: Build, reada
     assert not (tmp_path / "x").exists() or list((tmp_path / "x").iterdir()) == []
 
 
-def test_prompts_are_never_saved_as_pickles(gpt2: Build, readable: Build, tmp_path: Path, files_below: Build) -> None:
-    readable(gpt2()).save_pretrained(tmp_path, safe_serialization=False)
-    assert {p for p in files_below(tmp_path) if p.endswith((".bin", ".pt"))} == set()
-    assert (tmp_path / "adapter_model.safetensors").exists()
+def test_a_pickle_is_written_only_where_it_is_asked_for_and_never_alone(
+    gpt2: Build, readable: Build, tmp_path: Path, files_below: Build
+) -> None:
+    model = readable(gpt2())
+    model.save_pretrained(tmp_path / "a")
+    model.save_pretrained(tmp_path / "b", safe_serialization=False)
+    pickles = {p for p in files_below(tmp_path) if p.endswith((".bin", ".pt"))}
+    assert pickles == {"b/adapter_model.bin"}
+    ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in "ab")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_checkpoints_hold_no_second_adapter_that_trainer_would_resume(

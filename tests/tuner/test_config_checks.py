@@ -17,7 +17,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"perplexity_gradient": "left"}, r"`perplexity_gradient='left'`.*both, context, target"),
     ({"perplexity_combination": "sum"}, r"`perplexity_combination='sum'`.*additive, convex"),
     ({"allowed_tokens": "latin"}, r"`allowed_tokens='latin'`.*all, printable, ascii, words"),
-    ({"init_text_fit": "stretch"}, r"`init_text_fit='stretch'`.*error, repeat, truncate"),
+    ({"init_text_fit": "stretch"}, r"`init_text_fit='stretch'`.*warn, repeat, truncate, error"),
     ({"prompt_position": "middle"}, r"`prompt_position='middle'`.*start, end"),
     ({"prompt_tuning_init": "text"}, r"`prompt_tuning_init='text'`.*TEXT"),
     ({"perplexity_weight": -0.1}, r"`perplexity_weight=-0.1` must be a finite number >= 0; use 0 for plain PEZ"),

@@ -38,7 +38,19 @@ def test_the_text_decides_a_length_that_was_left_out(tokenizer: Any) -> None:
 def test_a_text_that_does_not_fit_names_every_way_out(byte_tokenizer: Any, length: int, remedy: str) -> None:
     message = rf"3 tokens but `num_virtual_tokens={length}`; set `num_virtual_tokens=3`.*init_text_fit='{remedy}'"
     with pytest.raises(ValueError, match=message):
-        from_text(byte_tokenizer, "It was great", num_virtual_tokens=length)
+        from_text(byte_tokenizer, "It was great", num_virtual_tokens=length, init_text_fit="error")
+
+
+@pytest.mark.parametrize(
+    ("length", "done"), [(2, r"cut.*'truncate'"), (5, r"repeated.*'repeat'"), (7, r"repeated.*'repeat'")]
+)
+def test_left_to_itself_a_text_is_fitted_as_stock_does_it_and_the_numbers_are_said(
+    byte_tokenizer: Any, length: int, done: str
+) -> None:
+    text_ids = byte_tokenizer("It was great")["input_ids"]
+    with pytest.warns(UserWarning, match=rf"3 tokens and the prompt `num_virtual_tokens={length}`: the text is {done}"):
+        ids, _ = from_text(byte_tokenizer, "It was great", num_virtual_tokens=length)
+    assert ids == (text_ids * 3)[:length]
 
 
 def test_a_short_text_is_repeated_and_a_long_one_cut_on_demand(byte_tokenizer: Any) -> None:

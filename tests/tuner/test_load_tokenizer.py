@@ -66,3 +66,22 @@ def test_no_code_from_a_repository_is_run(tokenizer_dir: Path, monkeypatch: pyte
     assert received == {"padding_side": "left", "trust_remote_code": False}
     assert loaded is not None
     assert loaded.padding_side == "left"
+
+
+def test_options_of_the_tokenizer_reach_it_as_they_are_given(
+    tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As stock; without any, or where a saved adapter is loaded, code from the repository is refused unasked."""
+    from transformers import AutoTokenizer
+
+    received: list[dict[str, Any]] = []
+    original = AutoTokenizer.from_pretrained
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda name, **k: received.append(k) or original(name, **k))
+    text = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "w3", "num_virtual_tokens": 4}
+    text["tokenizer_name_or_path"] = str(tokenizer_dir)
+    given = config(**text, tokenizer_kwargs={"padding_side": "left"})
+    saved = InterpPromptConfig(**given.to_dict())
+    for one in (given, config(**text), saved):
+        load_tokenizer(one, required=True)
+    no_code = {"trust_remote_code": False}
+    assert received == [{"padding_side": "left"}, no_code, {"padding_side": "left", **no_code}]

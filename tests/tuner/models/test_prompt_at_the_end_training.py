@@ -114,9 +114,12 @@ def test_no_label_at_all(at_end: Build, batch: Build, rows: Build) -> None:
 
 def test_embeddings_no_mask_and_counts(at_end: Build, labelled: Build, rows: Build) -> None:
     model = at_end("gpt2", perplexity_weight=0.5)
-    given = labelled(rows("no"), "left")
-    embeds = model.word_embeddings(given["input_ids"]).detach()
-    assert_same_step(model, inputs_embeds=embeds, attention_mask=given["attention_mask"], labels=given["labels"])
+    for bos in ("all", "some", "no"):
+        given = labelled(rows(bos), "left")
+        embeds = model.word_embeddings(given["input_ids"]).detach()
+        as_embeds = {"inputs_embeds": embeds, "attention_mask": given["attention_mask"], "labels": given["labels"]}
+        assert_same_step(model, **as_embeds)
+        torch.testing.assert_close(step(model, True, **as_embeds)[0], step(model, True, **given)[0])
     assert_same_step(model, input_ids=given["input_ids"], labels=given["labels"])
     assert_same_step(model, **given, num_items_in_batch=torch.tensor(40))
     given["attention_mask"] = given["attention_mask"].bool()

@@ -119,6 +119,20 @@ def test_separate_scorer(causal: Build, readable: Build, batch: Build, rows: Bui
     assert not any("perplexity" in name for name in model.state_dict())
 
 
+@pytest.mark.parametrize("bos", ["no", "all", "some"])
+def test_embeddings_act_as_ids(causal: Build, readable: Build, batch: Build, rows: Build, bos: str) -> None:
+    """With BOS, too, which embeddings show by their vector only."""
+    model = readable(causal("llama"), perplexity_weight=0.5)
+    given = batch(rows(bos), "left")
+    labels, mask = labelled(given, "left", "last"), given["attention_mask"]
+    embeds = model.word_embeddings(given["input_ids"]).detach()
+    expected = step(model, False, **given, labels=labels)
+    for shared in (True, False):
+        loss, gradient, _ = step(model, shared, inputs_embeds=embeds, attention_mask=mask, labels=labels)
+        torch.testing.assert_close(loss, expected[0], rtol=1e-5, atol=1e-7)
+        assert (gradient - expected[1]).norm() <= 1e-5 * expected[1].norm()
+
+
 def test_embeddings_no_mask_and_counts(causal: Build, readable: Build, batch: Build, rows: Build) -> None:
     model = readable(causal("gpt2"), perplexity_weight=0.5)
     given = batch(rows("no"), "left")

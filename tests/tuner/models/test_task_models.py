@@ -243,7 +243,8 @@ def test_seq2seq(task_base: Build, readable: Build, batch: Build, rows: Build, c
         assert torch.equal(ours, untouched.generate(**text, max_new_tokens=5, **settings))
     ids = given["input_ids"][:1]
     expected_ids = model.generate(input_ids=ids, max_new_tokens=4)
-    assert torch.equal(model.generate(ids, max_new_tokens=4), expected_ids)
+    with pytest.raises(TypeError, match="positional"):  # as stock
+        model.generate(ids, max_new_tokens=4)
     embeds = model.word_embeddings(ids)
     assert torch.equal(model.generate(inputs_embeds=embeds, max_new_tokens=4), expected_ids)
     with pytest.raises(ValueError, match="needs `input_ids` or `inputs_embeds` for the encoder"):

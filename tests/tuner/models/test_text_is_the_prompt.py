@@ -91,14 +91,19 @@ def text_loss(logits: torch.Tensor, text: dict[str, torch.Tensor], rows: list[li
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "opt_narrow", "gemma3"])
-def test_given_as_embeddings(causal: Build, readable: Build, batch: Build, rows: Build, name: str) -> None:
+@pytest.mark.parametrize("bos", ["no", "all", "some"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_given_as_embeddings(
+    causal: Build, readable: Build, batch: Build, rows: Build, name: str, side: str, bos: str
+) -> None:
+    """A leading token is known by its vector, scaled (Gemma) or narrower than the model (OPT)."""
     model = readable(causal(name))
-    given = batch(rows("no"), "left")
+    given = batch(rows(bos), side)
     embeds = model.word_embeddings(given["input_ids"])
     with torch.no_grad():
         ours = model(inputs_embeds=embeds, attention_mask=given["attention_mask"]).logits
         expected = model(**given).logits
-    text = batch(rows("no"), "left", model.prompt_token_ids())
+    text = batch(rows(bos), side, model.prompt_token_ids())
     attended_equal(ours, expected, text["attention_mask"])
 
 

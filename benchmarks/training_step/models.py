@@ -17,14 +17,18 @@ from peft_interp.tuner.config import InterpPromptConfig
 PERPLEXITY_WEIGHT = 0.1
 LLAMA_1B = {"hidden_size": 2048, "num_hidden_layers": 16, "intermediate_size": 8192, "num_attention_heads": 32}
 LLAMA_8B = {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336, "num_attention_heads": 32}
+LLAMA_4 = {"hidden_size": 1024, "num_hidden_layers": 4, "intermediate_size": 2816, "num_attention_heads": 16}
 GPT2_TINY = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 500}
 LLAMA_TINY = {"hidden_size": 256, "num_hidden_layers": 2, "intermediate_size": 512, "num_attention_heads": 4}
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "gpt2-4": {"n_layer": 4},
+    "gpt2-12-thin": {"n_embd": 64, "n_head": 4, "vocab_size": 1000},  # real depth, for counting operations
     "gpt2-tiny": GPT2_TINY,
     "llama-1b": {**LLAMA_1B, "vocab_size": 128256, "tie_word_embeddings": True},
     "llama-8b": {**LLAMA_8B, "vocab_size": 128256},
+    "llama-4": {**LLAMA_4, "vocab_size": 32000},
+    "llama-16-thin": {**LLAMA_TINY, "num_hidden_layers": 16, "vocab_size": 1000, "num_key_value_heads": 2},
     "llama-tiny": {**LLAMA_TINY, "vocab_size": 500, "num_key_value_heads": 2, "initializer_range": 0.1},
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,6 +53,11 @@ class Case:
     prompt: int
     text: int
     labels: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the text."""
+        return self.batch, self.text
 
     @property
     def name(self) -> str:
@@ -96,7 +105,7 @@ def trained(model: PeftModel) -> Tensor:
     return parameter
 
 
-def random_batch(case: Case, vocabulary: int, device: str) -> dict[str, Tensor]:
+def case_batch(case: Case, vocabulary: int, device: Any) -> dict[str, Tensor]:
     """Random text without padding or BOS."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, vocabulary - 1, (case.batch, case.text), generator=generator)

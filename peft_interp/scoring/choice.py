@@ -1,0 +1,93 @@
+"""Which prompt of several is delivered: scores within one standard error of the best do not tell prompts apart.
+
+The one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3): of all that are
+within one standard error of the best validation score, the simplest is chosen; here, the most fluent one. The best of
+many noisy scores is partly luck, so that what looks like a loss is none on new data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A prompt as it is compared with others on the same rows.
+
+    Attributes:
+        score: what is chosen by, higher is better.
+        error: standard error of the score over the rows; None where it is not known, and then the best score decides.
+        nll: nats per token of its text, lower is more fluent; None where it is not known.
+        flagged: a pattern that fools perplexity is in the text (repetition, say), so its `nll` says nothing.
+        accuracy: share of right rows, 0 to 1; None where it is not known.
+    """
+
+    score: float
+    error: float | None = None
+    nll: float | None = None
+    flagged: bool = False
+    accuracy: float | None = None
+
+    @property
+    def fluency(self) -> tuple[bool, float]:
+        """For a sort: lower is more readable."""
+        unknown = self.nll is None or math.isnan(self.nll)
+        return self.flagged or unknown, math.inf if unknown or self.nll is None else self.nll
+
+
+def most_readable(contenders: Sequence[Contender], best: int | None = None) -> int:
+    """The most fluent within one standard error of the best, and never one that another beats in accuracy and fluency.
+
+    Args:
+        contenders: at least one.
+        best: the one that others may fall short of by its standard error; None: that of the highest score.
+
+    Returns:
+        Its index; of equals, the first of higher score.
+    """
+    indices = range(len(contenders))
+    if best is None:
+        best = max(indices, key=lambda i: contenders[i].score)
+    error = contenders[best].error
+    least = contenders[best].score - (0.0 if error is None or math.isnan(error) else error)
+    within = [i for i in indices if contenders[i].score >= least] or [best]
+    chosen = min(within, key=lambda i: (contenders[i].fluency, -contenders[i].score))
+    while better := [i for i in indices if _beats(contenders[i], contenders[chosen])]:
+        chosen = max(better, key=lambda i: (contenders[i].accuracy or 0.0, contenders[i].score))
+    return chosen
+
+
+def _beats(one: Contender, other: Contender) -> bool:
+    """In accuracy and fluency: at least as good in both, better in one."""
+    if one.accuracy is None or other.accuracy is None or math.isinf(one.fluency[1]):
+        return False
+    no_worse = one.accuracy >= other.accuracy and one.fluency <= other.fluency
+    return no_worse and (one.accuracy > other.accuracy or one.fluency < other.fluency)
+
+
+def accuracy_error(accuracy: float, rows: int) -> float | None:
+    """Standard error of a share of `rows` rows; of 0 or 1 too it is not 0 (half a row is put on either side)."""
+    if rows < 2:
+        return None
+    share = (accuracy * rows + 0.5) / (rows + 1)
+    return math.sqrt(share * (1 - share) / rows)
+
+
+def why(chosen: Contender, best: Contender, name: str) -> str:
+    """Which score chose, in words.
+
+    Args:
+        chosen: what was chosen.
+        best: of the highest score.
+        name: of the score.
+    """
+    if chosen == best:
+        return f"the best {name}, {best.score:.4g}"
+    if best.error is not None and chosen.score >= best.score - best.error:
+        return (
+            f"the most fluent within one standard error ({best.error:.3g}) of the best {name}, {best.score:.4g}; its "
+            f"own is {chosen.score:.4g}"
+        )
+    return f"accuracy and fluency, in which none beats it; its {name} is {chosen.score:.4g}, the best {best.score:.4g}"
