@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -300,6 +301,7 @@ class PromptCallback(TrainerCallback):
         self._training = False
         if self._lock is not None:
             self._lock.release()
+        _warn_of_the_head(_prompt_model(kwargs.get("model")))
         self._choose(_prompt_model(kwargs.get("model")), state.log_history)
         self._restore(_prompt_model(kwargs.get("model")))
         if self._writer is not None:
@@ -340,6 +342,19 @@ class PromptCallback(TrainerCallback):
             model.use_prompt(best[0])
         else:
             logger.info("the last prompt stays: its ids are not all that was trained; use `load_best_model_at_end`.")
+
+
+def _warn_of_the_head(model: PromptModelMixin | None) -> None:
+    """Say after training that a head has learned and the prompt has not, which figures alone do not show."""
+    if model is None or not model.active_peft_config.modules_to_save:
+        return
+    known = model.prompt_statistics()
+    if known.get("step", 0) > 0 and known.get("changed_since_start") == 0:
+        warnings.warn(
+            f"after {known['step']:.0f} steps the prompt is the one training began with: only the head has learned. "
+            "Give the prompt a learning rate of 0.1 to 0.3 in an optimizer group of its own.",
+            stacklevel=2,
+        )
 
 
 def _log_follows(args: TrainingArguments, state: TrainerState) -> bool:

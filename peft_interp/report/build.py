@@ -15,16 +15,18 @@ from peft_interp.metrics.changed_base import changed_base, measure_clean_base
 from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
+from peft_interp.metrics.same_head import random_prompt_accuracy
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.provenance import describe, describe_measurement, describe_tokenizer
 from peft_interp.report.record import Rival
 from peft_interp.report.task_verdicts import why_no_text
-from peft_interp.report.verdicts import decide
+from peft_interp.report.verdicts import beside_the_head, decide
 from peft_interp.text.placement import IGNORED, PROMPT, START
 from peft_interp.text.rows import examples, plain_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
+from peft_interp.tuner.config import InterpPromptConfig
 
 UNRELATED_TEXT = "Please count the apples on the table"
 
@@ -143,6 +145,15 @@ def _report_adapter(
     known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
     known |= describe_tokenizer(model, tokenizer, reading, adapter_name)
     verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change)
+    if (
+        measured is not None
+        and task == "SEQ_CLS"
+        and isinstance(prompt_config(model, adapter_name), InterpPromptConfig)
+    ):
+        size = given.measuring["batch_size"]
+        by_head = random_prompt_accuracy(model, tokenizer, rows, size, adapter_name)
+        known["random_prompt_accuracy"] = by_head
+        verdicts = beside_the_head(verdicts, measured, by_head)
     return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known, change)
 
 

@@ -213,3 +213,25 @@ def decide(
         "trust": trust(scrutability),
     }
     return tuple(Verdict(question, *answer) for question, answer in answers.items() if answer is not None)
+
+
+def beside_the_head(verdicts: tuple[Verdict, ...], measured: Faithfulness, by_head: float) -> tuple[Verdict, ...]:
+    """The verdicts, with what a trained head does under a random prompt beside what the prompt does.
+
+    Args:
+        verdicts: of `decide`.
+        measured: the prompt on the task.
+        by_head: accuracy with the same head and random prompts, 0 to 1.
+    """
+    accuracy = measured.as_prompt.accuracy
+    if accuracy is None:
+        return verdicts
+    words = f"with the same head and a random prompt it is {by_head:.2f}"
+    same = accuracy <= by_head or not differ(accuracy, by_head, measured.rows)
+    tail = f"; {words}: the head does the task, the prompt explains nothing" if same else f"; {words}"
+    return tuple(
+        Verdict(v.question, "no" if same and v.answer == "yes" else v.answer, v.words + tail)
+        if v.question == "acts"
+        else v
+        for v in verdicts
+    )

@@ -91,7 +91,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return self._continue(text, labels, kwargs)
         self._check_room(text)
         output = None
-        if self._wants_term():
+        if self._wants_term() and not torch.compiler.is_compiling():
             self._expect_terms(self._encoder(None), text)
         if self.training and labels is not None and self.active_peft_config.share_prefix is not False:
             output = self._fast_step(text, labels, kwargs)

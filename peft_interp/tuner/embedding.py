@@ -76,6 +76,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._last_nll: float | None = None
         self._counted = 0  # steps before the last projection
         self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
+        self._first_ids: Tensor | None = None
         self._stuck = StuckWatch(config.stuck_patience)
         self.terms = TermWatch()
         self._original: list[InterpPromptEmbedding] = []  # in a copy of `nn.DataParallel`: the one copied
@@ -157,10 +158,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
         """
         ids = self._project()
         latent: Tensor = self.latent
-        if self.training and latent.requires_grad and torch.is_grad_enabled():
+        watched = self.training and latent.requires_grad and torch.is_grad_enabled()
+        if watched and not torch.compiler.is_compiling():  # a graph has the returned loss alone
             latent = self.terms.vectors(latent) if self.config.loss_terms else latent
-            if not torch.compiler.is_compiling():
-                self._watch_first_step()
+            self._watch_first_step()
         return self.prompt_at(latent * self.unit if self.unit != 1.0 else latent, ids)
 
     def prompt_at(self, place: Tensor, ids: Tensor) -> Prompt:
@@ -178,7 +179,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             stop_watching(self)
         elif not self._first_step_watched and self.config.projects:
             self._first_step_watched = True
-            after_first_step(self)
+            torch.compiler.disable(after_first_step)(self)
 
     def saw_first_step(self, rate: float, largest: float) -> None:
         """Warn if steps like the first, at the `largest` learning rate, would not change a token in time."""
@@ -225,6 +226,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self._counted = self.steps
             self.step += moved
         self.ids.copy_(ids)
+        self._first_ids = ids.clone() if self._first_ids is None else self._first_ids
         self._projected = latent.clone()
         if self._news.immediate:
             self.settle()
@@ -288,6 +290,13 @@ class InterpPromptEmbedding(BasePromptEncoder):
             "learning rate that is too high."
         )
 
+    def changed_since_start(self) -> float:
+        """Share of tokens that are not those of the first projection in this process, 0 to 1; NaN where unknown."""
+        first = self._first_ids
+        if first is None or not self.config.projects or first.shape != self.ids.shape:
+            return math.nan
+        return float(first.ne(self.ids.to(first.device)).float().mean())
+
     def _count_step(self, changed_share: float) -> None:
         self.changed_share = changed_share
         self.terms.new_step(self.config.loss_terms)
@@ -299,7 +308,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.weight.fill_(controlled_weight(weight, nll, target, most))
             self._note("weight", controlled_weight(weight, nll, target, most))
         if self.config.projects:
-            self._stuck.see(changed=self.changed_share > 0, steps=steps)
+            self._stuck.see(self.changed_share > 0, steps, beside=list(self.config.modules_to_save or ()))
 
     def _note(self, name: str, value: float) -> None:
         buffer = getattr(self, name)
@@ -427,6 +436,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self.tokens.unit = float(state_dict.get(_UNIT, 1.0))  # those saved before there were units are in the table's
         # the saved ids are what was trained, not a new projection; of a soft prompt they only tell what is near
         self._projected = self.latent.detach().clone() if self.config.projects else None
+        self._first_ids = self.ids.clone()
 
     def _saved_tensors(self) -> dict[str, Tensor]:
         return {"prompt_latent": self.latent.data} | {k: getattr(self, v) for k, v in _SAVED_BUFFERS.items()}

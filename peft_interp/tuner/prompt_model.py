@@ -19,6 +19,7 @@ from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.named_model import load_named_model
+from peft_interp.inference.sharding import check_whole
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, config_token_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
@@ -92,6 +93,8 @@ class PromptModelMixin(Base):
 
         Returns:
             `step` (optimizer steps), `changed_share` (share of tokens the last step changed, 0 to 1),
+            `changed_since_start` (share of tokens that are not those the prompt began with in this process; 0 after
+            training means that something else has learned, a classification head say),
             `perplexity_weight` (the schedule's current value), `prompt_nll` (nats per token, of the prompt before
             that step, with `perplexity_weight` > 0) and `perplexity_gradient_norm` (of the unweighted NLL at the
             latent, where `measure_perplexity_gradient` was called before); the other terms of the loss by name. What is
@@ -104,6 +107,7 @@ class PromptModelMixin(Base):
         known = {
             "step": float(step),
             "changed_share": encoder.changed_share,
+            "changed_since_start": encoder.changed_since_start(),
             "perplexity_weight": encoder.config.perplexity_weight_at(step, encoder.full_weight),
             **{name: float(value) for name, value in encoder.statistics.items()},
         }
@@ -280,6 +284,9 @@ class PromptModelMixin(Base):
 
     def _prompt(self) -> tuple[InterpPromptEmbedding, Prompt]:
         encoder = self._encoder(None)
+        if self.training and not self.__dict__.get("_whole"):
+            check_whole(self, encoder.latent)
+            self.__dict__["_whole"] = True
         return encoder, encoder.prompt()
 
     def _compose(self, prompt: Prompt, last_column_is_read: bool = False, **text: Any) -> Composed:
@@ -331,7 +338,8 @@ class PromptModelMixin(Base):
         encoder.settle()  # the model's pass has been started, so the device has work while this waits
         if PERPLEXITY in values and encoder.gradient_norm_wanted:
             self._note_gradient(encoder, prompt, values[PERPLEXITY])
-        values = {term: encoder.terms.term(value) for term, value in values.items()}
+        if not torch.compiler.is_compiling():
+            values = {term: encoder.terms.term(value) for term, value in values.items()}
         return join_losses(config, encoder.steps, task_loss, values, share, encoder.full_weight)
 
     def _expect_terms(self, encoder: InterpPromptEmbedding, text: dict[str, Any]) -> None:

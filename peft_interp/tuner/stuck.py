@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,12 +27,13 @@ class StuckWatch:
     def __init__(self, patience: int) -> None:
         self.patience, self.unchanged, self._warned = patience, 0, False
 
-    def see(self, changed: bool, steps: int) -> None:
+    def see(self, changed: bool, steps: int, beside: Sequence[str] = ()) -> None:
         """Count a step, and warn if it is one too many.
 
         Args:
             changed: whether a token changed.
             steps: optimizer steps since the prompt was made.
+            beside: names of the modules that are trained with the prompt.
         """
         self.unchanged = 0 if changed else self.unchanged + 1
         never = self.unchanged == steps
@@ -41,7 +43,8 @@ class StuckWatch:
         warnings.warn(
             f"the prompt search is stuck: no token has changed for {self.unchanged} optimizer steps"
             f"{' since the start' if never else ''}. Raise the learning rate (PEZ uses 0.1 to 0.3; Trainer's default "
-            "of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`.",
+            "of 5e-5 moves nothing), start elsewhere, or lower `perplexity_weight`."
+            f"{_only_the_head(beside) if never and beside else ''}",
             stacklevel=2,
         )
 
@@ -62,6 +65,15 @@ class StuckWatch:
             "rates of stock prompt tuning are for vectors that need not reach another token.",
             stacklevel=2,
         )
+
+
+def _only_the_head(beside: Sequence[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(beside))
+    return (
+        f" What has been learned so far is in the modules trained beside it ({names}), and the prompt is still the "
+        "random one it began with: it explains nothing. Give the prompt a learning rate of its own, in an optimizer "
+        "group."
+    )
 
 
 @torch.no_grad()

@@ -77,6 +77,7 @@ class TaskModelMixin(PromptModelMixin):
             text["attention_mask"] = self._up_to_pooled(input_ids, attention_mask)
         composed = self._compose(prompt, last_column_is_read=reads_last, answer=self._answer(input_ids), **text)
         inputs = self._with_positions(composed) if self._takes("position_ids") else composed.inputs
+        self._check_takes_vectors(inputs)
         self._check_room(text, lambda: not self._skips_padding(inputs))
         if "token_type_ids" in kwargs:
             inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
@@ -113,6 +114,16 @@ class TaskModelMixin(PromptModelMixin):
         """Whether this is a decoder with a classifier, which pools the last token."""
         task = prompt_task(self.active_peft_config.task_type)
         return bool(task is not None and task.pools and reads_last_column(self.base_model))
+
+    def _check_takes_vectors(self, inputs: dict[str, Tensor]) -> None:
+        """Refuse to train what makes its decoder's input, or its choice of token, of `input_ids` alone."""
+        task = prompt_task(self.active_peft_config.task_type)
+        needs_ids = task is not None and (task.pools or task.name == "QUESTION_ANS")
+        if "inputs_embeds" in inputs and needs_ids and self.base_model.config.is_encoder_decoder:
+            raise ValueError(
+                f"{type(self.base_model).__name__} takes no vectors, as which a trained prompt enters; use a "
+                "classifier on an encoder or a decoder, a search that needs no gradient, or `task_type='SEQ_2_SEQ_LM'`."
+            )
 
     def _skips_padding(self, inputs: dict[str, Tensor]) -> bool:
         """Whether padding takes no position: with position ids of ours, or where the model makes them of its ids."""
