@@ -68,7 +68,7 @@ class DataArguments:
     template: str | None = field(
         default=None, metadata={"help": "'{prompt} {text} It was', say, or '{text} {prompt}'."}
     )
-    label_names: list[str] | None = field(
+    class_names: list[str] | None = field(
         default=None, metadata={"help": "The data's own labels in the words' order, where they are not 0, 1, ..."}
     )
     label_words: list[str] | None = field(default=None, metadata={"help": "The word for label 0, 1, ..."})
@@ -175,7 +175,7 @@ def prepare(
         splits |= {"train": halves["train"], "validation": halves["test"]}
     column, prepared = arguments.label_column, {}
     raw = {name: rows[column][:] for name, rows in splits.items()}
-    indices = iter(label_indices(list(chain(*raw.values())), verbalizer.label_words, arguments.label_names))
+    indices = iter(label_indices(list(chain(*raw.values())), verbalizer.label_words, arguments.class_names))
     for name, rows in splits.items():
         labels = [next(indices) for _ in range(len(rows))]
         if labels != raw[name]:

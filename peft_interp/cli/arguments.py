@@ -61,6 +61,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         meant = [near for word in unknown if word.startswith("-") for near in _nearest(word, options)]
         hint = f"; did you mean {' and '.join(meant)}?" if meant else f"; see {command.prog} --help"
         command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if arguments.command == "read" and arguments.adapter is None and arguments.text is None:
+        commands["read"].error("the following arguments are required: ADAPTER, or a prompt with --text")
     return arguments
 
 

@@ -49,8 +49,6 @@ def read(arguments: Namespace) -> None:
     if arguments.text is not None:
         _read_text(arguments, pages)
         return
-    if arguments.adapter is None:
-        raise ValueError("nothing to read: name an adapter's folder or hub name, or a prompt with `--text`.")
     folder = _folder(arguments)
     check_not_adapters(pages, folder)
     if arguments.attach:

@@ -14,7 +14,6 @@ from peft_interp.hub.adapter_files import SAVED_FILES, digest_of, is_ours, keep_
 from peft_interp.hub.facts import contradictions, read_facts
 from peft_interp.hub.pushing import push_staged
 from peft_interp.hub.saving import fill_beside, may_hold_portable, report_beside, saved_tokenizer, write_card
-from peft_interp.hub.scores import plain_report
 from peft_interp.storage.atomic import files_together, finish_save
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -40,6 +39,8 @@ def attach(report: Any, encoder: Any) -> Attached:
         TypeError: no report.
         ValueError: the report of another prompt.
     """
+    from peft_interp.hub.scores import plain_report
+
     plain, ids = plain_report(report), encoder.prompt().ids.tolist()
     about = _tokens_of(plain)
     same = about == ids if encoder.config.projects else len(about) == len(ids)  # near vectors, a matter of the filter

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
@@ -25,9 +25,11 @@ from peft_interp.hub.adapter_files import (
     write_json,
     write_portable,
 )
-from peft_interp.hub.card import CardEntry, update_card
 from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
 from peft_interp.storage.atomic import files_together, is_plain_file
+
+if TYPE_CHECKING:
+    from peft_interp.hub.card import CardEntry
 
 logger = logging.getLogger(__name__)
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
@@ -110,6 +112,8 @@ def card_entry(folder: Path, name: str = "", tokenizer: Any | None = None) -> Ca
         tokenizer: the base model's; without one the card has no text.
     """
     here = folder / name if name else folder
+    from peft_interp.hub.card import CardEntry  # with the reports, only where a card is written
+
     return CardEntry(
         name, read_facts(here, tokenizer), folder_report(here), (here / PORTABLE_FOLDER / CONFIG_FILE).is_file()
     )
@@ -143,6 +147,8 @@ def write_card(
         location: hub name.
         tags: more tags.
     """
+    from peft_interp.hub.card import update_card
+
     saved = {name: reader for name, reader in names.items() if is_ours(folder / name if name else folder)}
     entries = [card_entry(folder, name, reader) for name, reader in saved.items()]
     update_card(folder, entries, peft_update, location, tags)

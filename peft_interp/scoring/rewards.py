@@ -339,20 +339,12 @@ def call_reward_function(
         Exception: what the function raises, with a note that names the function, the prompts and what to do.
     """
     texts = [candidate.text for candidate in candidates]
-    count, inputs = len(texts), list(examples.inputs)
-    columns = {name: deepcopy(values) for name, values in examples.columns.items() if name not in ARGUMENTS}
     late = (
         f"reward function {name!r} took longer than `reward_time_limit={seconds}` seconds; raise it, or set it to None."
     )
     try:
         with time_limit(seconds, late):
-            returned = function(
-                prompts=[inputs] * count,
-                completions=list(texts),
-                completion_ids=[list(candidate.ids) for candidate in candidates],
-                trainer_state=copy(state),
-                **{name: [values] * count for name, values in columns.items()},
-            )
+            returned = function(**_reward_arguments(candidates, examples, state))
     except Exception as error:
         error.add_note(
             f"raised by reward function {name!r} for the prompts {texts}; all earlier scores are saved. Return None "
@@ -360,6 +352,25 @@ def call_reward_function(
             "`trainer.train(resume_from_checkpoint=True)`."
         )
         raise
+    return _checked_values(returned, name, texts)
+
+
+def _reward_arguments(candidates: Sequence[Candidate], examples: Examples, state: Any) -> dict[str, Any]:
+    """What a reward function is called with, in copies."""
+    count, inputs = len(candidates), list(examples.inputs)
+    columns = {name: deepcopy(values) for name, values in examples.columns.items() if name not in ARGUMENTS}
+    return {
+        "prompts": [inputs] * count,
+        "completions": [candidate.text for candidate in candidates],
+        "completion_ids": [list(candidate.ids) for candidate in candidates],
+        "trainer_state": copy(state),
+        **{name: [values] * count for name, values in columns.items()},
+    }
+
+
+def _checked_values(returned: Any, name: str, texts: Sequence[str]) -> list[float | None]:
+    """One finite number, or None, for each text."""
+    count = len(texts)
     try:
         values = [None if value is None else float(value) for value in returned]
     except (TypeError, ValueError) as error:

@@ -76,7 +76,6 @@ def test_wrong_arguments_show_the_usage(run: Build, line: str) -> None:
         ("read --taks topic x --label_words a b", "--label_words a b; did you mean --task and --label-words?"),
         ("push x me/x --task topic", "push: error: unrecognized arguments: --task topic; see peft-interp push --help"),
         ("read x y", "read: error: unrecognized arguments: y; see peft-interp read --help"),
-        ("read x --text Hello", "read: error: unrecognized arguments: --text Hello; did you mean --text-column?"),
         ("read x --base gpt2", "read: error: unrecognized arguments: --base gpt2; did you mean --base-model?"),
     ],
 )

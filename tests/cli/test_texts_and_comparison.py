@@ -39,7 +39,6 @@ def test_adapters_and_texts_are_compared_on_the_same_rows(run: Build, adapters: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["read"], "nothing to read: name an adapter's folder or hub name, or a prompt with `--text`."),
         (["read", "--text", "Hi"], "name it with `--base-model`"),
         (["read", "FOLDER", "--text", "Hi", "--base-model", "embedded"], "leave an ADAPTER out"),
         (["read", "--text", "Hi", "--attach", "--base-model", "embedded"], "leave --attach out"),

@@ -108,7 +108,7 @@ def check(base: Any, kind: str, prompt: str, tokenizer_dir: Path, folder: Path, 
     settings = {"num_virtual_tokens": 4, "tokenizer_name_or_path": str(tokenizer_dir), **place, **metric}
     model: Any = get_peft_model(base, InterpPromptConfig(task_type=TASKS[kind], **settings))
     model.save_pretrained(folder / "adapter")
-    write_card(folder / "adapter", [""], location=str(folder / "adapter"))
+    write_card(folder / "adapter", {"": AutoTokenizer.from_pretrained(tokenizer_dir)}, location=str(folder / "adapter"))
     card = (folder / "adapter" / "README.md").read_text()
     found = snippets(card)
     assert list(found) == HEADINGS
@@ -144,7 +144,7 @@ def test_code_for_the_embedded_model_labels_a_text(
     ]
     model.attach_report(report_prompt(model, tokenizer, rows, task, progress=False, token_effects=False))
     model.save_pretrained(tmp_path)
-    write_card(tmp_path, [""], location=str(tmp_path))
+    write_card(tmp_path, {"": embedded.load_tokenizer()}, location=str(tmp_path))
     found = snippets((tmp_path / "README.md").read_text())
     (ours,) = found[HEADINGS[0]]
     assert "peft_interp.classify(" in ours
@@ -163,7 +163,7 @@ def test_an_embedded_model_with_a_classifier_is_loaded_by_its_auto_class(tmp_pat
     settings = {"num_virtual_tokens": 3, "tokenizer_name_or_path": embedded.MODEL_PATH}
     model: Any = get_peft_model(base, InterpPromptConfig(task_type="SEQ_CLS", **settings))
     model.save_pretrained(tmp_path)
-    write_card(tmp_path, [""], location=str(tmp_path))
+    write_card(tmp_path, {"": embedded.load_tokenizer()}, location=str(tmp_path))
     (ours,) = snippets((tmp_path / "README.md").read_text())[HEADINGS[0]]
     assert "AutoModelForSequenceClassification.from_pretrained(embedded.MODEL_PATH, num_labels=3)" in ours
     assert run(ours, Path(embedded.MODEL_PATH))["model"].get_base_model().config.num_labels == 3
@@ -177,7 +177,7 @@ def test_prompts_in_folders_are_named_in_the_code(base_of: Build, tokenizer_dir:
     model: Any = get_peft_model(type(base).from_pretrained(tmp_path / "base"), config, adapter_name="films")
     model.save_pretrained(tmp_path / "saved")
     write_beside(tmp_path / "saved" / "films", AutoTokenizer.from_pretrained(tokenizer_dir))
-    write_card(tmp_path / "saved", ["films"], location=str(tmp_path / "saved"))
+    write_card(tmp_path / "saved", {"films": AutoTokenizer.from_pretrained(tokenizer_dir)}, location=str(tmp_path / "saved"))
     found = snippets((tmp_path / "saved" / "README.md").read_text())
     assert 'subfolder="films"' in found[HEADINGS[0]][0]
     for code in [*found[HEADINGS[0]], *found[HEADINGS[1]]]:

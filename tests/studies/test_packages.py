@@ -37,6 +37,7 @@ def test_modules_import_each_other_by_their_whole_names() -> None:
     allowed = {
         "tests/contract/test_evaluate_loading.py",  # what `evaluate` does to it is what is tested
         "tests/studies/test_packages.py",
+        "tests/peft_suite/stand_in.py",  # the suite is PEFT's, unpacked elsewhere
     }
     assert found <= allowed
 

@@ -37,7 +37,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"perplexity_start_step": -1}, r"`perplexity_start_step=-1` must be >= 0"),
     ({"perplexity_warmup_steps": -1}, r"`perplexity_warmup_steps=-1` must be >= 0"),
     ({"stuck_patience": 0}, r"`stuck_patience=0` must be >= 1"),
-    ({"num_virtual_tokens": 0}, r"`num_virtual_tokens=0` must be >= 1; leave it out for 10"),
+    ({"num_virtual_tokens": 0}, r"`num_virtual_tokens=0` must be 1 to 100,000; leave it out for 10"),
     ({"init_text_fit": "repeat"}, r"`init_text_fit='repeat'` only applies to `prompt_tuning_init='TEXT'`; got"),
     ({"init_words": "great"}, r"`init_words='great'` must be a list of words; write `init_words=\['great'\]`"),
     ({"banned_words": "great"}, r"`banned_words='great'` must be a list of words; write `banned_words=\['great'\]`"),
