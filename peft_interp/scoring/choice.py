@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+LEAST_ROWS = 30  # fewer say too little of their own standard error for a rule to rest on it
+
+
 @dataclass(frozen=True)
 class Contender:
     """A prompt as it is compared with others on the same rows.
@@ -40,6 +43,8 @@ class Contender:
 def most_readable(contenders: Sequence[Contender], best: int | None = None) -> int:
     """The most fluent within one standard error of the best, and never one that another beats in accuracy and fluency.
 
+    Where the standard error is not known (fewer than `LEAST_ROWS` rows, say), the best score decides.
+
     Args:
         contenders: at least one.
         best: the one that others may fall short of by its standard error; None: that of the highest score.
@@ -51,7 +56,9 @@ def most_readable(contenders: Sequence[Contender], best: int | None = None) -> i
     if best is None:
         best = max(indices, key=lambda i: contenders[i].score)
     error = contenders[best].error
-    least = contenders[best].score - (0.0 if error is None or math.isnan(error) else error)
+    if error is None or math.isnan(error):
+        return best
+    least = contenders[best].score - error
     within = [i for i in indices if contenders[i].score >= least] or [best]
     chosen = min(within, key=lambda i: (contenders[i].fluency, -contenders[i].score))
     while better := [i for i in indices if _beats(contenders[i], contenders[chosen])]:
@@ -67,8 +74,11 @@ def _beats(one: Contender, other: Contender) -> bool:
 
 
 def accuracy_error(accuracy: float, rows: int) -> float | None:
-    """Standard error of a share of `rows` rows; of 0 or 1 too it is not 0 (half a row is put on either side)."""
-    if rows < 2:
+    """Standard error of a share of `rows` rows, None of fewer than `LEAST_ROWS`.
+
+    Of 0 or 1 too it is not 0 (half a row is put on either side).
+    """
+    if rows < LEAST_ROWS:
         return None
     share = (accuracy * rows + 0.5) / (rows + 1)
     return math.sqrt(share * (1 - share) / rows)

@@ -190,6 +190,8 @@ def check_vectors(tensors: Mapping[str, Tensor], made: Tensor) -> None:
         ValueError: they differ by more than the precision that either is stored in.
     """
     saved = tensors[_EMBEDDINGS]
+    if not saved.is_floating_point():
+        raise ValueError(f"{_EMBEDDINGS!r} is {saved.dtype} and must hold numbers with a fraction; {_REMEDY}.")
     if saved.shape != made.shape:
         return  # another base model; `check_state` and the table's fingerprint say so
     coarse = max(2 * torch.finfo(saved.dtype).eps, 2 * torch.finfo(made.dtype).eps, SAME_ROW)

@@ -69,7 +69,7 @@ def prompt_told(files: dict[str, bytes], top: str = "") -> str:
         assert copy["prompt_embeddings"].equal(tensors["prompt_embeddings"])
     else:
         assert top, "a checkpoint alone has no copy"
-        assert "`peft-interp export" in card
+        assert "peft-interp export" in card
     return str(text)
 
 

@@ -13,7 +13,7 @@ import yaml
 from markdown_it import MarkdownIt
 from peft import get_peft_model
 
-from peft_interp import InterpPromptConfig, report_prompt
+from peft_interp import InterpPromptConfig, embedded, report_prompt
 from peft_interp.hub.card import BEGIN, END
 from peft_interp.hub.saving import write_card
 from peft_interp.report.texts import printable

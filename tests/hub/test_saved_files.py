@@ -97,7 +97,7 @@ def test_a_prompt_at_the_end_has_its_working_text_and_no_stock_copy(tmp_path: Pa
     card = (folder / "README.md").read_text()
     assert "```text\n The review is\n```" in card
     assert "right after the input, before the answer" in card
-    assert "Not possible: plain PEFT puts a prompt in front of the input only" in card
+    assert "plain PEFT puts a prompt in front of the input only" in card
     assert "portable" not in card
     (code,) = [line for line in card.splitlines() if line.startswith("text = ")]
     known: dict[str, str] = {}
@@ -219,4 +219,4 @@ def test_checkpoints_hold_no_second_adapter_that_trainer_would_resume(
     files = files_below(tmp_path / "checkpoint-10")
     assert "prompt.txt" in files
     assert not [name for name in files if name.startswith("portable")]
-    assert "`peft-interp export" in (tmp_path / "checkpoint-10" / "README.md").read_text()
+    assert "peft-interp export" in (tmp_path / "checkpoint-10" / "README.md").read_text()
