@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 LEAST_ROWS = 30  # fewer say too little of their own standard error for a rule to rest on it
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from peft_interp.records import markdown_table
 from peft_interp.scoring.candidates import Candidate
+from peft_interp.scoring.choice import LEAST_ROWS
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.time_limit import time_limit
 from peft_interp.text.verbalizer import right_answers
@@ -58,9 +59,9 @@ def weighed_gaps(log_probs: Tensor, gold: Tensor, right_weight: float, wrong_wei
 
 
 def standard_errors(values: Tensor) -> list[float | None]:
-    """Of the mean over examples, for each row of (prompts, examples); None for a single example."""
+    """Of the mean over examples, for each row of (prompts, examples); None for fewer than `LEAST_ROWS`."""
     count = values.shape[-1]
-    if count < 2:
+    if count < LEAST_ROWS:
         return [None] * len(values)
     return (values.double().std(-1, correction=1) / math.sqrt(count)).tolist()
 

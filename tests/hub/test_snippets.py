@@ -177,7 +177,9 @@ def test_prompts_in_folders_are_named_in_the_code(base_of: Build, tokenizer_dir:
     model: Any = get_peft_model(type(base).from_pretrained(tmp_path / "base"), config, adapter_name="films")
     model.save_pretrained(tmp_path / "saved")
     write_beside(tmp_path / "saved" / "films", AutoTokenizer.from_pretrained(tokenizer_dir))
-    write_card(tmp_path / "saved", {"films": AutoTokenizer.from_pretrained(tokenizer_dir)}, location=str(tmp_path / "saved"))
+    write_card(
+        tmp_path / "saved", {"films": AutoTokenizer.from_pretrained(tokenizer_dir)}, location=str(tmp_path / "saved")
+    )
     found = snippets((tmp_path / "saved" / "README.md").read_text())
     assert 'subfolder="films"' in found[HEADINGS[0]][0]
     for code in [*found[HEADINGS[0]], *found[HEADINGS[1]]]:

@@ -27,8 +27,8 @@ class Search(ScoredSearch):
 
 def search(measure: Any = None, processes: Processes | None = None) -> Search:
     task = SimpleNamespace(unfinished=[], tokenizer=None, leading_ids=(), placement=START)
-    scorer: Any = SimpleNamespace(unfinished=[], 
-        task=task, measure=measure, reward=lambda s: s["gap"], applies=lambda s: s["gap"] is not None
+    scorer: Any = SimpleNamespace(
+        unfinished=[], task=task, measure=measure, reward=lambda s: s["gap"], applies=lambda s: s["gap"] is not None
     )
     return Search(scorer, EXAMPLES, processes)
 

@@ -159,7 +159,9 @@ def test_equals_stock_prompt_tuning(
     for shared in (True, False):
         loss, gradient, _ = step(model, shared, input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
         torch.testing.assert_close(loss, output.loss.detach(), rtol=1e-5, atol=0)
-        wanted = vectors.grad * model.prompt_encoder["default"].unit  # the latent is in units of the table's coordinates
+        wanted = (
+            vectors.grad * model.prompt_encoder["default"].unit
+        )  # the latent is in units of the table's coordinates
         assert (gradient - wanted).norm() <= 1e-5 * wanted.norm()
 
 

@@ -127,7 +127,9 @@ def test_a_learning_rate_that_moves_nothing_warns_early(
         trainer.train()
 
 
-def test_a_search_that_cannot_move_warns_exactly_once(gpt2: Build, readable: Build, learner: Build, rows_for: Build) -> None:
+def test_a_search_that_cannot_move_warns_exactly_once(
+    gpt2: Build, readable: Build, learner: Build, rows_for: Build
+) -> None:
     model = readable(gpt2(), stuck_patience=3)
     rows = rows_for("CAUSAL_LM")
     with warnings.catch_warnings(record=True) as caught:
