@@ -100,7 +100,7 @@ def problems(folder: Path, base: Any) -> list[str]:
     found += ["portable/"] if not own["prompt_embeddings"].equal(copy["prompt_embeddings"]) else []
     card = (folder / "README.md").read_text()
     found += ["README.md is without the user's words"] if WRITTEN not in card else []
-    found += ["README.md"] if text not in card else []
+    found += ["README.md"] if str(text) not in card else []
     return found
 
 

@@ -108,7 +108,7 @@ def _error(base: Any, task: str) -> tuple[float, str]:
     except ValueError as problem:
         if not str(problem).startswith("Please specify"):
             raise
-        shape = {"num_layers": 2, "num_attention_heads": 4, "token_dim": 32}
+        shape: dict[str, Any] = {"num_layers": 2, "num_attention_heads": 4, "token_dim": 32}
         model = get_peft_model(base, InterpPromptConfig(**settings, **shape))
         return max(_differences(model, task)), " (1)"
     return max(_differences(model, task)), ""

@@ -31,7 +31,7 @@ def checks(device: str) -> dict[str, Any]:
 
 
 def _ways(device: str) -> dict[str, list[Context]]:
-    known = {ROWS: [partial(forced, ROWS)], ONE_PASS: [partial(forced, ONE_PASS)]}
+    known: dict[str, list[Context]] = {ROWS: [partial(forced, ROWS)], ONE_PASS: [partial(forced, ONE_PASS)]}
     if device == "cuda":
         known[f"{ONE_PASS}, unequal rows"] = [partial(forced, ONE_PASS), with_unequal_rows]
     return known
