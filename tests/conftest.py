@@ -262,12 +262,24 @@ def loaded_evaluate_scripts() -> list[str]:
     return [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]
 
 
+SLOW = (  # run scripts, start processes or train for long: `make test-fast` leaves them out
+    *("tests/examples/", "tests/benchmarks/", "tests/ecosystem/", "tests/studies/test_tradeoff_run.py"),
+    *("tests/rl/test_script.py", "tests/rl/test_search_two_processes.py", "tests/rl/test_it_learns.py"),
+    *("tests/search/test_search_script.py", "tests/search/test_fluent_search_resume.py"),
+    *("tests/tuner/training/test_two_processes.py", "tests/tuner/models/test_compile.py"),
+    *("tests/hub/test_every_save.py", "tests/hub/test_push_and_pull.py", "tests/hub/test_snippets.py"),
+    *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of `known_failures.txt` are run, and may fail."""
+    """Tests of `known_failures.txt` are run, and may fail; those of `SLOW` get their marker."""
     lines = (Path(__file__).parent / "known_failures.txt").read_text(encoding="utf-8").splitlines()
     known = tuple(line for line in lines if line and not line.startswith("#"))
     for item in items:
         name = item.nodeid.split("[")[0]
+        if name.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
         if name in known or any(name.startswith(folder) for folder in known if folder.endswith("/")):
             item.add_marker(pytest.mark.xfail(reason="known_failures.txt", strict=False))
         if name.startswith("tests/tuner/families/test_sharding.py"):
