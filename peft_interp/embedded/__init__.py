@@ -67,11 +67,13 @@ def has_smollm2() -> bool:
 
 
 @overload
-def load_model(name: Literal["embedded"] = ..., **options: Any) -> GPT2LMHeadModel: ...
+def load_model(name: Literal["embedded"] = ..., **options: Any) -> GPT2LMHeadModel:
+    """The model in the package."""
 
 
 @overload
-def load_model(name: str, **options: Any) -> PreTrainedModel: ...
+def load_model(name: str, **options: Any) -> PreTrainedModel:
+    """Another one by its name."""
 
 
 def load_model(name: str = EMBEDDED, **options: Any) -> PreTrainedModel:
