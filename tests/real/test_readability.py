@@ -43,7 +43,7 @@ def test_verdicts(judge: ReadabilityJudge, text: str, verdicts: tuple[str, ...])
 
 
 def test_what_is_published_of_held_out_texts() -> None:
-    """The goals for agreement are met; of prompts cut short 0.3 points more than wanted fail, of shuffled words 0.6 pass."""
+    """The goals for agreement are met; of prompts cut short 0.3 points too few pass, of shuffled words 0.6 too many."""
     figures = load_fit("smollm2").figures
     assert figures["acceptability_spearman"][0] >= 0.5
     assert figures["naturalness_spearman"][0] >= 0.2
