@@ -97,9 +97,7 @@ def measure_scrutability(
 ) -> Scrutability:
     """Judge a prompt's text.
 
-    After the first call for a model and a length, which measures the reference levels, this costs one pass of the
-    model and one of the judge over the prompt; and one of the model over 200 human-written prompts in its place, where
-    the template has text in front.
+    The first call for a model and a length measures the reference levels; each costs a pass of model and judge.
 
     Args:
         model: the task's causal LM, or an adapter on it (then its base model judges, without the prompt in front).
@@ -116,12 +114,10 @@ def measure_scrutability(
         encoder: a callable, or an object with `encode`, from a list of texts to one vector for each.
         grammar_judge: from a text to a number, higher is better.
         raters: people's or LLMs' ratings, each from a text to a number, higher is better; their mean is kept.
-        references: measure reference levels. Without them there are no percentiles, and no score where the task model
-            judges.
+        references: measure reference levels. Without them there are no percentiles, and the task model gives no score.
         own_metrics: metrics of your own, measured beside `METRICS`.
-        judge: whose score decides: "smollm2"; "embedded", which agrees less with people; "auto", the first where it is
-            installed, else the second; "task" or None, the task model by the place of its NLL among reference levels;
-            or a `ReadabilityJudge`. See `find_judge`.
+        judge: whose score decides, as for `find_judge`: "auto" is SmolLM2 where it is installed, else the embedded
+            model, which agrees less with people; "task" is the task model, by its NLL among reference levels.
 
     Returns:
         Measures by name, flags, score and verdict. NLL and score are NaN for a prompt of fewer than two tokens.
@@ -140,9 +136,7 @@ def measure_scrutability(
     placed = _in_template(base, tokenizer, ids, template_text, inputs.levels)
     inputs = replace(inputs, perplexity_model=judged, template=placed, training_texts=training_texts, raters=raters)
     inputs = replace(inputs, task_description=task_description, encoder=encoder, grammar_judge=grammar_judge)
-    found = find_judge(judge, base.device)
-    reading = None if found is None else found.read([text])[0]
-    return _verdict(replace(inputs, label_words=label_words, judge_reading=reading), metrics, found)
+    return _verdict(replace(inputs, label_words=label_words), metrics, find_judge(judge, base.device))
 
 
 def _check_given(label_words: Any, training_texts: Any, task_description: str | None, encoder: Any) -> None:
@@ -194,6 +188,8 @@ def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -
 
 
 def _verdict(inputs: MetricInputs, metrics: Sequence[Metric], judge: ReadabilityJudge | None) -> Scrutability:
+    if judge is not None:
+        inputs = replace(inputs, judge_reading=judge.read([inputs.text])[0])
     measures = measure_all(inputs, metrics)
     special = sum(i in inputs.special for i in inputs.ids)
     flags = find_flags(inputs.text, inputs.pieces, special, inputs.label_words, inputs.training_texts)

@@ -87,12 +87,10 @@ def report_prompt(
     Raises:
         ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
-    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
+    asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    given = _Given(
-        rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, {**asked, **effects}, task_naming
-    )
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
 
 
