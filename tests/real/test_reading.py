@@ -55,5 +55,5 @@ def test_saved_read_and_loaded_by_name(
         == 0
     )
     found = json.loads(capsys.readouterr().out)
-    assert found["reading"]["text"].strip() == "Is this film review positive or negative?"
+    assert found["text"].strip() == "Is this film review positive or negative?"
     assert found["faithfulness"]["kl"] < 0.02
