@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from peft_interp.scoring.choice import Contender, accuracy_error, most_readable, why
+from peft_interp.scoring.choice import LEAST_ROWS, Contender, accuracy_error, most_readable, why
 from peft_interp.scoring.rewards import gap_reward, standard_errors, weighed_gaps
 
 Build = Callable[..., Any]
@@ -41,9 +41,7 @@ def test_no_choice_is_beaten_in_accuracy_and_fluency() -> None:
     draw = Random(0)
     for _ in range(300):
         contenders = [
-            Contender(
-                draw.gauss(0, 1), draw.choice([None, 0.5]), draw.choice([None, draw.random()]), False, draw.random()
-            )
+            Contender(draw.gauss(0, 1), 0.5, draw.choice([None, draw.random()]), False, draw.random())
             for _ in range(draw.randint(1, 8))
         ]
         chosen = contenders[most_readable(contenders)]
@@ -67,14 +65,14 @@ def test_words_say_which_score_chose() -> None:
 
 
 def test_errors_by_hand() -> None:
-    values = torch.tensor([[1.0, 2.0, 3.0, 6.0], [5.0, 5.0, 5.0, 5.0]])
-    assert standard_errors(values) == pytest.approx([math.sqrt(14 / 3) / 2, 0.0])
-    assert standard_errors(values[:, :1]) == [None, None]
+    values = torch.tensor([[1.0, 2.0, 3.0, 6.0], [5.0, 5.0, 5.0, 5.0]]).repeat(1, 10)  # 40 examples
+    assert standard_errors(values) == pytest.approx([math.sqrt(140 / 39) / math.sqrt(40), 0.0])
+    assert standard_errors(values[:, : LEAST_ROWS - 1]) == [None, None]
     log_probs, gold = torch.randn(3, 5, 2).log_softmax(-1), torch.tensor([0, 1, 1, 0, 1])
     torch.testing.assert_close(weighed_gaps(log_probs, gold, 200, 180).mean(-1), gap_reward(log_probs, gold))
     assert accuracy_error(0.81, 200) == pytest.approx(math.sqrt(0.81 * 0.19 / 200), rel=0.02)
-    assert accuracy_error(1.0, 10) > 0
-    assert accuracy_error(0.5, 1) is None
+    assert accuracy_error(1.0, LEAST_ROWS) > 0
+    assert accuracy_error(0.5, LEAST_ROWS - 1) is None
 
 
 def test_the_rule_costs_little_and_lucky_bests_are_luck() -> None:
