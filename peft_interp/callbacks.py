@@ -208,7 +208,7 @@ class PromptCallback(TrainerCallback):
                 "not recognise a causal LM inside an adapter and would compare each logit with the wrong token. Set it "
                 "to 0, or pass a `compute_loss_func` (see `align_logits_with_labels`)."
             )
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and model is not None:
             self._lock = RunLock(str(args.output_dir))
         self._training = True
         self._log = state.log_history
@@ -242,6 +242,7 @@ class PromptCallback(TrainerCallback):
         extra: dict[str, Any] = {}
         if (ours := _prompt_model(model)) is not None:
             statistics = ours.prompt_statistics(clear=True)  # so that a run resumed in between logs the same
+            statistics.pop("changed_since_start", None)  # counts from this process's start, which a resume moves
             extra = {f"prompt/{name}": value for name, value in statistics.items()}
             extra[IDS] = ours.prompt_token_ids()
             if self.tokenizer is not None:

@@ -33,8 +33,9 @@ def _against_plain(setting: Setting, labels: str) -> dict[str, float]:
 def _against_stock(setting: Setting, labels: str) -> dict[str, float]:
     batch = random_batch(setting, labels)
     ours, stock = adapted(setting, "ours", perplexity_weight=0.0), adapted(setting, "stock")
-    _copy(trained_parameter(ours), trained_parameter(stock))  # the latent starts on exact rows, so it is the prompt
-    return _errors(ours, stock, batch)
+    unit = float(ours.prompt_encoder["default"].unit)  # the latent starts on exact rows, in units of the coordinates
+    _copy(trained_parameter(ours) * unit, trained_parameter(stock))
+    return _errors(ours, stock, batch, unit)
 
 
 @torch.no_grad()
@@ -42,8 +43,9 @@ def _copy(source: Tensor, target: Tensor) -> None:
     target.copy_(source)
 
 
-def _errors(fast: PeftModel, reference: PeftModel, batch: Mapping[str, Tensor]) -> dict[str, float]:
+def _errors(fast: PeftModel, reference: PeftModel, batch: Mapping[str, Tensor], unit: float = 1.0) -> dict[str, float]:
     (loss, gradient), (expected_loss, expected_gradient) = (_loss_and_gradient(m, batch) for m in (fast, reference))
+    expected_gradient = expected_gradient * unit
     return {
         "loss_error": abs(loss / expected_loss - 1),
         "gradient_error": float((gradient - expected_gradient).norm() / expected_gradient.norm()),

@@ -11,7 +11,16 @@ BENCHMARK = "training_step"
 
 def test_every_part_is_there(results: dict[str, Any]) -> None:
     about = {"command", "seconds", "machine", "setting", "goals"}
-    assert set(results) == about | {"agreement", "memory", "projection", "training_step", "growth"}
+    assert set(results) == about | {
+        "agreement",
+        "memory",
+        "projection",
+        "training_step",
+        "growth",
+        "operations",
+        "ways",
+        "checks",
+    }
     assert {"date", "commit", "versions", "device", "threads", "load_average"} <= set(results["machine"])
     assert {case["varied"] for case in results["growth"]} == {"prompt", "batch"}
     assert len(results["goals"]) == 6

@@ -109,7 +109,8 @@ def test_trainer_pushes_everything_with_a_right_card(hub: Any, trained: Path, pa
     assert shown_text(text) in body
     assert body.index("## The prompt") < body.index("### Training hyperparameters")
     assert "| Training Loss | Epoch | Step | Validation Loss |" in body
-    assert "This prompt was trained for the base model embedded model of peft_interp on the short film reviews" in body
+    told = "This prompt was trained for the base model embedded model of peft_interp on the short film reviews"
+    assert told in body.replace("\\_", "_")  # as Markdown shows it
     assert "from scratch" not in body
     assert "More information needed" not in body
     assert str(Path(MODEL_PATH).parent) not in hub.card("me/from-trainer")
