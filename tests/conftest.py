@@ -273,14 +273,10 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of `known_failures.txt` are run, and may fail; those of `SLOW` get their marker."""
-    lines = (Path(__file__).parent / "known_failures.txt").read_text(encoding="utf-8").splitlines()
-    known = tuple(line for line in lines if line and not line.startswith("#"))
+    """Tests of `SLOW` get their marker."""
     for item in items:
         name = item.nodeid.split("[")[0]
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        if name in known or any(name.startswith(folder) for folder in known if folder.endswith("/")):
-            item.add_marker(pytest.mark.xfail(reason="known_failures.txt", strict=False))
         if name.startswith("tests/tuner/families/test_sharding.py"):
             item.add_marker(pytest.mark.skip(reason="starts processes, and never ran to its end here"))

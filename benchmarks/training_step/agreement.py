@@ -33,7 +33,8 @@ def _against_plain(setting: Setting, labels: str) -> dict[str, float]:
 def _against_stock(setting: Setting, labels: str) -> dict[str, float]:
     batch = random_batch(setting, labels)
     ours, stock = adapted(setting, "ours", perplexity_weight=0.0), adapted(setting, "stock")
-    unit = float(ours.prompt_encoder["default"].unit)  # the latent starts on exact rows, in units of the coordinates
+    encoder: Any = ours.prompt_encoder["default"]
+    unit = float(encoder.unit)  # the latent starts on exact rows, in units of the coordinates
     _copy(trained_parameter(ours) * unit, trained_parameter(stock))
     return _errors(ours, stock, batch, unit)
 

@@ -23,7 +23,7 @@ def test_every_part_is_there(results: dict[str, Any]) -> None:
     }
     assert {"date", "commit", "versions", "device", "threads", "load_average"} <= set(results["machine"])
     assert {case["varied"] for case in results["growth"]} == {"prompt", "batch"}
-    assert len(results["goals"]) == 6
+    assert len(results["goals"]) == 10
 
 
 @pytest.mark.parametrize("part", ["agreement", "memory", "training_step"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_trainer_pushes_everything_with_a_right_card(hub: Any, trained: Path, pa
     assert body.index("## The prompt") < body.index("### Training hyperparameters")
     assert "| Training Loss | Epoch | Step | Validation Loss |" in body
     told = "This prompt was trained for the base model embedded model of peft_interp on the short film reviews"
-    assert told in body.replace("\\_", "_")  # as Markdown shows it
+    assert told in html.unescape(body)  # as Markdown shows it
     assert "from scratch" not in body
     assert "More information needed" not in body
     assert str(Path(MODEL_PATH).parent) not in hub.card("me/from-trainer")
