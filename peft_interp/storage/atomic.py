@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 COLLECTED, COMPLETE = ".peft-interp-saving-", ".peft-interp-saved"
 _REMOVED = ".removed"  # in a complete set: files that the new set does not have any more, a name a line
@@ -34,26 +35,23 @@ def replace_file(path: Path, content: bytes | str, follow_links: bool = False) -
             path.write_bytes(_as_bytes(content))
             return
         path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_as_bytes(content))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, _mode(path))
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with _replacing(path) as file:
+        file.write(_as_bytes(content))
 
 
 def copy_file(source: Path, path: Path) -> None:
     """`replace_file` with another file's content, in pieces; no link is followed at `path`."""
+    with _replacing(path) as file, source.open("rb") as read:
+        shutil.copyfileobj(read, file)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` to write into, which takes its place once all of it is on the disk; or nothing changes."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file, source.open("rb") as read:
-            shutil.copyfileobj(read, file)
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, _mode(path))
