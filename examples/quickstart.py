@@ -1,6 +1,7 @@
-"""The main job in one command: train prompts on the embedded model and compare what they score and what they say.
+"""The main job in one command: train prompts on a small model and compare what they score and what they say.
 
     python examples/quickstart.py
+    python examples/quickstart.py --model_name_or_path smollm2 --steps 30 --weights 0.1 --test_rows 100
 
 Every method is an unmodified `transformers.Trainer` run; only the config line differs. Nothing is downloaded.
 """
@@ -58,19 +59,21 @@ class Task:
     """What every method is given."""
 
     name: str
+    model: str
     tokenizer: Any
     train: Any
     test: Any
 
     @classmethod
-    def load(cls, name: str) -> Task:
-        """An embedded data set, with the template filled in."""
-        tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[name]
+    def load(cls, name: str, model: str, test_rows: int | None = None) -> Task:
+        """An embedded data set, with the template filled in for a model's tokenizer."""
+        tokenizer, verbalizer = embedded.load_tokenizer(model), embedded.TASKS[name]
         data = {
             split: verbalizer.encode_dataset(tokenizer, rows, max_length=96)
             for split, rows in embedded.load_data(name).items()
         }
-        return cls(name, tokenizer, data["train"], data["test"])
+        test = data["test"].shuffle(seed=0).select(range(min(test_rows or len(data["test"]), len(data["test"]))))
+        return cls(name, model, tokenizer, data["train"], test)
 
 
 class Bar(TrainerCallback):
@@ -114,7 +117,7 @@ def run(method: str, config: Any, task: Task, progress: Progress, steps: int = 0
     """Train (unless `steps` is 0) and test one method, by its last prompt."""
     begun = time.perf_counter()
     set_seed(seed)
-    base = embedded.load_model()
+    base = embedded.load_model(task.model)
     model: Any = base if config is None else get_peft_model(base, config)
     readable = isinstance(config, InterpPromptConfig)
     bar = Bar(progress, method)
@@ -138,7 +141,7 @@ def compare(task: Task, steps: int, weights: list[float], seed: int) -> list[Row
         task_type="CAUSAL_LM",
         prompt_tuning_init="TEXT",
         prompt_tuning_init_text=HAND_WRITTEN[task.name],
-        tokenizer_name_or_path=embedded.MODEL_PATH,
+        tokenizer_name_or_path=task.model,
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         rows = [
@@ -167,7 +170,7 @@ def pez(task: Task, weight: float) -> InterpPromptConfig:
         perplexity_weight=weight,
         allowed_tokens="words",
         banned_words=list(embedded.TASKS[task.name].label_words),
-        tokenizer_name_or_path=embedded.MODEL_PATH,
+        tokenizer_name_or_path=task.model,
     )
 
 
@@ -200,6 +203,10 @@ def main() -> None:
     """Parse, compare, print, and write the rows if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=sorted(embedded.TASKS), default="sentiment")
+    parser.add_argument(
+        "--model_name_or_path", default="embedded", help="'embedded', 'smollm2', a hub name or a folder"
+    )
+    parser.add_argument("--test_rows", type=int, help="so many test rows instead of all")
     parser.add_argument("--steps", type=int, default=200, help="optimizer steps for every trained prompt")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.03, 0.3, 1.0], help="perplexity weights")
     parser.add_argument("--seed", type=int, default=0)
@@ -207,7 +214,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten()
     console = Console()
-    task = Task.load(arguments.task)
+    task = Task.load(arguments.task, arguments.model_name_or_path, arguments.test_rows)
     rows = compare(task, arguments.steps, arguments.weights, arguments.seed)
     show(task, rows, console)
     if arguments.output:

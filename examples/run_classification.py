@@ -49,7 +49,9 @@ _HELP = {f.name: f.metadata["help"] for f in fields(InterpPromptConfig) if "help
 class ModelArguments:
     """Which model."""
 
-    model_name_or_path: str = field(default=embedded.MODEL_PATH, metadata={"help": "A causal LM; default: embedded."})
+    model_name_or_path: str = field(
+        default="embedded", metadata={"help": "A causal LM: a hub name, a folder, 'embedded' or 'smollm2'."}
+    )
     tokenizer_name: str | None = field(default=None, metadata={"help": "Its tokenizer, if stored elsewhere."})
 
 
@@ -210,13 +212,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model_args, data_args, prompt_args, training = parser.parse_args_into_dataclasses(argv)
     logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(sys.stderr)])
     set_seed(training.seed)
-    tokenizer_name = model_args.tokenizer_name or model_args.model_name_or_path
+    model_name = embedded.resolve(model_args.model_name_or_path)
+    tokenizer_name = model_args.tokenizer_name or model_name
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     verbalizer = make_verbalizer(data_args)
     splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
-    base = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, dtype="float32")
+    base = AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
     model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))
     trainer = Trainer(
         model=model,

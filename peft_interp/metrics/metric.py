@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from peft_interp.metrics.readability_judge import JudgeReading
 from peft_interp.metrics.results import Measure
 from peft_interp.records import short_repr
 from peft_interp.text.tokenization import decode, token_texts
@@ -30,6 +31,7 @@ class MetricInputs:
         levels: the reference levels of this model and length; None for none.
         perplexity_model: the same text as another causal LM reads it; None without one.
         template: the prompt in its place; None without a template.
+        judge_reading: what the judge of readability reads off the text; None without one.
         label_words, training_texts, task_description, encoder, grammar_judge, raters: as for `measure_scrutability`.
     """
 
@@ -41,6 +43,7 @@ class MetricInputs:
     levels: Levels | None = None
     perplexity_model: MetricInputs | None = None
     template: InTemplate | None = None
+    judge_reading: JudgeReading | None = None
     label_words: Sequence[str] = ()
     training_texts: Sequence[str] = ()
     task_description: str | None = None

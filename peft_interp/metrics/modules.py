@@ -3,7 +3,7 @@
     scrutability = peft_interp.metrics.load("scrutability")
     scrutability.compute(data=["Is this review positive?"], model=model, tokenizer=tokenizer)
 
-Both are measurements with a column `data` of prompts' texts, and take the same keywords, so that
+They are measurements with a column `data` of prompts' texts, and take the same keywords, so that
 `evaluate.combine([...]).compute(data=texts, model=..., tokenizer=..., rows=..., label_token_ids=...)` works: each uses
 what concerns it. `label_words` are words for scrutability, `label_token_ids` ids for faithfulness.
 """
@@ -23,6 +23,7 @@ from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.readability_metrics import metric_table
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
+from peft_interp.metrics.task_naming import measure_task_namings
 from peft_interp.text.tokenization import check_texts
 
 _PAPER = "Towards Interpretable Soft Prompts, arXiv 2504.02144"
@@ -95,6 +96,29 @@ class Faithfulness(_ColumnOfTexts, evaluate.Measurement):
         return {**means, "faithfulness": results}
 
 
+class TaskNaming(_ColumnOfTexts, evaluate.Measurement):
+    """Whether prompts name their task; see `peft_interp.metrics.task_naming`."""
+
+    def _info(self) -> evaluate.MeasurementInfo:
+        return _info(
+            "Whether a prompt's text says what it is for, beside prompts that people wrote for other tasks.",
+            "\nArgs:\n    data: texts of prompts.\n"
+            "    task_description, label_words, examples, encoder: as for `measure_task_naming`.\n"
+            "Returns: mean `score` in standard deviations, mean `coherence`, `named` as the share of texts that name "
+            "the task, and `task_naming`, one record for each text.",
+        )
+
+    def _compute(self, data: Sequence[str], **options: Any) -> dict[str, Any]:
+        _check_texts(data)
+        results = measure_task_namings(list(data), **_options(options, measure_task_namings))
+        return {
+            "score": _mean([result.score for result in results]),
+            "coherence": _mean([result.coherence.value for result in results]),
+            "named": mean(result.verdict == "named" for result in results),
+            "task_naming": [as_plain(result) for result in results],
+        }
+
+
 def _check_texts(data: Sequence[str]) -> None:
     if not len(data):
         raise ValueError("`data=[]` holds no prompt, and there is no mean of nothing; pass at least one text.")
@@ -115,10 +139,10 @@ def _options(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[s
     Raises:
         ValueError: a keyword that neither takes.
     """
-    functions = (measure_scrutability, measure_faithfulness)
-    known = {name for each in functions for name in inspect.signature(each).parameters}
+    functions = (measure_scrutability, measure_faithfulness, measure_task_namings)
+    known = {name for each in functions for name in inspect.signature(each).parameters} - {"text", "texts"}
     if unknown := sorted(set(options) - known):
-        raise ValueError(f"`{unknown[0]}` is no keyword of either measure; use one of {', '.join(sorted(known))}.")
+        raise ValueError(f"`{unknown[0]}` is no keyword of these measures; use one of {', '.join(sorted(known))}.")
     return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
 
 

@@ -144,6 +144,22 @@ METRICS = (
         main=True,
     ),
     Metric(
+        name="slor",
+        function=lambda x: x.judge_reading.slor if x.judge_reading else None,
+        better="higher",
+        label="SLOR",
+        words="likelihood less how common the words are, nats per token, under the judge of readability",
+        needs="judge_reading",
+    ),
+    Metric(
+        name="grammaticality",
+        function=lambda x: x.judge_reading.grammar if x.judge_reading else None,
+        better="higher",
+        label="grammaticality",
+        words="log-odds that no word is spoiled, read by a probe off the judge's states",
+        needs="judge_reading",
+    ),
+    Metric(
         name="repetition",
         function=lambda x: text_metrics.repetition(x.pieces),
         better="lower",

@@ -14,6 +14,9 @@ _LISTED = ("token_effects", "as_prompt_shared", "answers", "paired")  # left out
 TEXT = "TEXT"  # the method of a prompt that was written by hand and is no adapter
 
 
+TASK_MODEL = "task model"  # the judge where there is no other: the model that the prompt is for
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """A vocabulary token near a prompt vector.
@@ -342,9 +345,12 @@ class Scrutability:
         text: what was judged.
         measures: by name; see `peft_interp.metrics.readability_metrics`.
         flags: degenerate patterns found.
-        score: composite calibrated on human ratings, 0 (unreadable) to 1; what the numbers mean stands in
-            `peft_interp.metrics.scrutability`.
+        score: composite calibrated on human ratings, 0 (unreadable) to 1; NaN where the text cannot be judged. It says
+            whether the text reads like English that people write, not what it is about or whether it is true.
         readable: the score passes its threshold and no flag makes the text unreadable.
+        judge: whose score it is: "smollm2", "embedded", a judge of your own, or "task model".
+        agreement: Spearman's rank correlation of that judge's score with people's ratings of acceptability, on
+            sentences that it was not fitted on, -1 to 1.
     """
 
     text: str
@@ -352,12 +358,24 @@ class Scrutability:
     flags: tuple[Flag, ...]
     score: float
     readable: bool
+    judge: str = TASK_MODEL
+    agreement: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """ "readable", "unreadable", or "unknown": too short, or in a language that the judge does not know."""
+        if any(flag.unreadable for flag in self.flags):
+            return "unreadable"
+        if math.isnan(self.score):
+            return "unknown"
+        return "readable" if self.readable else "unreadable"
 
     def __repr__(self) -> str:
         return short_repr(
             "Scrutability",
             text=self.text,
-            readable=self.readable,
+            verdict=self.verdict,
+            judge=self.judge,
             score=self.score,
             flags={flag.name: flag.words for flag in self.flags},
             measures={name: measure.value for name, measure in self.measures.items()},

@@ -18,6 +18,7 @@ from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.metric import InTemplate, Levels, Metric, MetricInputs, metric_inputs
+from peft_interp.metrics.readability_judge import AUTO, ReadabilityJudge, find_judge
 from peft_interp.metrics.readability_metrics import METRICS, measure_all, measure_tokens
 from peft_interp.metrics.references import levels_after, reference_levels
 from peft_interp.metrics.results import Scrutability
@@ -92,11 +93,11 @@ def measure_scrutability(
     raters: Sequence[Callable[[str], float]] = (),
     references: bool = True,
     own_metrics: Sequence[Metric] = (),
+    judge: ReadabilityJudge | str | None = AUTO,
 ) -> Scrutability:
     """Judge a prompt's text.
 
-    After the first call for a model and a length, which measures the reference levels, this costs one pass of the
-    model over the prompt; and one over 200 human-written prompts in its place, where the template has text in front.
+    The first call for a model and a length measures the reference levels; each costs a pass of model and judge.
 
     Args:
         model: the task's causal LM, or an adapter on it (then its base model judges, without the prompt in front).
@@ -113,9 +114,10 @@ def measure_scrutability(
         encoder: a callable, or an object with `encode`, from a list of texts to one vector for each.
         grammar_judge: from a text to a number, higher is better.
         raters: people's or LLMs' ratings, each from a text to a number, higher is better; their mean is kept.
-        references: measure reference levels. Without them there are no percentiles, the score is NaN, and no text is
-            called readable.
+        references: measure reference levels. Without them there are no percentiles, and the task model gives no score.
         own_metrics: metrics of your own, measured beside `METRICS`.
+        judge: whose score decides, as for `find_judge`: "auto" is SmolLM2 where it is installed, else the embedded
+            model, which agrees less with people; "task" is the task model, by its NLL among reference levels.
 
     Returns:
         Measures by name, flags, score and verdict. NLL and score are NaN for a prompt of fewer than two tokens.
@@ -134,7 +136,7 @@ def measure_scrutability(
     placed = _in_template(base, tokenizer, ids, template_text, inputs.levels)
     inputs = replace(inputs, perplexity_model=judged, template=placed, training_texts=training_texts, raters=raters)
     inputs = replace(inputs, task_description=task_description, encoder=encoder, grammar_judge=grammar_judge)
-    return _verdict(replace(inputs, label_words=label_words), metrics)
+    return _verdict(replace(inputs, label_words=label_words), metrics, find_judge(judge, base.device))
 
 
 def _check_given(label_words: Any, training_texts: Any, task_description: str | None, encoder: Any) -> None:
@@ -146,7 +148,9 @@ def _check_given(label_words: Any, training_texts: Any, task_description: str | 
 
 @locked
 def scrutability_scores(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> list[float]:
-    """The scores that `measure_scrutability` gives to many prompts, from one pass of the model over all of them.
+    """The scores of `measure_scrutability(judge="task")` for many prompts, from one pass of the model over all of them.
+
+    Fast, for searches that score thousands; `readability_reward` is the reward by a judge that agrees with people.
 
     Args:
         model: as for `measure_scrutability`.
@@ -183,14 +187,20 @@ def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -
     return str(tokenizer.decode(kept, clean_up_tokenization_spaces=False)), kept
 
 
-def _verdict(inputs: MetricInputs, metrics: Sequence[Metric]) -> Scrutability:
+def _verdict(inputs: MetricInputs, metrics: Sequence[Metric], judge: ReadabilityJudge | None) -> Scrutability:
+    if judge is not None:
+        inputs = replace(inputs, judge_reading=judge.read([inputs.text])[0])
     measures = measure_all(inputs, metrics)
     special = sum(i in inputs.special for i in inputs.ids)
     flags = find_flags(inputs.text, inputs.pieces, special, inputs.label_words, inputs.training_texts)
-    english = all(flag.name != "language" for flag in flags)
-    score = _score({name: measure.value for name, measure in measures.items()}, english)
-    readable = score >= calibration().threshold and not any(flag.unreadable for flag in flags)
-    return Scrutability(text=inputs.text, measures=measures, flags=flags, score=score, readable=readable)
+    english, flagged = all(f.name != "language" for f in flags), any(f.unreadable for f in flags)
+    if judge is None or inputs.judge_reading is None:
+        score = _score({name: measure.value for name, measure in measures.items()}, english)
+        return Scrutability(inputs.text, measures, flags, score, score >= calibration().threshold and not flagged)
+    score = inputs.judge_reading.score if english else math.nan  # a judge fitted on English says nothing of German
+    readable, agreement = score >= judge.fit.threshold and not flagged, judge.fit.figures.get("acceptability_spearman")
+    of_people = float(agreement[0]) if agreement else None
+    return Scrutability(inputs.text, measures, flags, score, readable, judge.fit.judge, of_people)
 
 
 def _score(values: Mapping[str, float], english: bool) -> float:

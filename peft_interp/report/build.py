@@ -17,6 +17,7 @@ from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prom
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.same_head import random_prompt_accuracy
 from peft_interp.metrics.scrutability import measure_scrutability
+from peft_interp.metrics.task_naming import TaskNaming, measure_task_naming
 from peft_interp.metrics.waywardness import measure_waywardness
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.provenance import describe, describe_measurement, describe_tokenizer
@@ -52,6 +53,7 @@ def report_prompt(
     token_effects: bool = True,
     effect_rows: int | None = None,
     without: bool = True,
+    task_naming: Mapping[str, Any] | None = None,
 ) -> PromptReport:
     """Read a prompt, compare it with its text, judge the text, and answer the questions a reader has.
 
@@ -76,6 +78,8 @@ def report_prompt(
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
         without: measure the task with no prompt as well.
+        task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
+            label words are added. None: what the text is about is not asked.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
@@ -83,10 +87,10 @@ def report_prompt(
     Raises:
         ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
-    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
+    asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, {**asked, **effects})
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
 
 
@@ -111,6 +115,7 @@ class _Given:
     context: Mapping[str, Any]
     progress: bool
     measuring: Mapping[str, Any]
+    task_naming: Mapping[str, Any] | None = None
 
     def label_ids(self, tokenizer: Any) -> Sequence[int] | None:
         """The label words' ids, if they are known."""
@@ -144,7 +149,8 @@ def _report_adapter(
         change = measure_clean_base(model, tokenizer, rows, reading, change, ids, progress=given.progress, **asked)
     known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
     known |= describe_tokenizer(model, tokenizer, reading, adapter_name)
-    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change)
+    about = _about(reading, given)
+    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change, about)
     if (
         measured is not None
         and task == "SEQ_CLS"
@@ -154,7 +160,7 @@ def _report_adapter(
         by_head = random_prompt_accuracy(model, tokenizer, rows, size, adapter_name)
         known["random_prompt_accuracy"] = by_head
         verdicts = beside_the_head(verdicts, measured, by_head)
-    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known, change)
+    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known, change, about)
 
 
 @locked
@@ -177,6 +183,7 @@ def report_text(
     token_effects: bool = True,
     effect_rows: int | None = None,
     without: bool = True,
+    task_naming: Mapping[str, Any] | None = None,
 ) -> PromptReport:
     """Judge a prompt that was written by hand, without an adapter: can a person read it, does it help, which tokens do.
 
@@ -199,6 +206,7 @@ def report_text(
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on.
         without: measure the task with no prompt as well.
+        task_naming: what the task is known by.
 
     Returns:
         The report; its `reading.method` is "TEXT", and nothing is said about faithfulness.
@@ -209,7 +217,7 @@ def report_text(
     effects = {"token_effects": token_effects, "effect_rows": effect_rows}
     asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked)
+    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     return _report_text(model, tokenizer, text, position, given)
 
 
@@ -224,8 +232,17 @@ def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, gi
         options = {"progress": given.progress, **given.measuring}
         measured = measure_text(model, tokenizer, rows, text, ids, place, **options)
     known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.model)
-    verdicts = decide(reading, judged, measured, None, _chance(ids))
-    return PromptReport(reading, verdicts, judged, measured, None, given.known_rivals(), {**known, **given.context})
+    known, about = {**known, **given.context}, _about(reading, given)
+    verdicts = decide(reading, judged, measured, None, _chance(ids), task_naming=about)
+    return PromptReport(reading, verdicts, judged, measured, None, given.known_rivals(), known, None, about)
+
+
+def _about(reading: PromptReading, given: _Given) -> TaskNaming | None:
+    """Whether the text names its task; None where that is not asked, or there is no text."""
+    if given.task_naming is None or not reading.tokens:
+        return None
+    words = tuple(given.verbalizer.label_words) if given.verbalizer is not None else ()
+    return measure_task_naming(reading.text, **{"label_words": words, **given.task_naming})
 
 
 def base_of(model: Any) -> Any:

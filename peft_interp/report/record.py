@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from peft_interp.metrics.results import BaseChange, Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
+from peft_interp.metrics.task_naming import TaskNaming
 from peft_interp.records import short_repr
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
@@ -129,6 +130,7 @@ class ReportData:
         base_change: what the adapter changed of the base model besides its prompt; None where nothing.
         context: where it comes from: base_model, data, rows, label_words, template, versions, date, training, ...;
             what JSON can hold.
+        task_naming: whether the text says what it is for; None where no task was described.
     """
 
     reading: PromptReading
@@ -139,6 +141,7 @@ class ReportData:
     rivals: tuple[Rival, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
     base_change: BaseChange | None = None
+    task_naming: TaskNaming | None = None
 
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""

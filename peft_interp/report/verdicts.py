@@ -9,7 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from peft_interp.metrics.results import BaseChange, Faithfulness, Measure, PromptReading, Scrutability, Waywardness
+from peft_interp.metrics.results import (
+    TASK_MODEL,
+    BaseChange,
+    Faithfulness,
+    Measure,
+    PromptReading,
+    Scrutability,
+    Waywardness,
+)
+from peft_interp.metrics.task_naming import TaskNaming
 from peft_interp.report.task_verdicts import Answer, acts, distance_of, faithful, tokens
 from peft_interp.report.texts import percent
 from peft_interp.report.thresholds import FEW_ARE_WORSE, JUDGE_GAP, LOSS_TOLERANCE, SAID_SHARE, differ
@@ -83,7 +92,10 @@ def readable(reading: PromptReading, judged: Scrutability | None) -> Answer:
     fluency = judged.measures.get("nll")
     percentile = fluency.percentile if fluency is not None else None
     if math.isnan(judged.score):
-        return "unknown", whose + "too short, or without reference levels, to be scored"
+        foreign = [flag.words for flag in judged.flags if flag.name == "language"]
+        return "unknown", whose + "".join(foreign or ["too short, or without reference levels, to be scored"])
+    if judged.judge != TASK_MODEL:
+        return _by_judge(whose, judged)
     if not judged.readable:
         return "no", f"{whose}score {judged.score:.2f} of 1{_perplexity(judged.measures.get('perplexity'))}"
     if percentile is None:
@@ -91,6 +103,25 @@ def readable(reading: PromptReading, judged: Scrutability | None) -> Answer:
     if percentile < FEW_ARE_WORSE:
         return "partly", f"{whose}score {judged.score:.2f} of 1, but {_compared(percentile)}"
     return "yes", f"{whose}{_compared(percentile)} (score {judged.score:.2f} of 1)"
+
+
+def _by_judge(whose: str, judged: Scrutability) -> Answer:
+    """The verdict of a judge of readability, for what it knows, and how far it agrees with people."""
+    people = "" if judged.agreement is None else f"; rank correlation with people's judgement {judged.agreement:.2f}"
+    said = f"(score {judged.score:.2f} of 1 by {judged.judge}{people})"
+    if judged.readable:
+        return "yes", f"{whose}it reads like English that people write {said}"
+    return "no", f"{whose}it does not read like English that people write {said}"
+
+
+def named(reading: PromptReading, judged: Scrutability | None, found: TaskNaming | None) -> Answer | None:
+    """Whether the text says what the prompt is for; readable and about something else is the case to be named."""
+    if found is None:
+        return None
+    answer = {"named": "yes", "unclear": "partly", "other": "no"}.get(found.verdict, "unknown")
+    whose = "" if reading.discrete else "its nearest tokens: "
+    readable_and = "readable, but " if answer == "no" and judged is not None and judged.readable else ""
+    return answer, f"{whose}{readable_and}{found.words}"
 
 
 def trust(judged: Scrutability | None) -> Answer | None:
@@ -155,6 +186,7 @@ QUESTIONS = {
     "evidence": "Do nearest tokens prove anything here?",
     "survives": "Does the text come back as the same tokens?",
     "readable": "Can a person read it?",
+    "named": "Does it say what it is for?",
     "acts": "Does the prompt help?",
     "tokens": "Does every token matter?",
     "trust": "Can the scores be taken as they are?",
@@ -188,6 +220,7 @@ def decide(
     chance: float | None = None,
     untested: str = "",
     base_change: BaseChange | None = None,
+    task_naming: TaskNaming | None = None,
 ) -> tuple[Verdict, ...]:
     """Every question that arises, answered.
 
@@ -199,6 +232,7 @@ def decide(
         chance: accuracy of guessing, 0 to 1; None if not known.
         untested: why there is no waywardness although it was asked for; "" where it was not.
         base_change: what the adapter changed of the base model.
+        task_naming: None where no task was described.
     """
     acts_alike = None if reading.is_text else faithful(reading, faithfulness, chance)
     answers = {
@@ -208,6 +242,7 @@ def decide(
         "evidence": None if reading.discrete and not untested else evidence(faithfulness, waywardness, untested),
         "survives": survives(reading, faithfulness),
         "readable": readable(reading, scrutability),
+        "named": named(reading, scrutability, task_naming),
         "acts": acts(reading, faithfulness),
         "tokens": tokens(reading, faithfulness),
         "trust": trust(scrutability),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from peft_interp.embedded import resolve
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.policy import Choice, PromptPolicy, example_places, prompt_noise
@@ -230,6 +231,7 @@ def _policy_parts(
     language_model, policy_tokenizer = policy
     name = args.policy_model_name_or_path
     if language_model is None and name is not None:
+        name = resolve(name)
         language_model = load_named_model(name)
         policy_tokenizer = policy_tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if language_model is None:

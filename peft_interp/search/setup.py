@@ -24,7 +24,7 @@ from peft_interp.search.moves import MOVES, Move, shares_of
 from peft_interp.search.proposals import ProposalSettings, Proposer
 from peft_interp.search.search import FluentSearch
 from peft_interp.text.rows import read_rows
-from peft_interp.text.tokenization import named_token_ids
+from peft_interp.text.tokenization import start_id
 
 GRADIENT_EXAMPLES = 16
 
@@ -67,10 +67,8 @@ def make_search(
     )
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
-    starts = named_token_ids(proposing.model.config, ("bos",)) or named_token_ids(proposing.model.config, ("eos",))
-    proposer = Proposer(
-        proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, starts[0] if starts else None
-    )
+    start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
+    proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start)
     assert perplexity_model is not None
     scale = fluency_scale(
         perplexity_model.model,

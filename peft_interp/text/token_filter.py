@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ TOKEN_FILTERS = ("all", "printable", "ascii", "words")
 _FINGERPRINT_ROWS = 16
 _MOST_PADDING = 4096  # rows
 _SAME_ROW = 1e-3  # of the norm; transformers pads with the mean and a little noise
+_MOST_KNOWN = 4
+_known_texts: dict[tuple[str, int, str] | None, tuple[list[str], list[bool]]] = {}  # by tokenizer, size and kind
 
 
 def allowed_tokens(
@@ -106,21 +109,35 @@ def unused_tail(table: Tensor) -> int:
 
 def _text_mask(tokenizer: PreTrainedTokenizerBase, size: int, kind: str, banned_words: Sequence[str]) -> Tensor:
     banned = {word.strip().lower() for word in banned_words}
-    texts = vocabulary_texts(tokenizer, size)
+    texts, fits = _texts_that_fit(tokenizer, size, kind)
     if unknown := sorted(banned - {text.strip().lower() for text in texts}):
         warnings.warn(
             f"`banned_words` {unknown} are no single tokens of this tokenizer, so nothing is banned for them: a prompt "
             "can still spell them in pieces. Ban the pieces with `banned_token_ids`, or leave these words out.",
             stacklevel=2,
         )
-    mask = torch.tensor([_fits(text, kind) and text.strip().lower() not in banned for text in texts])
-    if kind == "all":
-        return mask
-    kept = mask.nonzero().flatten().tolist()
-    shown = [texts[i] for i in kept]
-    for i, first, second in zip(kept, encode_all(tokenizer, shown), encode_all_after(tokenizer, shown), strict=True):
-        mask[i] = [i] in (first, second)
-    return mask
+    return torch.tensor([fit and text.strip().lower() not in banned for text, fit in zip(texts, fits, strict=True)])
+
+
+def _texts_that_fit(tokenizer: PreTrainedTokenizerBase, size: int, kind: str) -> tuple[list[str], list[bool]]:
+    """Every token's text, and whether it is of a kind and comes back as the same token; kept, as it takes seconds."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    key = None if core is None else (hashlib.sha256(core.to_str().encode()).hexdigest(), size, kind)
+    if key in _known_texts:
+        return _known_texts[key]
+    texts = vocabulary_texts(tokenizer, size)
+    fits = [_fits(text, kind) for text in texts]
+    if kind != "all":
+        kept = [i for i in range(size) if fits[i]]
+        shown = [texts[i] for i in kept]
+        ways = zip(kept, encode_all(tokenizer, shown), encode_all_after(tokenizer, shown), strict=True)
+        for i, first, second in ways:
+            fits[i] = [i] in (first, second)
+    if key is not None:
+        while len(_known_texts) >= _MOST_KNOWN:
+            _known_texts.pop(next(iter(_known_texts)), None)
+        _known_texts[key] = texts, fits
+    return texts, fits
 
 
 def _fits(text: str, kind: str) -> bool:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _REMEDY = "use those of the model's own tokenizer"
+_END_OF_TEXT = "<|endoftext|>"  # what separates documents in the training of GPT-2 and many after it
 _ANCHOR = "a"  # a letter to stand in front: alone, sentencepiece tokenizers add a blank to a text, or drop a token's
 
 
@@ -133,12 +134,32 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 def leading_token_ids(tokenizer: PreTrainedTokenizerBase, model_config: Any = None) -> list[int]:
     """Ids that a text may begin with and that a prompt must not be put in front of: BOS and CLS.
 
+    A BOS that opens the turns of a chat is none: a prompt after it would stand within the turn's name.
+
     Args:
         tokenizer: names both.
         model_config: a model's, which may name a BOS that its tokenizer does not.
     """
     named = {i for i in (tokenizer.bos_token_id, tokenizer.cls_token_id) if i is not None}
-    return sorted({*named, *named_token_ids(model_config, ("bos",))})
+    found = {*named, *named_token_ids(model_config, ("bos",))}
+    return sorted(found - {tokenizer.bos_token_id} if bos_opens_turns(tokenizer) else found)
+
+
+def bos_opens_turns(tokenizer: Any) -> bool:
+    """Whether BOS is what the chat template begins every turn with (SmolLM2's `<|im_start|>`), not every text."""
+    template = getattr(tokenizer, "chat_template", None)
+    if tokenizer.bos_token_id is None or not isinstance(template, str) or tokenizer.bos_token not in template:
+        return False
+    return not adds_bos(tokenizer)
+
+
+def start_id(tokenizer: Any, model_config: Any) -> int | None:
+    """The token that a text of no context is predicted from: BOS, else the end of another text; None without any."""
+    chat = bos_opens_turns(tokenizer)
+    starts = [] if chat else named_token_ids(model_config, ("bos",))
+    if chat and _END_OF_TEXT in tokenizer.get_vocab():  # EOS ends a turn then, too
+        starts = [tokenizer.convert_tokens_to_ids(_END_OF_TEXT)]
+    return next(iter(starts or named_token_ids(model_config, ("eos",))), None)
 
 
 def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:

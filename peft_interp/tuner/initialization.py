@@ -10,6 +10,7 @@ import torch
 from peft import PromptTuningInit
 from torch import Tensor
 
+from peft_interp.embedded import resolve
 from peft_interp.text.placement import Placement
 from peft_interp.text.tokenization import encode_after
 
@@ -42,9 +43,9 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
 
     names, name, problem = tokenizer_names(config), None, None
     for name in names:
-        named = name == config.tokenizer_name_or_path
+        named, place = name == config.tokenizer_name_or_path, resolve(name)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, **(tokenizer_options(config) if named else _NO_CODE))
+            tokenizer = AutoTokenizer.from_pretrained(place, **(tokenizer_options(config) if named else _NO_CODE))
             if has_words(tokenizer):
                 return tokenizer
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:

@@ -15,6 +15,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor
 
+from peft_interp.embedded import resolve
 from peft_interp.inference.full_attention import recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
@@ -194,7 +195,7 @@ class PromptModelMixin(Base):
                     "so. If you want it: `continue_training(..., load_named_models=True)`, or "
                     f"`model.set_perplexity_model(AutoModelForCausalLM.from_pretrained({name!r}))`."
                 )
-            self.set_perplexity_model(load_named_model(name))
+            self.set_perplexity_model(load_named_model(resolve(name)))
         return self.__dict__["_perplexity_model"][0]
 
     # -- one thread at a time -------------------------------------------------------------------------------------

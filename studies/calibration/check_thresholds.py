@@ -11,6 +11,7 @@ import json
 import random
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,8 @@ def unseen_prompts(folder: Path) -> list[str]:
 @torch.no_grad()
 def answers(task: str, prompts: list[str], dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], list[float]]:
     """For each prompt log-probabilities at the answer, (rows, vocabulary), and the accuracy."""
-    model, tokenizer, verbalizer = embedded.load_model(dtype=dtype), embedded.load_tokenizer(), embedded.TASKS[task]
+    model: Any = embedded.load_model(dtype=dtype)
+    tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[task]
     rows = embedded.load_data(task)["test"].shuffle(seed=1).select(range(ROWS))
     words, labels = verbalizer.label_token_ids(tokenizer), torch.tensor(rows["label"])
     found, accuracies = [], []

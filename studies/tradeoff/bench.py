@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from peft_interp import InterpPromptConfig, text_nll
+from peft_interp import InterpPromptConfig, embedded, text_nll
 from peft_interp.scoring.archive import Archive, ScoredPrompt, front
 from peft_interp.text.tokenization import leading_ids
 from studies.tradeoff.answers import Answers, PromptAnswers
@@ -199,12 +199,14 @@ def thinned(prompts: list[Prompt], most: int) -> list[Prompt]:
 
 def load_model(path: str) -> Any:
     """A causal LM in fp32, frozen and in evaluation mode."""
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval().requires_grad_(False)
+    return (
+        AutoModelForCausalLM.from_pretrained(embedded.resolve(path), dtype=torch.float32).eval().requires_grad_(False)
+    )
 
 
 def load_tokenizer(path: str) -> Any:
     """Its tokenizer, with a padding token."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(embedded.resolve(path))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -57,7 +57,7 @@ class Study:
     Attributes:
         tasks: what prompts are for.
         settings: the grid: one table for each method, with a list for every value that varies.
-        model_name_or_path: the causal LM, "embedded" for the one in the package.
+        model_name_or_path: the causal LM; "embedded" or "smollm2" for those that the package loads.
         tokenizer_name: its tokenizer, if stored elsewhere.
         second_model: another causal LM that prompts are moved to as text; None for none.
         data_dir: where the tasks' folders lie.
@@ -92,7 +92,7 @@ class Study:
     @property
     def model_path(self) -> str:
         """Folder or hub name of the model."""
-        return embedded.MODEL_PATH if self.model_name_or_path == EMBEDDED else self.model_name_or_path
+        return embedded.resolve(self.model_name_or_path)
 
     @property
     def tokenizer_path(self) -> str:

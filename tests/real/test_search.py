@@ -1,0 +1,51 @@
+"""One step of each search on SmolLM2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft_interp import PromptSearchConfig, PromptSearchTrainer, RLPromptConfig, RLPromptTrainer, embedded
+
+Build = Callable[..., Any]
+QUIET = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "max_steps": 1, "logging_steps": 1}
+QUIET |= {"use_cpu": True, "dataloader_pin_memory": False, "eval_candidates": 2}
+
+
+def parts(tokenizer: Any, reviews: list[dict[str, Any]]) -> dict[str, Any]:
+    task = embedded.TASKS["sentiment"]
+    rows = {"train_dataset": reviews[:4], "eval_dataset": reviews[4:]}
+    return {**rows, "processing_class": tokenizer, "verbalizer": task}
+
+
+def test_search(adapter: Build, tokenizer: Any, reviews: list[dict[str, Any]], tmp_path: Path) -> None:
+    sizes = {"prompts_per_step": 4, "human_starts": 3, "proposals_per_prompt": 2, "population_size": 4}
+    args = PromptSearchConfig(output_dir=str(tmp_path), screening_examples=None, **sizes, **QUIET)
+    trainer = PromptSearchTrainer(adapter(allowed_tokens="printable"), args, **parts(tokenizer, reviews))
+    trainer.train()
+    records = trainer.search.archive.records
+    assert len({record.ids for record in records}) >= 4
+    assert all(math.isfinite(record.scores["nll"]) for record in records)
+    assert all(tokenizer.encode(record.text) == list(record.ids) for record in trainer.front("train"))
+    assert trainer.model.prompt_text(tokenizer) in {record.text for record in records}
+
+
+def test_rlprompt(adapter: Build, tokenizer: Any, reviews: list[dict[str, Any]], tmp_path: Path) -> None:
+    args = RLPromptConfig(
+        output_dir=str(tmp_path),
+        prompts_per_step=3,
+        top_k=64,
+        policy_hidden_size=32,
+        perplexity_reward_weight=0.1,
+        **QUIET,
+    )
+    trainer = RLPromptTrainer(adapter(), args, **parts(tokenizer, reviews))
+    before = {name: value.clone() for name, value in trainer.search.policy.head.named_parameters()}
+    trainer.train()
+    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
+    assert len(rewards) == 1
+    assert math.isfinite(rewards[0])
+    after = dict(trainer.search.policy.head.named_parameters())
+    assert any((after[name] != value).any() for name, value in before.items())
