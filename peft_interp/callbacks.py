@@ -315,7 +315,9 @@ class PromptCallback(TrainerCallback):
         """The prompt's ids, or those nearest to its vectors; none for models that are not read."""
         if (ours := _prompt_model(model)) is not None:
             return list(ours.prompt_token_ids())
-        return read_prompt(_unwrapped(model), self.tokenizer, neighbours=1).ids if self._reads(model) else []
+        if self.tokenizer is None or not self._reads(model):
+            return []
+        return read_prompt(_unwrapped(model), self.tokenizer, neighbours=1).ids
 
     def _choose(self, model: PromptModelMixin | None, log: list[dict[str, Any]]) -> None:
         """Among the evaluations' accuracies, the most fluent prompt within one standard error of the best."""

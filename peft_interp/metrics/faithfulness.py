@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
@@ -121,8 +123,8 @@ FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run ea
 
 @locked
 def measure_faithfulness(
-    model: Any,
-    tokenizer: Any,
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: Sequence[int] | None = None,
     positions: str = "answers",
@@ -176,8 +178,8 @@ def measure_faithfulness(
 
 @locked
 def measure_text(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     text: str,
     label_token_ids: Sequence[int] | None = None,

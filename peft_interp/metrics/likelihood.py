@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.batching import Batches, logits_tokens
 from peft_interp.inference.eval_mode import eval_mode
@@ -156,7 +157,7 @@ def token_nlls(
     return [reading.nll for reading in readings]
 
 
-def text_nll(model: Any, ids: Sequence[int] | Tensor, leading_ids: Sequence[int] = ()) -> float:
+def text_nll(model: PreTrainedModel | PeftModel, ids: Sequence[int] | Tensor, leading_ids: Sequence[int] = ()) -> float:
     """NLL of a prompt under a causal language model: the log-perplexity of arXiv 2504.02144.
 
     Args:
@@ -180,7 +181,11 @@ def mean_nll(nlls: Tensor) -> float:
 
 
 def perplexities(
-    model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 16, add_start_token: bool = False
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int = 16,
+    add_start_token: bool = False,
 ) -> list[float]:
     """Perplexity of each text, as the `perplexity` measurement of `evaluate` defines it.
 

@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel, PeftType
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
@@ -53,7 +54,9 @@ class _Table:
 
 @locked
 @torch.no_grad()
-def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, neighbours: int = 5) -> PromptReading:
+def read_prompt(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_name: str | None = None, neighbours: int = 5
+) -> PromptReading:
     """What a prompt adapter says, token by token.
 
     Vectors that are exactly what the embedding module gives for a token are read as that token. Others are read as the
@@ -78,7 +81,8 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
     config = prompt_config(model, adapter_name)
     check_tokenizer(tokenizer)
     name = adapter_name or model.active_adapter
-    with gather_params_ctx(model.word_embeddings.parameters()):  # ZeRO-3 shards the table
+    table_module: Any = model.word_embeddings
+    with gather_params_ctx(table_module.parameters()):  # ZeRO-3 shards the table
         table = _table(model, tokenizer)
         vectors = prompt_vectors(model, name).to(table.weight.device)
         ids, exact = _exact_ids(vectors, table)
@@ -103,7 +107,7 @@ def read_prompt(model: Any, tokenizer: Any, adapter_name: str | None = None, nei
     )
 
 
-def read_text(tokenizer: Any, text: str, position: str = START.name) -> PromptReading:
+def read_text(tokenizer: PreTrainedTokenizerBase, text: str, position: str = START.name) -> PromptReading:
     """A text that was written by hand, token by token, as `read_prompt` reads an adapter.
 
     Args:
@@ -138,7 +142,7 @@ def _tokens(
     return tuple(tokens)
 
 
-def prompt_config(model: Any, adapter_name: str | None = None) -> Any:
+def prompt_config(model: PreTrainedModel | PeftModel, adapter_name: str | None = None) -> Any:
     """The config of a prompt adapter.
 
     Raises:
@@ -163,7 +167,7 @@ def prompt_config(model: Any, adapter_name: str | None = None) -> Any:
 
 @locked
 @torch.no_grad()
-def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
+def prompt_vectors(model: PeftModel, adapter_name: str | None = None) -> Tensor:
     """(prompt, dim) the vectors that PEFT puts among the input embeddings.
 
     Raises:
@@ -182,7 +186,7 @@ def prompt_vectors(model: Any, adapter_name: str | None = None) -> Tensor:
             f"{method.value} has another prompt for each task id, so there is no one text to read; save the prompt of "
             "one task as PROMPT_TUNING and read that."
         )
-    encoder = model.prompt_encoder[name]
+    encoder: Any = model.prompt_encoder[name]
     if config.inference_mode and method != PeftType.CPT:  # there PEFT reads the final vectors directly
         vectors = encoder.embedding.weight
     else:

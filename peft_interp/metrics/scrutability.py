@@ -14,6 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
@@ -78,12 +81,12 @@ def faults_of(measures: Mapping[str, float], english: bool = True) -> dict[str, 
 
 @locked
 def measure_scrutability(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
     text: str | None = None,
     ids: Sequence[int] | None = None,
-    perplexity_model: Any = None,
-    perplexity_tokenizer: Any = None,
+    perplexity_model: PreTrainedModel | None = None,
+    perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
     template_text: str | None = None,
     label_words: Sequence[str] = (),
     training_texts: Sequence[str] = (),

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.search import PromptSearch, Rollout, make_search
@@ -73,17 +75,17 @@ class RLPromptTrainer(PromptScoringTrainer):
 
     def __init__(
         self,
-        model: Any,
+        model: PeftModel,
         args: RLPromptConfig,
         train_dataset: Any = None,
         eval_dataset: Any = None,
-        processing_class: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
         verbalizer: Verbalizer | None = None,
         reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
-        policy_model: Any = None,
-        policy_tokenizer: Any = None,
-        perplexity_model: Any = None,
-        perplexity_tokenizer: Any = None,
+        policy_model: PreTrainedModel | None = None,
+        policy_tokenizer: PreTrainedTokenizerBase | None = None,
+        perplexity_model: PreTrainedModel | None = None,
+        perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
         scrutability: Callable[..., Any] | None = None,
         text_column: str = "sentence",
         label_column: str = "label",

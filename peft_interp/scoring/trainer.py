@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, load_peft_weights
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from peft_interp.scoring.archive import ScoredPrompt, Scores
@@ -55,11 +56,11 @@ class PromptScoringTrainer(Trainer):
 
     def __init__(
         self,
-        model: Any,
+        model: PeftModel,
         args: RewardArguments,
         train_dataset: Any = None,
         eval_dataset: Any = None,
-        processing_class: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
         verbalizer: Verbalizer | None = None,
         text_column: str = "sentence",
         label_column: str = "label",

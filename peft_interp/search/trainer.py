@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.scoring.archive import ScoredPrompt
 from peft_interp.scoring.examples import Examples
@@ -74,15 +76,15 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     def __init__(
         self,
-        model: Any,
+        model: PeftModel,
         args: PromptSearchConfig,
         train_dataset: Any = None,
         eval_dataset: Any = None,
-        processing_class: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
         verbalizer: Verbalizer | None = None,
         reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
-        perplexity_model: Any = None,
-        perplexity_tokenizer: Any = None,
+        perplexity_model: PreTrainedModel | None = None,
+        perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
         text_column: str = "sentence",
         label_column: str = "label",
         max_length: int | None = None,
