@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from peft_interp.records import weight_settings
 from peft_interp.scoring.config import RewardArguments
+from peft_interp.search.constraints import has_phrase
 from peft_interp.search.moves import MOVES
 
 SHARES = tuple(move.setting for move in MOVES if move.setting)
@@ -66,6 +67,33 @@ class PromptSearchConfig(weight_settings("MoveShares", MOVES), RewardArguments):
             "first token, and a search finds that out. False for jargon; other languages are left alone."
         },
     )
+    judge: str | None = field(
+        default=None,
+        metadata={
+            "help": "Drop proposals that this judge does not find readable: 'smollm2', 'embedded' or 'auto' (see "
+            "`measure_scrutability`). None: only patterns that fool perplexity are dropped."
+        },
+    )
+    names_its_task: bool = field(
+        default=False,
+        metadata={
+            "help": "Drop proposals that do not name their task, by a sentence encoder (`measure_task_naming`); what "
+            "they are compared with is `task_description`, the label words and training texts."
+        },
+    )
+    task_description: str | None = field(
+        default=None, metadata={"help": "What the task is, in a sentence, for `names_its_task`."}
+    )
+    required_phrases: list[str] | None = field(
+        default=None, metadata={"help": "Phrases that every prompt has to hold, in any case of letters."}
+    )
+    improve: str | None = field(
+        default=None,
+        metadata={"help": "A prompt of yours: the search starts from it and stays within `largest_change` of it."},
+    )
+    largest_change: float = field(
+        default=0.5, metadata={"help": "Share of words that may differ from `improve`, in (0, 1]."}
+    )
     proposals_per_prompt: int = field(
         default=8,
         metadata={"help": "Proposals made for each prompt that is scored; the most promising ones are chosen."},
@@ -106,11 +134,26 @@ class PromptSearchConfig(weight_settings("MoveShares", MOVES), RewardArguments):
         _check(self, "exploration", lambda x: 0 <= x <= 1, "in [0, 1]")
         _check(self, "proposal_top_p", lambda x: 0 < x <= 1, "in (0, 1]")
         _check(self, "proposal_temperature", lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
+        _check(self, "largest_change", lambda x: 0 < x <= 1, "in (0, 1]")
+        self._check_texts()
         for name in SHARES:
             _check(self, name, lambda x: math.isfinite(x) and x >= 0, "a finite number >= 0")
         always = [move.setting for move in MOVES if move.setting and not move.needs]
         if not any(getattr(self, name) for name in always):
             raise ValueError(f"one of {', '.join(always)} must be > 0; all are 0.")
+
+    def _check_texts(self) -> None:
+        phrases = self.required_phrases or []
+        if isinstance(phrases, str) or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
+            raise ValueError(f"`required_phrases={phrases!r}` must be a list of texts, none of them empty.")
+        if self.improve is None:
+            return
+        if not isinstance(self.improve, str) or not self.improve.strip():
+            raise ValueError(f"`improve={self.improve!r}` must be the text of a prompt; leave it out to start afresh.")
+        if lacking := [phrase for phrase in phrases if not has_phrase(self.improve, phrase)]:
+            raise ValueError(
+                f"`improve={self.improve!r}` does not hold {lacking}, which `required_phrases` asks for; put them in."
+            )
 
 
 def _check(config: PromptSearchConfig, name: str, fits: object, allowed: str) -> None:

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.metrics.dictionary import dictionary_share
-from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.references import human_perplexity, reference_levels
-from peft_interp.metrics.text_metrics import words_of
 from peft_interp.scoring.archive import ScoredPrompt, Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.choice import Contender, most_readable
@@ -22,24 +19,7 @@ from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.pareto import hypervolume, knee, pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.scored_search import Best, Processes, ScoredSearch
-from peft_interp.text.tokenization import token_texts
-
-
-def readable(text: str, ids: Sequence[int], tokenizer: Any, known_words: bool = False) -> bool:
-    """Whether no pattern that fools perplexity is in a prompt.
-
-    Args:
-        text: the prompt.
-        ids: its tokens.
-        tokenizer: theirs.
-        known_words: also ask that a dictionary has every word, where the text is in English.
-    """
-    flags = find_flags(text, token_texts(tokenizer, ids))
-    if any(flag.unreadable for flag in flags):
-        return False
-    english = all(flag.name != "language" for flag in flags)
-    return not (known_words and english and dictionary_share(words_of(text)) < 1)
-
+from peft_interp.search.constraints import Constraints
 
 FLOOR_PERCENT = 10
 
@@ -101,23 +81,22 @@ class FrontSearch(ScoredSearch):
 
     Args:
         scale: what a prompt's NLL means.
-        known_words: as `readable`.
+        constraints: what a prompt must be to be in the front.
         scorer, train, processes, archive_path: as `ScoredSearch`.
     """
 
     def __init__(
         self,
         scale: FluencyScale,
-        known_words: bool,
+        constraints: Constraints,
         scorer: PromptScorer,
         train: Examples,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
         super().__init__(scorer, train, processes, archive_path)
-        self.scale, self.known_words = scale, known_words
+        self.scale, self.constraints = scale, constraints
         self.worst: dict[str, float] = {}  # by split, of what was scored there first; see `hypervolume`
-        self._verdicts: dict[tuple[int, ...], bool] = {}
 
     def front(self, split: str) -> list[ScoredPrompt]:
         """The prompts that no other beats in both reward and fluency, best reward first.
@@ -126,7 +105,8 @@ class FrontSearch(ScoredSearch):
             split: "dev", or "train" for those scored on all training examples.
         """
         records = [r for r in self.archive.records if r.split == split and r.rows is None and r.fits]
-        records = [r for r in records if r.scores.get("nll") is not None and self.readable(r)]
+        records = [r for r in records if r.scores.get("nll") is not None]
+        records = [r for r, kept in zip(records, self.constraints.kept(records), strict=True) if kept]
         if not records:
             return []
         best = [records[i] for i in pareto_front(self.points(records)[:, :2])]
@@ -179,9 +159,10 @@ class FrontSearch(ScoredSearch):
         if not front:
             return (
                 f"none of the {len({record.ids for record in self.archive.records})} prompts that were scored can be "
-                "read and held by the adapter: the front is empty, and the adapter keeps the prompt it had. Let "
-                "prompts have what sentences need (`allowed_tokens='printable'` of `InterpPromptConfig`), let them "
-                "have words that no dictionary has (`known_words=False`), give `start_texts`, or search for more "
+                "read and held by the adapter and keeps every constraint: the front is empty, and the adapter keeps "
+                "the prompt it had. Let prompts have what sentences need (`allowed_tokens='printable'` of "
+                "`InterpPromptConfig`), let them have words that no dictionary has (`known_words=False`), ask for less "
+                "(the log's `dropped/...` say which constraint drops how many), give `start_texts`, or search for more "
                 "steps (`max_steps`)."
             )
         target, found = self.scale.target, min(record.scores["nll"] or 0.0 for record in front)
@@ -213,10 +194,3 @@ class FrontSearch(ScoredSearch):
         fluent = self.scale.value([r.scores["nll"] for r in records])
         repeated = torch.tensor([-(r.scores["repetition_penalty"] or 0.0) for r in records], dtype=torch.float64)
         return torch.stack((reward, fluent, repeated), 1)
-
-    def readable(self, prompt: Candidate | ScoredPrompt) -> bool:
-        """Whether a prompt may be in the front; see the function of that name."""
-        if prompt.ids not in self._verdicts:
-            tokenizer, strict = self.scorer.task.tokenizer, self.known_words
-            self._verdicts[prompt.ids] = readable(prompt.text, prompt.ids, tokenizer, strict)
-        return self._verdicts[prompt.ids]

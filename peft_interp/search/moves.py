@@ -11,6 +11,7 @@ from torch import Tensor
 
 from peft_interp.records import markdown_table
 from peft_interp.search.gradient_moves import gradient_swap
+from peft_interp.search.instruct_moves import Request, ask_for_labels, induction, paraphrase, shortened
 from peft_interp.search.language_moves import rewritten
 
 Prompts = list[list[int]]
@@ -30,6 +31,20 @@ class MoveInputs(Protocol):
     parents: Sequence[Sequence[int]]
     rng: Random
     allowed: Tensor
+
+    @property
+    def examples(self) -> Sequence[tuple[str, str]]:
+        """Texts of training rows with their answers."""
+
+    @property
+    def label_words(self) -> Sequence[str]:
+        """Those of a classification task; empty for others."""
+
+    def text_of(self, parent: Sequence[int]) -> str:
+        """A prompt as a person reads it."""
+
+    def answers(self, requests: Sequence[Request]) -> Prompts:
+        """What the language model writes when asked in its chat template: whole sentences, perhaps fewer than asked."""
 
     def next_logits(self, places: Sequence[int]) -> dict[int, Tensor]:
         """Of the parents at these places: (L, vocabulary), row i predicts token i under the language model."""
@@ -52,7 +67,8 @@ class Move:
         default: weight of its share among the proposals, >= 0.
         words: what it does, for help texts.
         setting: the weight's name in `PromptSearchConfig`; "" takes `default` as it is.
-        needs: "gradient" for what needs labels and their loss, "" for nothing but the language model.
+        needs: "gradient" for what needs labels and their loss, "chat" for a language model with a chat template,
+            "examples" or "label words" for one that is shown them, "" for nothing but the language model.
     """
 
     name: str
@@ -125,6 +141,24 @@ def _edit(inputs: MoveInputs, count: int) -> Prompts:
     return made
 
 
+def _induce(inputs: MoveInputs, count: int) -> Prompts:
+    return inputs.answers([induction(inputs.examples, inputs.rng) for _ in range(count)])
+
+
+def _ask_for_labels(inputs: MoveInputs, count: int) -> Prompts:
+    return inputs.answers([ask_for_labels(inputs.label_words, inputs.examples, inputs.rng) for _ in range(count)])
+
+
+def _paraphrase(inputs: MoveInputs, count: int) -> Prompts:
+    chosen = [inputs.rng.choice(inputs.parents) for _ in range(count)]
+    return inputs.answers([paraphrase(inputs.text_of(parent)) for parent in chosen])
+
+
+def _shorten(inputs: MoveInputs, count: int) -> Prompts:
+    chosen = [inputs.rng.choice(inputs.parents) for _ in range(count)]
+    return inputs.answers([shortened(inputs.text_of(parent)) for parent in chosen])
+
+
 MOVES = (
     Move("continue", _continue, 0.4, "the language model's continuations", "continuation_share"),
     Move("rewrite", _rewrite, 0.3, "tokens replaced or inserted by the language model", "rewrite_share"),
@@ -137,6 +171,38 @@ MOVES = (
         needs="gradient",
     ),
     Move("edit", _edit, 0.15, "deletions, exchanges and crossovers", "edit_share"),
+    Move(
+        name="induce",
+        function=_induce,
+        default=0.3,
+        words="an instruct model's guesses of the instruction behind training rows",
+        setting="induction_share",
+        needs="examples",
+    ),
+    Move(
+        name="ask_for_labels",
+        function=_ask_for_labels,
+        default=0.3,
+        words="an instruct model's questions that the label words answer",
+        setting="label_question_share",
+        needs="label words",
+    ),
+    Move(
+        name="paraphrase",
+        function=_paraphrase,
+        default=0.2,
+        words="an instruct model's other words for a prompt",
+        setting="paraphrase_share",
+        needs="chat",
+    ),
+    Move(
+        name="shorten",
+        function=_shorten,
+        default=0.1,
+        words="an instruct model's shorter words for a prompt",
+        setting="shorten_share",
+        needs="chat",
+    ),
 )
 
 

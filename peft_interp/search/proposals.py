@@ -12,10 +12,27 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import drawing_batches, reading_batches
+from peft_interp.search.instruct_moves import Request, first_sentence
 from peft_interp.search.language_moves import continue_from, sentence_ends
 from peft_interp.search.moves import Move
 from peft_interp.search.prompt_features import PromptFeatures, extract_features
-from peft_interp.text.tokenization import vocabulary_texts
+from peft_interp.text.placement import START, Placement
+from peft_interp.text.tokenization import encode, vocabulary_texts
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """What a language model may be shown of the task.
+
+    Attributes:
+        pairs: texts of training rows with their answers.
+        label_words: of a classification task.
+        placement: where the prompt stands.
+    """
+
+    pairs: Sequence[tuple[str, str]] = ()
+    label_words: Sequence[str] = ()
+    placement: Placement = START
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,20 @@ class _Step:
     allowed: Tensor
     logits: dict[int, Tensor]
 
+    @property
+    def examples(self) -> Sequence[tuple[str, str]]:
+        return self.proposer.task.pairs
+
+    @property
+    def label_words(self) -> Sequence[str]:
+        return self.proposer.task.label_words
+
+    def text_of(self, parent: Sequence[int]) -> str:
+        return self.proposer.task.placement.decode_prompt(self.proposer.tokenizer, parent).strip()
+
+    def answers(self, requests: Sequence[Request]) -> list[list[int]]:
+        return self.proposer.answers(requests, self.rng)
+
     def next_logits(self, places: Sequence[int]) -> dict[int, Tensor]:
         wanted = sorted({*places} - {*self.logits})
         reading = self.proposer.read([self.parents[i] for i in wanted], keep_logits=True)
@@ -74,9 +105,10 @@ class Proposer:
         leading: ids that the language model wants in front (BOS).
         start_id: what it starts from where there is no BOS in front, or None.
         gains: a prompt -> (L, vocabulary) of `swap_gains`; None leaves out moves that need the gradient.
+        task: what an instruct model may be shown.
 
     Attributes:
-        passes: rows of prompts alone that the language model ran so far, to read them or to go on from them.
+        passes: rows of prompts alone, or of requests for one, that the language model ran so far.
     """
 
     def __init__(
@@ -88,8 +120,10 @@ class Proposer:
         leading: Sequence[int] = (),
         start_id: int | None = None,
         gains: Callable[[Sequence[int]], Tensor] | None = None,
+        task: TaskExamples | None = None,
     ) -> None:
-        self.model, self.settings, self.gains = model, settings, gains
+        self.model, self.tokenizer, self.settings, self.gains = model, tokenizer, settings, gains
+        self.task = task or TaskExamples()
         size = model.get_output_embeddings().weight.shape[0]
         self.allowed = torch.zeros(size, dtype=torch.bool)
         self.allowed[: len(allowed)] = allowed.cpu()[:size]
@@ -108,7 +142,7 @@ class Proposer:
             seed: decides everything that is drawn.
         """
         rng, shares = Random(seed), self.settings.shares
-        usable = [m for m, share in shares.items() if share > 0 and (m.needs != "gradient" or self.gains is not None)]
+        usable = [move for move, share in shares.items() if share > 0 and self.has(move.needs)]
         drawn = Counter(rng.choices(usable, [shares[m] for m in usable], k=count))
         logits: dict[int, Tensor] = {}
         made: list[tuple[str, list[int]]] = []
@@ -118,6 +152,14 @@ class Proposer:
                 step = _Step(self, parents, own, self.allowed, logits)
                 made += [(move.name, list(ids)) for ids in move.function(step, drawn[move])]
         return [(name, ids) for name, ids in made if self.settings.fits(len(ids))]
+
+    def has(self, needs: str) -> bool:
+        """Whether what a move needs is at hand."""
+        if needs == "gradient":
+            return self.gains is not None
+        if needs and not getattr(self.tokenizer, "chat_template", None):
+            return False
+        return {"examples": bool(self.task.pairs), "label words": bool(self.task.label_words)}.get(needs, True)
 
     def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptFeatures:
         """Some prompts as the language model reads them; `keep_logits` as in `extract_features`."""
@@ -157,3 +199,29 @@ class Proposer:
             batches=self._drawing,
         )
         return [(prefix + new)[: self.settings.longest] for prefix, new in zip(kept, drawn, strict=True)]
+
+    def answers(self, requests: Sequence[Request], rng: Random) -> list[list[int]]:
+        """What the language model writes when it is asked in its chat template, as prompts; only whole sentences."""
+        turns = [[{"role": "user", "content": request.text}] for request in requests]
+        opened = [f"{request.opening}{request.begun}".rstrip() for request in requests]
+        asked = [
+            self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False) + opening
+            for turn, opening in zip(turns, opened, strict=True)
+        ]
+        self.passes += len(asked)
+        drawn = continue_from(
+            self.model,
+            [encode(self.tokenizer, text) for text in asked],
+            self.settings.longest,
+            self.forbidden,
+            self.ends,
+            seed=rng.getrandbits(62),
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            batches=self._drawing,
+        )
+        written = [
+            first_sentence(request.begun + self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+            for request, ids in zip(requests, drawn, strict=True)
+        ]
+        return [self.task.placement.encode_prompt(self.tokenizer, text) for text in written if text]

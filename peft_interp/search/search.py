@@ -22,6 +22,7 @@ from peft_interp.scoring.pareto import best_order
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.scored_search import Processes, mean
 from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.constraints import Constraints
 from peft_interp.search.front import FluencyScale, FrontSearch
 from peft_interp.search.proposals import Proposer
 from peft_interp.search.surrogate import fit_surrogate
@@ -69,6 +70,7 @@ class FluentSearch(FrontSearch):
         proposer: where new prompts come from.
         scale: what their NLL means.
         allowed: (vocabulary,) bool, the adapter's filter.
+        constraints: what a prompt must be to be scored.
         scorer: what prompts are worth.
         train: the examples of the training reward.
         config: the run's settings.
@@ -86,18 +88,21 @@ class FluentSearch(FrontSearch):
         proposer: Proposer,
         scale: FluencyScale,
         allowed: Tensor,
+        constraints: Constraints,
         scorer: PromptScorer,
         train: Examples,
         config: PromptSearchConfig,
         processes: Processes | None = None,
         archive_path: Path | None = None,
     ) -> None:
-        super().__init__(scale, config.known_words, scorer, train, processes, archive_path)
+        super().__init__(scale, constraints, scorer, train, processes, archive_path)
         self.proposer, self.config = proposer, config
         self.allowed = allowed.cpu()
         self.members: list[tuple[int, ...]] = []  # the population, best first
         self.features: dict[tuple[int, ...], Tensor] = {}  # of every prompt in the archive
         self._judged = 0  # rows that the perplexity model ran
+        self._made_by: dict[tuple[int, ...], str] = {}  # the step's proposals: which move made them
+        self._dropped: Counter[str] = Counter()  # the step's proposals: by the constraint that they break
         places = screening_rounds(train, config.screening_examples, config.seed)
         self._rounds = [(rows, train if rows is None else train.subset(rows)) for rows in places]
 
@@ -117,10 +122,11 @@ class FluentSearch(FrontSearch):
         Raises:
             ValueError: a reward that is not a number, or no prompt to start from.
         """
+        self._made_by, self._dropped = {}, Counter()
         new = self._first(starts, count) if not self.members else self._chosen(step, count)
         new = self._agreed(new)
         if not new:
-            return {"reward": self._mean_reward(), "new_in_population": 0.0} | self._spent()
+            return {"reward": self._mean_reward(), "new_in_population": 0.0} | self._yields([]) | self._spent()
         known = [self._first_score(c.ids) is not None for c in new]
         self._read([c.ids for c in new])
         found = self._scored(new, step)
@@ -128,7 +134,8 @@ class FluentSearch(FrontSearch):
         whole = [record for record in found if record.rows is None and record.fits]
         self._keep({record.ids for record in whole})
         kept = sum(record.ids in self.members for record in whole)
-        return self.metrics(found, new, known) | {"new_in_population": kept / max(1, len(new))} | self._spent()
+        shares = {"new_in_population": kept / max(1, len(new))} | self._yields(new)
+        return self.metrics(found, new, known) | shares | self._spent()
 
     @property
     def prompt_passes(self) -> int:
@@ -137,6 +144,17 @@ class FluentSearch(FrontSearch):
 
     def _spent(self) -> dict[str, float]:
         return {"evaluations_max": float(self.evaluations), "prompt_passes_max": float(self.prompt_passes)}
+
+    def _yields(self, new: Sequence[Candidate]) -> dict[str, float]:
+        """Of each move's prompts that were scored, the share in the population; what each constraint dropped."""
+        made: dict[str, list[bool]] = {}
+        for candidate in new:
+            if name := self._made_by.get(candidate.ids):
+                made.setdefault(name, []).append(candidate.ids in self.members)
+        proposed = len(self._made_by) + self._dropped.total()
+        return {f"yield/{name}": mean(kept) for name, kept in made.items()} | {
+            f"dropped/{name}": count / proposed for name, count in self._dropped.items()
+        }
 
     def score(
         self,
@@ -166,7 +184,7 @@ class FluentSearch(FrontSearch):
         usable = [c.ids for c in given if c.fits] or [c.ids for c in given]
         if len(given) < count:
             made = self.proposer.opened(usable, 4 * count, seed=self._seed(0))
-            fresh = self._acceptable([ids for _, ids in made])
+            fresh = self._acceptable(made)
             given += [c for c in fresh if c not in given][: count - len(given)]
         if not given:
             raise ValueError(
@@ -181,8 +199,8 @@ class FluentSearch(FrontSearch):
         for attempt in range(ATTEMPTS):
             wanted = count * self.config.proposals_per_prompt
             made = self.proposer.propose(self.members, wanted, self._seed(step) + attempt)
-            candidates = candidates or self._acceptable([ids for _, ids in made])
-            if candidates:
+            candidates += [c for c in self._acceptable(made) if c not in candidates]
+            if len(candidates) >= count:
                 break
         if len(candidates) <= count:
             return candidates
@@ -226,15 +244,18 @@ class FluentSearch(FrontSearch):
         guess = fitted.guess(torch.stack([self.features[i] for i in ids]))
         return torch.stack((guess + EXPLORING_NOISE * fitted.error * noise, fluent), 1)
 
-    def _acceptable(self, proposals: Sequence[Sequence[int]]) -> list[Candidate]:
-        """New prompts that the adapter can hold, that come back from text as they are, and that people can read."""
-        found: dict[tuple[int, ...], Candidate] = {}
-        for ids in dict.fromkeys(map(tuple, proposals)):
+    def _acceptable(self, proposals: Sequence[tuple[str, Sequence[int]]]) -> list[Candidate]:
+        """New prompts that the adapter can hold, that come back from text as they are, and keep all constraints."""
+        found: dict[tuple[int, ...], tuple[Candidate, str]] = {}
+        for move, ids in proposals:
             candidate = self.candidate(ids)
-            seen = candidate.ids in found or self._first_score(candidate.ids) is not None
-            if not seen and candidate.fits and self.readable(candidate):
-                found[candidate.ids] = candidate
-        return list(found.values())
+            if candidate.ids not in found and candidate.fits and self._first_score(candidate.ids) is None:
+                found[candidate.ids] = candidate, move
+        broken = self.constraints.broken([candidate for candidate, _ in found.values()])
+        self._dropped.update(name for name in broken if name)
+        kept = [pair for pair, name in zip(found.values(), broken, strict=True) if not name]
+        self._made_by |= {candidate.ids: move for candidate, move in kept}
+        return [candidate for candidate, _ in kept]
 
     def _read(self, prompts: Sequence[tuple[int, ...]]) -> list[float | None]:
         """NLL under the proposing language model; features are kept."""

@@ -18,11 +18,13 @@ from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer
 from peft_interp.scoring.setup import own_perplexity_model, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.constraints import ConstraintInputs, Constraints
 from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
 from peft_interp.search.moves import MOVES, Move, shares_of
-from peft_interp.search.proposals import ProposalSettings, Proposer
+from peft_interp.search.proposals import ProposalSettings, Proposer, TaskExamples
 from peft_interp.search.search import FluentSearch
+from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import start_id
 
@@ -36,6 +38,7 @@ def make_search(
     train: Examples,
     scorer: PromptScorer,
     moves: Sequence[Move] = MOVES,
+    label_words: Sequence[str] = (),
 ) -> FluentSearch:
     """The search for an adapter's prompt.
 
@@ -46,6 +49,7 @@ def make_search(
         train: examples of the training reward.
         scorer: what prompts are worth.
         moves: kinds of proposals.
+        label_words: those of a classification task.
 
     Raises:
         ValueError: no language model that can propose and score, or lengths that leave nothing.
@@ -68,7 +72,8 @@ def make_search(
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
-    proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start)
+    shown = TaskExamples(_pairs(train, task.tokenizer, label_words), label_words, task.placement)
+    proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown)
     assert perplexity_model is not None
     scale = fluency_scale(
         perplexity_model.model,
@@ -78,7 +83,10 @@ def make_search(
         separate_model=perplexity_model is not proposing,
     )
     path = Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None
-    search = FluentSearch(proposer, scale, allowed, scorer, train, args, processes_of(accelerator), path)
+    asked = ConstraintInputs(args, task.tokenizer, label_words, train.inputs, task.model.device)
+    search = FluentSearch(
+        proposer, scale, allowed, Constraints(asked), scorer, train, args, processes_of(accelerator), path
+    )
     follows = any(share and move.needs == "gradient" for move, share in shares.items())
     if train.rows and follows and scorer.task_reward != "none":  # else the loss is not what is sought
         proposer.gains = _Gains(search, args.seed)
@@ -86,26 +94,36 @@ def make_search(
 
 
 def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: FluentSearch) -> list[list[int]]:
-    """The adapter's prompt, the user's texts, and human-written prompts that the adapter can hold.
+    """The adapter's prompt, the user's texts, and human-written prompts that may be in the front.
 
     Raises:
         ValueError: a text of the user that the adapter cannot hold.
     """
     starts: list[list[int]] = []
     longest, placement = search.proposer.settings.longest, search.scorer.task.placement
-    for text in args.start_texts or []:
+    for text in [*([args.improve] if args.improve else []), *(args.start_texts or [])]:
         ids = placement.encode_prompt(tokenizer, text)
         if not search.candidate(ids).fits:
             raise ValueError(
-                f"`start_texts` holds {text!r} ({len(ids)} tokens), which the adapter cannot hold: prompts have "
+                f"the start text {text!r} has {len(ids)} tokens and the adapter cannot hold it: prompts have "
                 f"{args.shortest_prompt} to {longest} tokens that its `allowed_tokens` let through. Change the text, "
                 "or raise `longest_prompt`."
             )
         starts.append(ids)
     known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
-    usable = [ids for ids in known if search.proposer.settings.fits(len(ids)) and search.candidate(ids).fits]
+    fitting = [c for ids in known if search.proposer.settings.fits(len(ids)) and (c := search.candidate(ids)).fits]
+    broken = search.constraints.broken(fitting)
+    usable = [list(c.ids) for c, name in zip(fitting, broken, strict=True) if name in ("", "patterns")]
     drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
     return [model.prompt_token_ids(), *starts, *drawn]
+
+
+def _pairs(train: Examples, tokenizer: Any, label_words: Sequence[str]) -> list[tuple[str, str]]:
+    """The training rows' texts with their answers, where they have any."""
+    if train.gold is not None and label_words:
+        return [(text, label_words[gold]) for text, gold in zip(train.inputs, train.gold.tolist(), strict=True)]
+    answers = [[i for i in row["labels"] if i != IGNORED] for row in train.rows]
+    return [(text, tokenizer.decode(ids)) for text, ids in zip(train.inputs, answers, strict=False)]
 
 
 def _proposing(scorer: PromptScorer, train: Examples) -> PerplexityModel:

@@ -105,7 +105,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         )
         scored_by = None if perplexity_model is None else PerplexityModel(perplexity_model, perplexity_tokenizer)
         scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, scored_by)
-        self.search = make_search(model, args, self.accelerator, self._train, scorer, moves)
+        words = () if verbalizer is None else tuple(verbalizer.label_words)
+        self.search = make_search(model, args, self.accelerator, self._train, scorer, moves, words)
         self._starts = start_prompts(model, processing_class, args, self.search)
         self._stand_in = _StandIn().to(args.device)
         self._done = -1  # the last optimizer step whose prompts are scored

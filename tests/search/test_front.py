@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from peft_interp.scoring.pareto import pareto_front, ranks
-from peft_interp.search import front as front_module
+from peft_interp.search import constraints as constraints_module
 
 Build = Callable[..., Any]
 
@@ -27,7 +27,7 @@ def test_the_unbeaten_are_those_of_rank_zero(levels: int) -> None:
 def test_a_run_that_finds_nothing_readable_says_so(
     searcher: Build, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front_module, "readable", lambda *_: False)
+    monkeypatch.setattr(constraints_module, "readable", lambda *_: False)
     trainer = searcher()
     start = trainer.model.prompt_token_ids()
     with pytest.warns(UserWarning, match=r"none of the \d+ prompts .* can be read .*known_words=False") as caught:

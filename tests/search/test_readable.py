@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_interp.search.front import readable
+from peft_interp.search.constraints import readable
 
 
 @pytest.mark.parametrize(

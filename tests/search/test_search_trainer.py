@@ -18,7 +18,7 @@ from peft_interp.metrics.references import human_perplexity
 from peft_interp.scoring import pareto, prompt_scorer
 from peft_interp.scoring.archive import Archive
 from peft_interp.search import proposals
-from peft_interp.search.front import readable
+from peft_interp.search.constraints import readable
 from peft_interp.text.tokenization import token_texts
 
 Build = Callable[..., Any]

@@ -10,7 +10,7 @@ from transformers import set_seed
 
 from peft_interp.metrics.references import human_perplexity
 from peft_interp.scoring.archive import ScoredPrompt
-from peft_interp.search.front import readable
+from peft_interp.search.constraints import readable
 from studies.tradeoff.bench import Bench, Found
 from studies.tradeoff.methods.training import train
 

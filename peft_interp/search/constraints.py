@@ -1,0 +1,191 @@
+"""What a prompt must be to be scored at all: one record for each constraint in `CONSTRAINTS`, checked on many texts.
+
+A constraint looks at the text alone, never at what the prompt does for the task; that is the objective's part. To add
+one, add a record with the function that makes its check from the settings, and a test.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from peft_interp.metrics.dictionary import dictionary_share
+from peft_interp.metrics.flags import find_flags
+from peft_interp.metrics.readability_judge import find_judge
+from peft_interp.metrics.task_naming import NAMED, UNCLEAR, measure_task_namings
+from peft_interp.metrics.text_metrics import words_of
+from peft_interp.records import markdown_table
+from peft_interp.text.tokenization import token_texts
+
+if TYPE_CHECKING:
+    from peft_interp.search.config import PromptSearchConfig
+
+
+class PromptText(Protocol):
+    """A prompt as constraints see it: a candidate, or one that was scored."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its tokens."""
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+
+
+Check = Callable[[Sequence[PromptText]], list[bool]]
+
+
+@dataclass(frozen=True)
+class ConstraintInputs:
+    """What checks are made from.
+
+    Attributes:
+        config: the user's settings.
+        tokenizer: the task model's.
+        label_words: those of the task; empty for others.
+        texts: inputs of the task, for what is compared with them.
+        device: where a judge runs.
+    """
+
+    config: PromptSearchConfig
+    tokenizer: Any
+    label_words: Sequence[str] = ()
+    texts: Sequence[str] = ()
+    device: Any = "cpu"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One thing that is asked of a prompt's text.
+
+    Attributes:
+        name: in logs, as `dropped/<name>`.
+        words: what is asked, to stand after "prompts that".
+        settings: the fields of `PromptSearchConfig` that it is made from.
+        make: the check, or None where the settings do not ask for it.
+    """
+
+    name: str
+    words: str
+    settings: tuple[str, ...]
+    make: Callable[[ConstraintInputs], Check | None]
+
+
+def readable(text: str, ids: Sequence[int], tokenizer: Any, known_words: bool = False) -> bool:
+    """Whether no pattern that fools perplexity is in a prompt.
+
+    Args:
+        text: the prompt.
+        ids: its tokens.
+        tokenizer: theirs.
+        known_words: also ask that a dictionary has every word, where the text is in English.
+    """
+    flags = find_flags(text, token_texts(tokenizer, ids))
+    if any(flag.unreadable for flag in flags):
+        return False
+    english = all(flag.name != "language" for flag in flags)
+    return not (known_words and english and dictionary_share(words_of(text)) < 1)
+
+
+def changed_share(text: str, other: str) -> float:
+    """Share of words, 0 to 1, that are not the same in two texts: 1 - their longest common run, Ratcliff/Obershelp.
+
+    0 for the same words in the same order whatever their case and the blanks between them; 1 for no word in common.
+    """
+    first, second = text.lower().split(), other.lower().split()
+    return 1.0 - difflib.SequenceMatcher(None, first, second, autojunk=False).ratio()
+
+
+def has_phrase(text: str, phrase: str) -> bool:
+    """Whether a phrase stands in a text as whole words; case and the length of blanks do not count."""
+    words = r"\s+".join(map(re.escape, phrase.split()))
+    return re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _patterns(inputs: ConstraintInputs) -> Check:
+    tokenizer, strict = inputs.tokenizer, inputs.config.known_words
+    return lambda prompts: [readable(prompt.text, prompt.ids, tokenizer, strict) for prompt in prompts]
+
+
+def _judged(inputs: ConstraintInputs) -> Check | None:
+    judge = find_judge(inputs.config.judge, inputs.device)
+    if judge is None:
+        return None
+    return lambda prompts: [score >= judge.fit.threshold for score in judge.scores([p.text for p in prompts])]
+
+
+def _names_its_task(inputs: ConstraintInputs) -> Check | None:
+    config = inputs.config
+    if not config.names_its_task:
+        return None
+    known = (config.task_description, inputs.label_words, inputs.texts)
+    measure_task_namings([], *known)  # what is missing is said before the search begins
+    enough = (NAMED,) if config.task_description else (NAMED, UNCLEAR)
+    return lambda prompts: [
+        found.verdict in enough for found in measure_task_namings([prompt.text for prompt in prompts], *known)
+    ]
+
+
+def _required_phrases(inputs: ConstraintInputs) -> Check | None:
+    phrases = inputs.config.required_phrases
+    if not phrases:
+        return None
+    return lambda prompts: [all(has_phrase(prompt.text, phrase) for phrase in phrases) for prompt in prompts]
+
+
+def _near(inputs: ConstraintInputs) -> Check | None:
+    own, most = inputs.config.improve, inputs.config.largest_change
+    if own is None:
+        return None
+    return lambda prompts: [changed_share(prompt.text, own) <= most for prompt in prompts]
+
+
+CONSTRAINTS = (
+    Constraint("phrases", "hold the required phrases", ("required_phrases",), _required_phrases),
+    Constraint("near", "are near the prompt that is to be improved", ("improve", "largest_change"), _near),
+    Constraint("patterns", "show no pattern that fools perplexity", ("known_words",), _patterns),
+    Constraint("naming", "name their task", ("names_its_task", "task_description"), _names_its_task),
+    Constraint("judge", "the judge finds readable", ("judge",), _judged),
+)
+
+
+class Constraints:
+    """The checks that a search's settings ask for; every prompt is checked once.
+
+    Args:
+        inputs: what they are made from.
+        constraints: records; cheap ones first, since what one drops no later one sees.
+
+    Raises:
+        ValueError: settings that a check cannot be made from.
+        ModuleNotFoundError: a judge or an encoder that is wanted and not installed.
+    """
+
+    def __init__(self, inputs: ConstraintInputs, constraints: Sequence[Constraint] = CONSTRAINTS) -> None:
+        made = {constraint.name: constraint.make(inputs) for constraint in constraints}
+        self._checks = {name: check for name, check in made.items() if check is not None}
+        self._broken: dict[tuple[int, ...], str] = {}  # by prompt, the first constraint that it breaks; "" for none
+
+    def broken(self, prompts: Sequence[PromptText]) -> list[str]:
+        """Of each prompt the name of the first constraint that it breaks; "" where it keeps all."""
+        left: list[PromptText] = list({p.ids: p for p in prompts if p.ids not in self._broken}.values())
+        for name, check in self._checks.items():
+            kept = check(left) if left else []
+            self._broken |= {prompt.ids: name for prompt, good in zip(left, kept, strict=True) if not good}
+            left = [prompt for prompt, good in zip(left, kept, strict=True) if good]
+        self._broken |= {prompt.ids: "" for prompt in left}
+        return [self._broken[prompt.ids] for prompt in prompts]
+
+    def kept(self, prompts: Sequence[PromptText]) -> list[bool]:
+        """Whether each prompt keeps all of them."""
+        return [not name for name in self.broken(prompts)]
+
+
+def constraint_table() -> str:
+    """`CONSTRAINTS` as Markdown."""
+    rows = [[f"`{c.name}`", f"prompts that {c.words}", ", ".join(f"`{s}`" for s in c.settings)] for c in CONSTRAINTS]
+    return markdown_table(("name", "lets through", "settings"), rows)

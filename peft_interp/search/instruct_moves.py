@@ -1,0 +1,90 @@
+"""What an instruct model is asked for, in its own chat template, to make prompts that say what they do.
+
+Sources: instruction induction from examples (arXiv 2205.10782), also the start of APE (2211.01910); rewriting by the
+model (APE's resampling). Each request carries the words that the answer begins with, which small models need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+LONGEST_INPUT = 160  # characters of an example's text that a request shows
+SHOWN = 4  # examples in a request
+_ASK = ("What is", "Decide", "Say whether", "Classify", "Tell", "Choose", "Is this", "Read", "Name")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing asked of an instruct model.
+
+    Attributes:
+        text: the user's turn.
+        opening: how the answer begins; it is no part of the prompt.
+        begun: first words of the prompt itself; "" leaves them to the model.
+    """
+
+    text: str
+    opening: str = ""
+    begun: str = ""
+
+
+def induction(examples: Sequence[tuple[str, str]], rng: Random) -> Request:
+    """Asks for the instruction that some inputs were answered by."""
+    shown = [f"Input: {_short(text)}\nAnswer: {answer.strip()}" for text, answer in _some(examples, rng)]
+    asked = "Somebody got an instruction and answered these inputs with it.\n\n" + "\n\n".join(shown)
+    asked += "\n\nWhat was the instruction? One short sentence."
+    return Request(asked, "The instruction was: ", rng.choice(_ASK))
+
+
+def ask_for_labels(words: Sequence[str], examples: Sequence[tuple[str, str]], rng: Random) -> Request:
+    """Asks for a question that names the classes."""
+    kinds = _listed([word.strip() for word in words])
+    shown = "\n".join(f"- {_short(text)}" for text, _ in _some(examples, rng))
+    asked = f"Write one short question about a text. The answers to it are {kinds}. Some of the texts:\n{shown}"
+    return Request(asked, "Question: ", rng.choice(_ASK))
+
+
+def paraphrase(prompt: str) -> Request:
+    """Asks for the same in other words."""
+    return Request(f"Say this in other words, in one short sentence: {prompt}", "In other words: ")
+
+
+def shortened(prompt: str) -> Request:
+    """Asks for the same in fewer words."""
+    return Request(f"Make this shorter and keep its meaning: {prompt}", "Shorter: ")
+
+
+def first_sentence(text: str) -> str:
+    """An answer up to the end of its first sentence, without quotation marks around it; "" where none ends.
+
+    Args:
+        text: what the model wrote, its first line counts.
+    """
+    line = text.strip().strip("\"'`* ").split("\n")[0]
+    for place, sign in enumerate(line):
+        if sign in "?!:" or (sign == "." and line[place + 1 : place + 2] in ("", " ", '"')):
+            return line[: place + 1].strip("\"'` ")
+    return ""
+
+
+def _some(examples: Sequence[tuple[str, str]], rng: Random) -> list[tuple[str, str]]:
+    """A few examples, of as many different answers as there are."""
+    order = rng.sample(list(examples), len(examples))
+    seen: dict[str, int] = {}
+    ranked = []
+    for example in order:
+        seen[example[1]] = seen.get(example[1], 0) + 1
+        ranked.append((seen[example[1]], example))
+    ranked.sort(key=lambda pair: pair[0])
+    return [example for _, example in ranked[:SHOWN]]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_INPUT else f"{line[:LONGEST_INPUT].rsplit(' ', 1)[0]} ..."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
