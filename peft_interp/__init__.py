@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from peft_interp.callbacks import PromptCallback as PromptCallback
     from peft_interp.classification import classify as classify
     from peft_interp.metrics.faithfulness import measure_faithfulness as measure_faithfulness
+    from peft_interp.metrics.label_prior import measure_label_prior as measure_label_prior
+    from peft_interp.metrics.label_scores import calibrate as calibrate
     from peft_interp.metrics.likelihood import text_nll as text_nll
     from peft_interp.metrics.reading import read_prompt as read_prompt
     from peft_interp.metrics.scrutability import measure_scrutability as measure_scrutability
@@ -52,10 +54,12 @@ _HOMES = {
     "RLPromptTrainer": "rl.trainer",
     "Verbalizer": "text.verbalizer",
     "load_rows": "text.data_files",
+    "calibrate": "metrics.label_scores",
     "classify": "classification",
     "compare_prompts": "report",
     "continue_training": "registration",
     "measure_faithfulness": "metrics.faithfulness",
+    "measure_label_prior": "metrics.label_prior",
     "measure_scrutability": "metrics.scrutability",
     "measure_task_naming": "metrics.task_naming",
     "read_prompt": "metrics.reading",

@@ -15,7 +15,9 @@ from peft_interp.inference.max_length import model_max_length
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import make_comparison, task_of
+from peft_interp.metrics.label_scores import bias_to_use
 from peft_interp.metrics.reading import prompt_config, prompt_vectors
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import placement_of
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
@@ -28,6 +30,7 @@ def classify(
     verbalizer: Verbalizer,
     batch_size: int = 16,
     progress: bool = True,
+    label_bias: LabelBias | None = None,
 ) -> list[dict[str, Any]]:
     """Label texts with the label word that the model finds likeliest after prompt and text.
 
@@ -38,6 +41,8 @@ def classify(
         verbalizer: template and label words that the prompt was trained with.
         batch_size: most rows at a time.
         progress: show a bar, unless `datasets` or `transformers` are told not to.
+        label_bias: what `calibrate` returned for this prompt, added to the label words' scores; None: what is kept with
+            the adapter (`model.label_bias()`), if anything is.
 
     Returns:
         For each text, in order, `{"label": ..., "score": ...}` as transformers' text-classification pipeline has it: a
@@ -45,7 +50,7 @@ def classify(
 
     Raises:
         ValueError: no prompt adapter, one without input vectors (prefix tuning), another task type, a verbalizer that
-            does not fit, or something that is no text.
+            does not fit or asks for a calibration that the prompt has no numbers of, or something that is no text.
     """
     if isinstance(texts, set | frozenset | Mapping):
         raise ValueError(f"`texts` is a {type(texts).__name__}, whose order is no order of answers; pass a list.")
@@ -55,6 +60,8 @@ def classify(
         raise ValueError(f"`task_type={task}` has no label words here, only CAUSAL_LM has; call the model as it is.")
     check_verbalizer(verbalizer, placement_of(config))
     ids, length = verbalizer.label_token_ids(tokenizer), len(prompt_vectors(model))
+    bias = bias_to_use(model, verbalizer, label_bias)
+    added = torch.zeros(len(ids)) if bias is None else bias.tensor().float()
     if not texts:
         return []
     rows = _rows(texts, tokenizer, verbalizer, model_max_length(model.get_base_model()), length)
@@ -67,7 +74,7 @@ def classify(
         )
         for batch in setup.batches(placed, targets):
             asked = [setup.request(setup.rows[i], placed[i], targets[i], as_prompt=True) for i in batch]
-            shares[batch] = setup.prompt.logits(asked)[:, ids].float().softmax(-1).cpu()
+            shares[batch] = (setup.prompt.logits(asked)[:, ids].float().cpu() + added).softmax(-1)
             bar.update(len(batch))
     likeliest, labels = shares.max(-1)
     return [

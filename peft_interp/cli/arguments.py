@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 from peft_interp._version import __version__
 from peft_interp.hub.export import ROLES
 from peft_interp.report.texts import plain
+from peft_interp.text.label_bias import CALIBRATIONS
 from peft_interp.text.placement import END, START
 
 TASK_NAMES = sorted(path.name for path in (Path(__file__).parents[1] / "embedded" / "data").iterdir() if path.is_dir())
@@ -144,6 +145,17 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         help="the data's own labels, in the words' order",
     )
     data.add_argument("--rows", type=_positive, default=200, metavar="N", help="most rows (default: %(default)s)")
+    data.add_argument(
+        "--calibration",
+        choices=CALIBRATIONS,
+        default="none",
+        help="take the label words' prior away, estimated on training rows, and tell what it gains (default: none)",
+    )
+    data.add_argument(
+        "--calibration-data",
+        metavar="DATA",
+        help="the training rows for it, a file; default: the train split of --task or of a data set of the Hub",
+    )
 
 
 def _add_evaluate(command: argparse.ArgumentParser, or_text: bool = False) -> None:

@@ -36,6 +36,7 @@ from peft_interp.report.compare import PromptComparison, compare_prompts
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.texts import json_text, plain, printable
 from peft_interp.storage.atomic import replace_file
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import START, Placement, placement_in, placement_of
 
 
@@ -89,6 +90,7 @@ def _read_text(arguments: Namespace, pages: dict[str, Path]) -> None:
         perplexity_tokenizer=other_tokenizer,
         context=context,
         progress=sys.stderr.isatty(),
+        training_rows=data.encode_training(model, tokenizer, length) if data else None,
         **_judging(arguments),
     )
     report.show()
@@ -122,7 +124,14 @@ def compare(arguments: Namespace) -> None:
     assert data is not None
     rows = _rows(data, model, tokenizer, longest, context := {"data": data.name})
     comparison = compare_prompts(
-        model, tokenizer, prompts, rows, data.verbalizer, context=context, progress=sys.stderr.isatty()
+        model,
+        tokenizer,
+        prompts,
+        rows,
+        data.verbalizer,
+        context=context,
+        progress=sys.stderr.isatty(),
+        training_rows=data.encode_training(model, tokenizer, longest),
     )
     comparison.show()
     _write_pages(comparison, pages)
@@ -197,6 +206,7 @@ def evaluate(arguments: Namespace) -> None:
         "discrete": reading["discrete"],
         "verdicts": {verdict["question"]: verdict["answer"] for verdict in plain["verdicts"]},
         **{name: plain[name] for name in ("faithfulness", "scrutability", "waywardness", "context")},
+        **{name: plain[name] for name in ("label_bias", "label_prior") if plain[name] is not None},
     }
     sys.stdout.write(json_text(scores))
 
@@ -313,7 +323,8 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
     model = load_adapter(folder, base)
     context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
     base_model: Any = model.get_base_model()
-    rows = _rows(data, base_model, tokenizer, prompt_length(model, tokenizer), context)
+    length = prompt_length(model, tokenizer)
+    rows = _rows(data, base_model, tokenizer, length, context)
     other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
     return report_prompt(
         model,
@@ -326,6 +337,7 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
         **_judging(arguments),
         context=context,
         progress=sys.stderr.isatty(),
+        training_rows=data.encode_training(base_model, tokenizer, length) if data else None,
     )
 
 
@@ -374,6 +386,8 @@ def _text(folder: Path, arguments: Namespace) -> str:
     if is_ours(folder):
         facts = read_facts(folder, tokenizer)
         text, is_text = facts.text or "", facts.is_text
+        if facts.label_bias is not None:
+            _note(f"{LabelBias.from_dict(facts.label_bias).sentence()}.")
     else:
         base = base_of(folder, arguments.base_model, _downloaded(arguments))
         reading = read_prompt(load_adapter(folder, base), tokenizer)

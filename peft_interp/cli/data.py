@@ -16,6 +16,7 @@ from peft_interp.cli.arguments import DEFAULT_TEMPLATES
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.text.data_files import FORMATS, label_indices, load_rows
+from peft_interp.text.label_prior import drawn_rows
 from peft_interp.text.placement import START, Placement
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -33,6 +34,7 @@ class Data:
         verbalizer: template and label words.
         text_column: the texts' column.
         label_column: the labels' column.
+        training: other rows, on which the label prior is estimated; None where none are needed.
     """
 
     name: str
@@ -40,10 +42,21 @@ class Data:
     verbalizer: Verbalizer
     text_column: str
     label_column: str
+    training: Dataset | None = None
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Dataset:
         """The rows tokenised, as `Verbalizer.encode_dataset` makes them."""
         return self.verbalizer.encode_dataset(tokenizer, self.rows, self.text_column, self.label_column, max_length)
+
+    def encode_training(
+        self, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt_length: int
+    ) -> Dataset | None:
+        """The training rows tokenised, cut to fit the model beside a prompt of so many tokens; None without any."""
+        if self.training is None:
+            return None
+        limit = model_max_length(base)
+        room = None if limit is None else max(0, limit - prompt_length - _SPARE)
+        return self.verbalizer.encode_dataset(tokenizer, self.training, self.text_column, self.label_column, room)
 
 
 def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placement: Placement = START) -> Data | None:
@@ -59,6 +72,10 @@ def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placemen
             text or label that cannot be used.
     """
     if arguments.task is None and arguments.data is None:
+        if arguments.calibration != "none":
+            raise ValueError(
+                f"`--calibration {arguments.calibration}` is about answers to rows: name them, `--task` or `--data`."
+            )
         return None
     if arguments.task is not None:
         rows, name = embedded.load_data(arguments.task), f"{arguments.task}, embedded in peft_interp"
@@ -71,7 +88,7 @@ def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placemen
             raise ValueError("`--data` needs `--label-words`: one word per label, in the labels' order.")
         rows, name = _own_data(arguments)
         words = arguments.label_words
-    verbalizer = Verbalizer(_template(arguments, placement), tuple(words))
+    verbalizer = Verbalizer(_template(arguments, placement), tuple(words), calibration=arguments.calibration)
     if verbalizer.placement != placement:
         raise ValueError(
             f"`--template {verbalizer.template!r}` has the prompt at the {verbalizer.prompt_position}, but the "
@@ -83,7 +100,40 @@ def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placemen
     rows = _with_indices(rows, arguments, verbalizer)
     _check_rows(rows, text, arguments.label_column, verbalizer)
     rows = rows.shuffle(seed=0).select(range(min(arguments.rows, len(rows))))
-    return Data(name, rows, verbalizer, text, arguments.label_column)
+    training = _training_rows(arguments)
+    if training is not None:
+        training = _with_indices(training, arguments, verbalizer)
+        _check_rows(training, text, arguments.label_column, verbalizer)
+        training = training.select(drawn_rows(len(training)))
+    return Data(name, rows, verbalizer, text, arguments.label_column, training)
+
+
+def _training_rows(arguments: Namespace) -> Dataset | None:
+    """What the label prior is estimated on; None where that needs no rows.
+
+    Raises:
+        ValueError: nothing says where they are, or they are the rows that are measured.
+    """
+    ways, path = arguments.calibration, arguments.calibration_data
+    if path and ways in ("none", "content_free"):
+        raise ValueError(f"`--calibration-data` is not read with `--calibration {ways}`; say 'batch' or 'fitted'.")
+    if ways in ("none", "content_free"):
+        return None
+    if path:
+        return load_rows(Path(path))
+    if arguments.split == "train":
+        raise ValueError(
+            "the rows that are measured are the train split, so it cannot estimate the label prior too; measure "
+            "another split, or name other training rows with `--calibration-data`."
+        )
+    if arguments.task is not None:
+        return embedded.load_data(arguments.task)["train"]
+    if Path(arguments.data).suffix.lower() in FORMATS or Path(arguments.data).is_file():
+        raise ValueError(
+            f"`--calibration {ways}` needs training rows, other ones than those measured; name their file with "
+            "`--calibration-data`, or use 'content_free', which needs none."
+        )
+    return datasets.load_dataset(arguments.data, arguments.config, split="train")
 
 
 def fitting_rows(

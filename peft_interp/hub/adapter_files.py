@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftType, PromptTuningConfig, PromptTuningInit
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -153,19 +151,6 @@ def stock_tensors(folder: Path) -> dict[str, Tensor]:
     """What stock prompt tuning knows: the effective rows, and trained heads beside them."""
     known = checked_tensors(folder).items()
     return {name: tensor for name, tensor in known if name == "prompt_embeddings" or "." in name}  # heads have a path
-
-
-def digest_of(ids: list[int], vectors: Tensor | None) -> str:
-    """Recognises a prompt, so that a report of another one is not shown beside it.
-
-    Args:
-        ids: its tokens, which are all there is to a prompt of tokens.
-        vectors: (prompt, dim) for a soft prompt, whose tokens are only the nearest ones; else None.
-    """
-    content = json.dumps(ids).encode()
-    if vectors is not None:
-        content += vectors.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 _REPLACED = ("peft_type", "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs")

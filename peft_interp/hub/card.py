@@ -20,6 +20,7 @@ from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.templating import Markdown, render_markdown
 from peft_interp.report.texts import code_line, fenced, in_markdown
 from peft_interp.storage.atomic import replace_file
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.tuner.task_types import prompt_task
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -71,6 +72,7 @@ def section(
         text=plain_text(facts, template),
         hub_link=Markdown(f"https://huggingface.co/{facts.base_model}"),
         found_by=_found_by(facts.found_by),
+        needed=bias.sentence() if (bias := _bias(facts)) is not None else "",
         settings=facts.settings,
         settings_line=_settings,
     )
@@ -93,6 +95,10 @@ def _edges(text: str) -> str:
     edges = [f"begins with {_UNSEEN[text[0]]}"] if text[:1] in _UNSEEN else []
     edges += [f"ends with {_UNSEEN[text[-1]]}"] if text[-1:] in _UNSEEN else []
     return " and ".join(edges)
+
+
+def _bias(facts: PromptFacts) -> LabelBias | None:
+    return None if facts.label_bias is None else LabelBias.from_dict(facts.label_bias)
 
 
 def _found_by(found_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -237,7 +243,9 @@ def _joined(foreign: str, ours: str, heading: str) -> str:
 def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
     main, *others = entries
     report = readable_report(main.report)
-    asked = _asked(report.context) if report is not None else (None, ())
+    asked, bias = _asked(report.context) if report is not None else (None, []), _bias(main.facts)
+    if bias is not None:  # the numbers are for these
+        asked = (bias.template, list(bias.words))
     text = section(main.facts, report_markdown(report), main.folder, location, main.portable, *asked)
     if others:
         listed = [f"In {code_line(o.folder)}:\n\n{shown_text(o.facts.text or str(o.facts.ids))}" for o in others]

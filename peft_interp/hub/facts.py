@@ -14,12 +14,12 @@ import torch
 
 from peft_interp.base_model_name import public_name
 from peft_interp.hub.adapter_files import (
+    CONFIG_FILE,
     FACTS_FILE,
     PORTABLE_FOLDER,
     TEXT_FILE,
     WEIGHTS_FILE,
     checked_tensors,
-    digest_of,
     read_config,
     read_json,
     read_tensors,
@@ -27,9 +27,11 @@ from peft_interp.hub.adapter_files import (
     write_json,
 )
 from peft_interp.storage.atomic import is_plain_file, replace_file
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import Placement, placement_named, placement_of
 from peft_interp.text.tokenization import decode
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.saved_adapter import digest_of
 
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")  # as transformers names classifiers
 _PATHS = ("perplexity_model_name_or_path",)
@@ -59,6 +61,8 @@ class PromptFacts:
         trained_modules: parts of the base model (a classifier) that were trained with the prompt.
         settings: of the method, as far as they are not the defaults.
         steps: optimizer steps of training by gradient.
+        label_bias: the numbers that the prompt needs beside its text, as `LabelBias.to_dict` gives them; None for none,
+            and for those of another prompt.
         read_with: the tokenizer that gave the text, by its name for people; None without one.
         found_by: which trainer scored prompts to find it, with its steps, rewards and settings; None for others.
         table_fingerprint: recognises the embedding table the ids belong to.
@@ -88,6 +92,7 @@ class PromptFacts:
     masked: bool = False
     num_labels: int | None = None
     read_with: str | None = None
+    label_bias: dict[str, Any] | None = None
 
     @property
     def placement(self) -> Placement:
@@ -114,6 +119,7 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
     base, leading = public_name(config.get("base_model_name_or_path")), config.get("leading_token_ids") or []
     placement = placement_of(config)
     text, tokens, leading_text = _texts(tokenizer, ids, leading, placement)
+    digest = digest_of(ids, None if is_text else tensors["prompt_embeddings"])
     return PromptFacts(
         text=text,
         is_text=is_text,
@@ -130,12 +136,19 @@ def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
         steps=int(tensors["prompt_step"]) if "prompt_step" in tensors else 0,
         found_by=config.get("found_by"),
         table_fingerprint=config.get("table_fingerprint"),
-        digest=digest_of(ids, None if is_text else tensors["prompt_embeddings"]),
+        digest=digest,
         versions=_versions(),
         masked=config.get("mask_token_id") is not None,
         num_labels=next((len(t) for name, t in tensors.items() if name.endswith(_HEADS) and t.ndim == 2), None),
         read_with=public_name(getattr(tokenizer, "name_or_path", None)).shown if tokenizer is not None else None,
+        label_bias=_label_bias(config, digest),
     )
+
+
+def _label_bias(config: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    """The config's numbers, if they are those of the prompt with this digest."""
+    stored = config.get("label_bias")
+    return LabelBias.from_dict(stored).to_dict() if stored is not None and stored["prompt"] == digest else None
 
 
 def _texts(
@@ -171,6 +184,8 @@ def contradictions(folder: Path, facts: PromptFacts) -> list[str]:
         found.append(f"{FACTS_FILE} tells of another prompt than the weights hold")
     elif facts.text is not None and known.get("text") not in (None, facts.text):
         found.append(f"{FACTS_FILE} gives another text than the ids have")
+    if facts.label_bias is None and read_config(folder).get("label_bias") is not None:
+        found.append(f"the label bias in {CONFIG_FILE} is that of another prompt and does not count")
     text = folder / TEXT_FILE
     wanted = known.get("text") if facts.text is None else facts.text
     if is_plain_file(folder, TEXT_FILE) and isinstance(wanted, str) and text.read_bytes() != wanted.encode("utf-8"):

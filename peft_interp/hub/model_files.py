@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 
-from peft_interp.hub.adapter_files import SAVED_FILES, digest_of, is_ours, keep_own_tensors, read_config
+from peft_interp.hub.adapter_files import SAVED_FILES, is_ours, keep_own_tensors, read_config
 from peft_interp.hub.facts import contradictions, read_facts
 from peft_interp.hub.pushing import push_staged
 from peft_interp.hub.saving import fill_beside, may_hold_portable, report_beside, saved_tokenizer, write_card
@@ -24,12 +24,6 @@ else:
 
 _HUB_OPTIONS = ("subfolder", "revision", "token", "cache_dir")
 Attached = tuple[dict[str, Any], str]
-
-
-def encoder_digest(encoder: Any) -> str:
-    """Recognises the prompt that the encoder holds now."""
-    prompt = encoder.prompt()
-    return digest_of(prompt.ids.tolist(), None if encoder.config.projects else prompt.vectors)
 
 
 def attach(report: Any, encoder: Any) -> Attached:
@@ -46,7 +40,7 @@ def attach(report: Any, encoder: Any) -> Attached:
     same = about == ids if encoder.config.projects else len(about) == len(ids)  # near vectors, a matter of the filter
     if not same:
         raise ValueError(f"the report is about the tokens {about}, the prompt now holds {ids}; report on it again.")
-    return plain, encoder_digest(encoder)
+    return plain, encoder.digest()
 
 
 def _tokens_of(report: dict[str, Any]) -> list[int]:
@@ -63,7 +57,7 @@ def stored_report(adapter: Any, encoder: Any, options: dict[str, Any]) -> Attach
     """
     known = {name: options[name] for name in _HUB_OPTIONS if options.get(name) is not None}
     report, digest = report_beside(str(adapter), **known)
-    if report is None or digest != encoder_digest(encoder) or _is_left_over(report, encoder):
+    if report is None or digest is None or digest != encoder.digest() or _is_left_over(report, encoder):
         return None
     return report, digest
 
@@ -192,6 +186,8 @@ class PromptFilesMixin(Base):
 
         def _encoder(self, adapter_name: str | None) -> Any: ...
 
+        def _forget_old_bias(self, adapter_name: str) -> None: ...
+
     def attach_report(self, report: Any, adapter_name: str | None = None) -> None:
         """Keep a `PromptReport` with the prompt it is about: it is saved beside the adapter and shown in its card.
 
@@ -205,7 +201,7 @@ class PromptFilesMixin(Base):
     def attached_report(self, adapter_name: str | None = None) -> dict[str, Any] | None:
         """The report as a dictionary; None where none is attached, or once the prompt has changed."""
         report, digest = self._reports().get(adapter_name or self.active_adapter, (None, None))
-        return report if digest == encoder_digest(self._encoder(adapter_name)) else None
+        return report if digest == self._encoder(adapter_name).digest() else None
 
     def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's; a report stored beside the adapter comes with it, and what contradicts the prompt is warned of."""
@@ -234,6 +230,8 @@ class PromptFilesMixin(Base):
             return super().save_pretrained(*call.args, **call.kwargs)
         formats = dict.fromkeys((True, bool(call.arguments["safe_serialization"])))  # True: safetensors
         folder = Path(save_directory)
+        for name in saved:
+            self._forget_old_bias(name)
         with files_together(folder, saved_names(saved)) as work:
             call.arguments["save_directory"] = str(work)
             self.__dict__["_card_waits"] = True  # PEFT asks for the card before anything is saved

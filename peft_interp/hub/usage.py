@@ -93,6 +93,8 @@ def plain_text(facts: PromptFacts, template: str | None) -> dict[str, str]:
         after = "Put in front of it what stood there in training; the answer follows right after it."
     if template:
         after = "The words around the input are those it was measured with."
+    if facts.label_bias is not None:
+        after += " To label texts, add the numbers above to the label words' log-probabilities."
     before = "The adapter does exactly this, with any library or service that runs the base model:"
     return {"code": _text_code(facts, facts.text, template), "before": before, "words": after}
 

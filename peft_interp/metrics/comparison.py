@@ -175,6 +175,7 @@ class ComparisonSetup:
         placement: where it stands.
         label_token_ids: see `TaskTotals`.
         batch_size: most rows at a time.
+        label_bias: added to the label words' scores with the prompt and with its text, see `TaskTotals`.
     """
 
     task: str
@@ -186,6 +187,7 @@ class ComparisonSetup:
     placement: Placement
     label_token_ids: Sequence[int] | None
     batch_size: int
+    label_bias: Sequence[float] | None = None
 
     @property
     def is_text(self) -> bool:

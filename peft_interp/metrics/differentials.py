@@ -256,13 +256,21 @@ class TaskTotals:
 
     Args:
         label_token_ids: the label words' ids; an empty list for all classes of a classifier; None for no accuracy.
+        label_bias: numbers to add to the label words' scores before they are compared, nats; None for none. The loss
+            is that of the whole vocabulary, without them.
 
     Raises:
-        ValueError: no list of ids.
+        ValueError: no list of ids, or not one finite number for each.
     """
 
-    def __init__(self, label_token_ids: Sequence[int] | None) -> None:
+    def __init__(self, label_token_ids: Sequence[int] | None, label_bias: Sequence[float] | None = None) -> None:
         ids = label_token_ids
+        if label_bias is not None and (len(label_bias) != len(ids or ()) or not all(map(math.isfinite, label_bias))):
+            raise ValueError(
+                f"`label_bias={list(label_bias)}` must be one finite number for each of the {len(ids or ())} label "
+                "words; see `calibrate`."
+            )
+        self.bias = label_bias
         self.choices = None if ids is None else as_ids(ids, "label_token_ids", _IDS_MADE_BY).tolist()
         self.loss = 0.0
         self.labels = self.rows = self.right = 0
@@ -305,6 +313,8 @@ class TaskTotals:
                     f"{list(self.choices)}`; pass the ids of all label words, or None for no accuracy."
                 )
             scores, wanted = scores[:, known], match.int().argmax(dim=1)
+            if self.bias is not None:
+                scores = scores + torch.tensor(list(self.bias), device=logits.device)
         right = right_answers(scores, wanted)
         self.right += int(right.sum())
         self.rows += len(answers)

@@ -10,7 +10,7 @@ survives tokenising has 0 in all three. None implies another, and small ones do 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peft import PeftModel
@@ -136,6 +136,7 @@ def measure_faithfulness(
     adapter_name: str | None = None,
     progress: bool = True,
     effect_rows: int | None = None,
+    label_bias: Sequence[float] | None = None,
 ) -> Faithfulness:
     """Compare a prompt with its text, row by row.
 
@@ -155,6 +156,9 @@ def measure_faithfulness(
         progress: show a bar, unless `datasets` or `transformers` are told not to.
         effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
             no more than half a pass over the data, but at least 64 and at most 200.
+        label_bias: numbers that the prompt needs beside its text (`calibrate(...).values`), added to the label words'
+            scores where answers are compared, with the prompt and with its text; not without a prompt, and not where
+            whole distributions are compared. None: none.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -172,6 +176,7 @@ def measure_faithfulness(
     with eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
+        setup = replace(setup, label_bias=label_bias)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
         return _measure(reading, setup, text, positions, effects, without, progress)
 
@@ -190,6 +195,7 @@ def measure_text(
     without: bool = True,
     progress: bool = True,
     effect_rows: int | None = None,
+    label_bias: Sequence[float] | None = None,
 ) -> Faithfulness:
     """How the task goes with a text that was written by hand, and without: as `measure_faithfulness`, no adapter.
 
@@ -206,6 +212,7 @@ def measure_text(
         without: measure the task with no prompt as well.
         progress: show a bar.
         effect_rows: rows that the token effects are measured on.
+        label_bias: numbers that the text needs beside it.
 
     Returns:
         The task as text and without; `as_prompt` equals `as_text`, all differences between them are 0.
@@ -218,6 +225,7 @@ def measure_text(
     with eval_mode(model):
         reading = read_text(tokenizer, text, position)
         setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, reading.placement)
+        setup = replace(setup, label_bias=label_bias)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
         return _measure(reading, setup, None, positions, effects, without, progress)
 
@@ -269,6 +277,7 @@ def _measure(
         token_effects=effects,
         as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
         answers=_answer_shares(setup, sides, nothing),
+        label_bias=None if setup.label_bias is None else tuple(setup.label_bias),
         paired=_paired(sides, nothing),
     )
 
@@ -344,7 +353,7 @@ def _compare(
     bar: tqdm,
 ) -> _Comparison:
     """Both sides on all rows."""
-    sides = _Comparison(OutputTotals(), *(TaskTotals(setup.label_token_ids) for _ in range(3)))
+    sides = _Comparison(OutputTotals(), *(TaskTotals(setup.label_token_ids, setup.label_bias) for _ in range(3)))
     for batch in setup.batches(as_text, targets):
         here, wanted = [rows[i] for i in batch], [targets[i] for i in batch]
         second = setup.text.logits([setup.request(rows[i], as_text[i], targets[i]) for i in batch])

@@ -235,6 +235,7 @@ class Faithfulness:
         as_prompt_shared: the task with the prompt at the labels that count in `without` too; None where those are all.
         answers: mean answers among the label words; None where these are not known.
         paired: differences row by row, with their standard errors; None in a record of an earlier version.
+        label_bias: what was added to the label words' scores with prompt and text (not without), nats; None: no.
         loss_difference: performance differential |loss as prompt - loss as text|, nats.
         accuracy_difference: accuracy as prompt minus accuracy as text; None without label words.
     """
@@ -256,6 +257,7 @@ class Faithfulness:
     as_prompt_shared: Performance | None = None
     answers: AnswerShares | None = None
     paired: PairedEstimates | None = None
+    label_bias: tuple[float, ...] | None = None
     loss_difference: float = field(init=False)
     accuracy_difference: float | None = field(init=False)
 
@@ -276,6 +278,60 @@ class Faithfulness:
     def beside_without(self) -> Performance:
         """What `without` is to be held against: the task with the prompt, at the same labels."""
         return self.as_prompt_shared or self.as_prompt
+
+
+@dataclass(frozen=True)
+class CalibratedSide:
+    """One side of the comparison: the prompt, its text, or no prompt.
+
+    Attributes:
+        accuracy: share of rows, 0 to 1, answered right by the scores as they are.
+        calibrated: the same with the side's own numbers added.
+        bias: those numbers, one for each label word, nats.
+    """
+
+    accuracy: Estimate
+    calibrated: Estimate
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class LabelPrior:
+    """What the label prior has to do with a prompt's gain. Differences are of accuracy, row by row, -1 to 1.
+
+    Attributes:
+        words: the label words.
+        calibration: how the numbers were estimated, "batch", "content_free" or "fitted".
+        calibration_rows: on how many rows (texts for "content_free"), never those measured.
+        rows: rows measured.
+        without: no prompt.
+        as_text: the text; None where it is the prompt.
+        as_prompt: the prompt as it acts.
+        gain: the prompt as it is less no prompt as it is: what is usually reported.
+        prior: no prompt calibrated less no prompt as it is: what numbers alone gain.
+        beyond: the prompt calibrated less no prompt calibrated: what the prompt adds to that.
+    """
+
+    words: tuple[str, ...]
+    calibration: str
+    calibration_rows: int
+    rows: int
+    without: CalibratedSide
+    as_text: CalibratedSide | None
+    as_prompt: CalibratedSide
+    gain: Estimate
+    prior: Estimate
+    beyond: Estimate
+
+    @property
+    def prior_share(self) -> float | None:
+        """Share of the gain that numbers alone give, 0 to 1; None where there is no gain."""
+        return min(max(self.prior.mean / self.gain.mean, 0.0), 1.0) if self.gain.mean > 0 else None
+
+    def __repr__(self) -> str:
+        sides = {"without": self.without, "as_text": self.as_text, "as_prompt": self.as_prompt}
+        shown = {name: (s.accuracy.mean, s.calibrated.mean) for name, s in sides.items() if s is not None}
+        return short_repr("LabelPrior", calibration=self.calibration, **shown, beyond=self.beyond.mean)
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
+    LogitRequest,
     count_task,
     make_comparison,
     make_text_comparison,
@@ -41,19 +42,23 @@ class Contender:
         here, known = self.setup.rows[row], self.setup.predicted(self.setup.rows[row], self.placed[row])
         return {j + len(here.leading) for j, label in enumerate(here.labels) if label != IGNORED and j in known}
 
-    def outcome(self, targets: Sequence[Sequence[int]], bar: tqdm) -> TaskTotals:
-        """Losses and hits at these places of each row, counted as in `predicted`."""
-        setup, totals = self.setup, TaskTotals(self.setup.label_token_ids)
+    def request(self, row: int, targets: Sequence[int]) -> LogitRequest:
+        """A row by its number as the model is asked it, for the logits that predict the labels `targets`."""
+        setup = self.setup
+        return setup.request(setup.rows[row], self.placed[row], targets, as_prompt=not setup.is_text)
+
+    def outcome(
+        self, targets: Sequence[Sequence[int]], bar: tqdm, label_bias: Sequence[float] | None = None
+    ) -> TaskTotals:
+        """Losses and hits at these places of each row, counted as in `predicted`; `label_bias` as in `TaskTotals`."""
+        setup, totals = self.setup, TaskTotals(self.setup.label_token_ids, label_bias)
         wanted = [[j - len(row.leading) for j in places] for row, places in zip(setup.rows, targets, strict=True)]
         with eval_mode(self.model, self.adapter_name):
             for batch in setup.batches(self.placed, wanted):
                 asked = [i for i in batch if wanted[i]]
                 if asked:
                     here, places = [setup.rows[i] for i in asked], [wanted[i] for i in asked]
-                    given = [
-                        setup.request(setup.rows[i], self.placed[i], wanted[i], as_prompt=not setup.is_text)
-                        for i in asked
-                    ]
+                    given = [self.request(i, wanted[i]) for i in asked]
                     count_task(totals, setup.prompt.logits(given), here, places, asked)
                 bar.update(len(batch))
         return totals

@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.changed_base import changed_base, measure_clean_base
 from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
+from peft_interp.metrics.label_prior import measure_label_prior
+from peft_interp.metrics.label_scores import bias_to_use, stored_bias
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
-from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
+from peft_interp.metrics.results import LabelPrior, PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.same_head import random_prompt_accuracy
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.task_naming import TaskNaming, measure_task_naming
@@ -24,6 +27,7 @@ from peft_interp.report.provenance import describe, describe_measurement, descri
 from peft_interp.report.record import Rival
 from peft_interp.report.task_verdicts import why_no_text
 from peft_interp.report.verdicts import beside_the_head, decide
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import IGNORED, PROMPT, START
 from peft_interp.text.rows import examples, plain_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
@@ -54,6 +58,8 @@ def report_prompt(
     effect_rows: int | None = None,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
+    training_rows: Any | None = None,
+    label_bias: LabelBias | None = None,
 ) -> PromptReport:
     """Read a prompt, compare it with its text, judge the text, and answer the questions a reader has.
 
@@ -63,11 +69,9 @@ def report_prompt(
         rows: tokenised examples, as for `measure_faithfulness`, held out from training; None: behaviour stays unknown.
         verbalizer: names the label words, for accuracies and for label words copied into the prompt.
         label_token_ids: the label words' ids, where there is no verbalizer.
-        perplexity_model: another causal LM that reads the text as well; needed where the base model is no causal LM.
-        perplexity_tokenizer: its tokenizer; None for `tokenizer`.
+        perplexity_model, perplexity_tokenizer: another causal LM that reads the text, needed where the base is none.
         rivals: other prompts of the task, as `Rival` or (name, accuracy, nll).
-        waywardness: also train a prompt towards an unrelated text: True, the text, or a mapping of arguments for
-            `measure_waywardness`. Every other row trains it, the rest measure it. A prompt of tokens gets scores only.
+        waywardness: also train a prompt to say an unrelated text: True, the text, or what `measure_waywardness` takes.
         adapter_name: None for the active one.
         context: what else the reader should know, in what JSON can hold: `data` (its name), `training`, ...
         scrutability: further arguments for `measure_scrutability`: `training_texts`, `task_description`, ...
@@ -75,11 +79,11 @@ def report_prompt(
         positions: "answers" compares where a label is to be predicted, "all" at every token of the row.
         batch_size: rows at a time; it changes no result.
         padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
-        token_effects: leave out each token of the text in turn.
-        effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
+        token_effects, effect_rows: leave out each token in turn, on so many rows (None: 64 to 200; more decide more).
         without: measure the task with no prompt as well.
-        task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
-            label words are added. None: what the text is about is not asked.
+        task_naming: for `measure_task_naming`: `task_description`, `examples`, `encoder`. None: this is not asked.
+        training_rows: other rows; with them and a `calibration` of the verbalizer, what of the gain is the label prior.
+        label_bias: what `calibrate` returned; None: what is kept with the adapter, else estimated on `training_rows`.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
@@ -90,7 +94,8 @@ def report_prompt(
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
     asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
+    known = (rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
+    given = _Given(*known, _Prior(training_rows, label_bias))
     return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
 
 
@@ -101,6 +106,14 @@ class _Reading:
     model: Any
     tokenizer: Any
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """What the user gave about the label prior."""
+
+    training_rows: Any = None
+    bias: LabelBias | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,7 @@ class _Given:
     progress: bool
     measuring: Mapping[str, Any]
     task_naming: Mapping[str, Any] | None = None
+    prior: _Prior = _Prior()
 
     def label_ids(self, tokenizer: Any) -> Sequence[int] | None:
         """The label words' ids, if they are known."""
@@ -138,19 +152,21 @@ def _report_adapter(
     shared: dict[str, Any] = {"label_token_ids": ids, "progress": given.progress}
     measured = bound = None
     untested = _untested(reading, model, rows) if waywardness else ""
+    prior, bias = _label_prior(model, tokenizer, given, None, adapter_name) if reading.tokens else (None, None)
+    added = {"label_bias": bias.values if bias is not None else None}
     if rows is not None and reading.tokens:
-        options = {**shared, **given.measuring}
+        options = {**shared, **added, **given.measuring}
         measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **options)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
     change = changed_base(model, adapter_name)
     if change is not None and measured is not None and task == "CAUSAL_LM":
-        asked = {name: given.measuring[name] for name in ("positions", "batch_size")}
+        asked = added | {name: given.measuring[name] for name in ("positions", "batch_size")}
         change = measure_clean_base(model, tokenizer, rows, reading, change, ids, progress=given.progress, **asked)
     known = {**describe(model, adapter_name, rows, given.verbalizer, given.judging.model), **given.context}
     known |= describe_tokenizer(model, tokenizer, reading, adapter_name)
     about = _about(reading, given)
-    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change, about)
+    verdicts = decide(reading, judged, measured, bound, _chance(ids), untested, change, about, prior)
     if (
         measured is not None
         and task == "SEQ_CLS"
@@ -160,7 +176,33 @@ def _report_adapter(
         by_head = random_prompt_accuracy(model, tokenizer, rows, size, adapter_name)
         known["random_prompt_accuracy"] = by_head
         verdicts = beside_the_head(verdicts, measured, by_head)
-    return PromptReport(reading, verdicts, judged, measured, bound, given.known_rivals(), known, change, about)
+    found = (reading, verdicts, judged, measured, bound, given.known_rivals(), known, change, about)
+    return PromptReport(*found, bias, prior)
+
+
+def _label_prior(
+    model: Any, tokenizer: Any, given: _Given, text: str | None, adapter_name: str | None = None
+) -> tuple[LabelPrior | None, LabelBias | None]:
+    """What of the gain is the label prior, where there is data for it; and the numbers that act with the prompt.
+
+    Raises:
+        ValueError: a calibration is asked for, and nothing says what the numbers are.
+    """
+    asked, verbalizer, prior = given.prior, given.verbalizer, None
+    if verbalizer is None:
+        return None, None
+    rows, ways = asked.training_rows, verbalizer.calibration
+    able = rows is not None or ways == "content_free"
+    if given.rows is not None and able and ways != "none":
+        options = {"progress": given.progress, "batch_size": given.measuring["batch_size"]}
+        prior = measure_label_prior(model, tokenizer, given.rows, verbalizer, rows, text, adapter_name, **options)
+    kept = stored_bias(model, verbalizer, adapter_name) if text is None and asked.bias is None else None
+    if asked.bias is None and kept is None and prior is not None:
+        numbers = torch.tensor(prior.as_prompt.bias, dtype=torch.float64)
+        return prior, LabelBias.of(verbalizer, numbers, prior.calibration_rows)
+    if given.rows is None and asked.bias is None:
+        return None, kept
+    return prior, bias_to_use(model if text is None else None, verbalizer, asked.bias or kept, adapter_name)
 
 
 @locked
@@ -184,6 +226,8 @@ def report_text(
     effect_rows: int | None = None,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
+    training_rows: Any | None = None,
+    label_bias: LabelBias | None = None,
 ) -> PromptReport:
     """Judge a prompt that was written by hand, without an adapter: can a person read it, does it help, which tokens do.
 
@@ -196,17 +240,8 @@ def report_text(
         label_token_ids: the label words' ids, where there is no verbalizer.
         position: "start" or "end" of the input; None: as the verbalizer has it, else "start".
         perplexity_model: another causal LM that reads the text as well; all that follows is as for `report_prompt`.
-        perplexity_tokenizer: its tokenizer; None for `tokenizer`.
-        rivals: other prompts of the task.
-        context: what else the reader should know.
-        scrutability: further arguments for `measure_scrutability`.
-        progress: show progress bars.
-        positions: "answers" or "all".
-        batch_size: rows at a time.
-        token_effects: leave out each token of the text in turn.
-        effect_rows: rows that the token effects are measured on.
-        without: measure the task with no prompt as well.
-        task_naming: what the task is known by.
+        perplexity_tokenizer, rivals, context, scrutability, progress, positions, batch_size: as there.
+        token_effects, effect_rows, without, task_naming, training_rows, label_bias: as there.
 
     Returns:
         The report; its `reading.method` is "TEXT", and nothing is said about faithfulness.
@@ -217,7 +252,8 @@ def report_text(
     effects = {"token_effects": token_effects, "effect_rows": effect_rows}
     asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
+    known = (rows, verbalizer, label_token_ids, judging, rivals, context or {})
+    given = _Given(*known, progress, asked, task_naming, _Prior(training_rows, label_bias))
     return _report_text(model, tokenizer, text, position, given)
 
 
@@ -228,13 +264,15 @@ def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, gi
     task = "CAUSAL_LM" if is_causal(base) else None
     judged = _judge(reading, base, tokenizer, given, task)
     measured = None
+    prior, bias = _label_prior(model, tokenizer, given, text)
     if rows is not None:
-        options = {"progress": given.progress, **given.measuring}
+        options = {"progress": given.progress, **given.measuring, "label_bias": bias.values if bias else None}
         measured = measure_text(model, tokenizer, rows, text, ids, place, **options)
     known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.model)
     known, about = {**known, **given.context}, _about(reading, given)
-    verdicts = decide(reading, judged, measured, None, _chance(ids), task_naming=about)
-    return PromptReport(reading, verdicts, judged, measured, None, given.known_rivals(), known, None, about)
+    verdicts = decide(reading, judged, measured, None, _chance(ids), task_naming=about, label_prior=prior)
+    found = (reading, verdicts, judged, measured, None, given.known_rivals(), known, None, about)
+    return PromptReport(*found, bias, prior)
 
 
 def _about(reading: PromptReading, given: _Given) -> TaskNaming | None:

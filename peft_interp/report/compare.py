@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.label_scores import calibrate, calibration_rows, check_held_out, stored_bias
 from peft_interp.metrics.reading import read_prompt, read_text
 from peft_interp.metrics.results import PromptReading
 from peft_interp.metrics.scrutability import measure_scrutability
@@ -27,6 +28,7 @@ from peft_interp.report.provenance import describe_measurement
 from peft_interp.report.record import shortened
 from peft_interp.report.render_comparison import comparison_html, comparison_markdown, comparison_rich
 from peft_interp.report.texts import json_text
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import START, placement_named
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -95,6 +97,7 @@ def compare_prompts(
     batch_size: int = 32,
     context: Mapping[str, Any] | None = None,
     progress: bool = True,
+    training_rows: Any | None = None,
 ) -> PromptComparison:
     """Hold prompts against each other on the same rows: which is better, and is that more than chance.
 
@@ -111,6 +114,8 @@ def compare_prompts(
         batch_size: rows at a time; it changes no result.
         context: what else the reader should know.
         progress: show a progress bar.
+        training_rows: other rows than `rows`, on which the label prior of every prompt, and of none, is estimated where
+            the verbalizer says which `calibration`. Without one, adapters act with the numbers kept with them.
 
     Returns:
         The comparison, best prompt first. Only labels that every prompt predicts count.
@@ -123,25 +128,72 @@ def compare_prompts(
     if verbalizer is not None and label_token_ids is None:
         label_token_ids = verbalizer.label_token_ids(tokenizer)
     readings: dict[str, PromptReading | None] = {name: _read(one, tokenizer, place) for name, one in named.items()}
+    known = _known_biases(base, tokenizer, named, rows, verbalizer, training_rows, without, batch_size)
+    biases = {name: bias.values for name, bias in known.items()}
     shared: _Shared = (tokenizer, rows, label_token_ids, batch_size)
     contenders = {name: _contender(base, one, readings[name], shared) for name, one in named.items()}
     if without:
         readings[NOTHING] = None
         contenders[NOTHING] = text_contender(base, *shared, placement_named(place), "", [])
+    totals, compared, skipped = _outcomes(contenders, biases, progress)
+    found = [_compared(name, readings[name], totals[name], base, tokenizer, biases.get(name)) for name in contenders]
+    found.sort(key=lambda prompt: (-prompt.accuracy.mean if prompt.accuracy else 0.0, prompt.loss.mean))
+    names = [prompt.name for prompt in found]
+    pairs = [_difference(first, second, totals) for first, second in combinations(names, 2)]
+    task = "CAUSAL_LM" if is_causal(base) else None
+    about = {**describe_measurement(base.name_or_path, task, rows, verbalizer), **(context or {})}
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
+    words = next((bias.words for bias in known.values()), ())
+    return PromptComparison(tuple(found), tuple(pairs), compared, skipped, confidence, about, words)
+
+
+def _outcomes(
+    contenders: Mapping[str, Contender], biases: Mapping[str, Sequence[float]], progress: bool
+) -> tuple[dict[str, TaskTotals], int, int]:
+    """How the task goes with each prompt, on how many rows, and how many were left out.
+
+    Raises:
+        ValueError: no row that all of them answer.
+    """
     targets = common_targets(list(contenders.values()))
     compared = sum(bool(places) for places in targets)
     if not compared:
         raise ValueError("no row has an answer that every one of the prompts predicts; compare fewer of them.")
     with progress_bar(len(contenders) * len(targets), "Comparing prompts", progress) as bar:
-        totals = {name: contender.outcome(targets, bar) for name, contender in contenders.items()}
-    found = [_compared(name, readings[name], totals[name], base, tokenizer) for name in contenders]
-    found.sort(key=lambda prompt: (-prompt.accuracy.mean if prompt.accuracy else 0.0, prompt.loss.mean))
-    names = [prompt.name for prompt in found]
-    pairs = [_difference(first, second, totals) for first, second in combinations(names, 2)]
-    task = "CAUSAL_LM" if is_causal(base) else None
-    known = {**describe_measurement(base.name_or_path, task, rows, verbalizer), **(context or {})}
-    confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
-    return PromptComparison(tuple(found), tuple(pairs), compared, len(targets) - compared, confidence, known)
+        totals = {name: contender.outcome(targets, bar, biases.get(name)) for name, contender in contenders.items()}
+    return totals, compared, len(targets) - compared
+
+
+def _known_biases(
+    base: Any,
+    tokenizer: Any,
+    named: Mapping[str, Candidate],
+    rows: Any,
+    verbalizer: Verbalizer | None,
+    training_rows: Any,
+    without: bool,
+    batch_size: int,
+) -> dict[str, LabelBias]:
+    """Each prompt's numbers by its name: estimated where the verbalizer says how, else those kept with adapters."""
+    if verbalizer is None:
+        return {}
+    if verbalizer.calibration == "none":
+        kept = {name: stored_bias(_model_of(one, base), verbalizer, _own(one)) for name, one in named.items()}
+        return {name: bias for name, bias in kept.items() if bias is not None}
+    given = calibration_rows(tokenizer, training_rows, verbalizer)
+    check_held_out(given, rows)
+    found = {}
+    for name, one in {**named, **({NOTHING: ""} if without else {})}.items():
+        model = _model_of(one, base)
+        text = one if isinstance(one, str) else None
+        asked = (verbalizer, text, _own(one), batch_size)
+        found[name] = calibrate(model, tokenizer, training_rows, *asked, progress=False)
+    return found
+
+
+def _own(one: Candidate) -> str | None:
+    """The adapter's name; None for the active one, and for a text."""
+    return one[1] if isinstance(one, tuple) else None
 
 
 def _named(prompts: Sequence[Candidate] | Mapping[str, Candidate], base: Any) -> dict[str, Candidate]:
@@ -171,6 +223,11 @@ def _name(one: Candidate) -> str:
     return one[1] if isinstance(one, tuple) else str(getattr(one, "active_adapter", one))
 
 
+def _model_of(one: Candidate, base: Any) -> Any:
+    """What answers with the prompt: the adapter, or the base model for a text."""
+    return base if isinstance(one, str) else one[0] if isinstance(one, tuple) else one
+
+
 def _read(one: Candidate, tokenizer: Any, place: str) -> PromptReading:
     if isinstance(one, str):
         return read_text(tokenizer, one, place)
@@ -187,16 +244,21 @@ def _contender(base: Any, one: Candidate, reading: PromptReading | None, shared:
 
 
 def _compared(
-    name: str, reading: PromptReading | None, totals: TaskTotals, base: Any, tokenizer: Any
+    name: str,
+    reading: PromptReading | None,
+    totals: TaskTotals,
+    base: Any,
+    tokenizer: Any,
+    bias: tuple[float, ...] | None,
 ) -> ComparedPrompt:
     loss, accuracy = _known(totals.losses.estimate()), totals.hits.estimate((0.0, 1.0))
     if reading is None:
-        return ComparedPrompt(name, NOTHING, "", True, loss, accuracy)
-    values: dict[str, Any] = {}
+        return ComparedPrompt(name, NOTHING, "", True, loss, accuracy, label_bias=bias)
+    values: dict[str, Any] = {"label_bias": bias}
     if is_causal(base):
         judged = measure_scrutability(base, tokenizer, reading.text, ids=reading.ids)
         perplexity = judged.measures["perplexity"].value
-        values = {"perplexity": perplexity, "readability": judged.score, "readable": judged.readable}
+        values |= {"perplexity": perplexity, "readability": judged.score, "readable": judged.readable}
     return ComparedPrompt(name, reading.method, reading.text, reading.discrete, loss, accuracy, **values)
 
 

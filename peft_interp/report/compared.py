@@ -28,6 +28,7 @@ class ComparedPrompt:
         perplexity: of the text under the base model; None where it is no causal LM or there is no text.
         readability: composite score, 0 to 1; None as above.
         readable: whether a person can read the text; None where it was not judged.
+        label_bias: numbers that were added to the label words' scores, nats; None for none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ComparedPrompt:
     perplexity: float | None = None
     readability: float | None = None
     readable: bool | None = None
+    label_bias: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class ComparisonData:
         skipped_rows: rows left out, since their answer is tokenised differently after one of the prompts.
         confidence: of the interval of a single difference, so that all of them hold together with 95% (Bonferroni).
         context: where it comes from, as in a report.
+        label_words: whose scores the prompts' `label_bias` is added to; empty for none.
     """
 
     prompts: tuple[ComparedPrompt, ...]
@@ -84,6 +87,7 @@ class ComparisonData:
     skipped_rows: int = 0
     confidence: float = CONFIDENCE
     context: dict[str, Any] = field(default_factory=dict)
+    label_words: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         names = ", ".join(shortened(prompt.name, 30) for prompt in self.prompts[:6])
@@ -131,6 +135,9 @@ class ComparisonData:
         if not isinstance(schema, int) or schema > SCHEMA or "prompts" not in stored:
             raise ValueError("this is no comparison of prompts, or one of a later version; make it again.")
         found: Self = rebuild(cls, stored, "comparison")
+        biases = [prompt.label_bias for prompt in found.prompts if prompt.label_bias is not None]
+        if any(len(bias) != len(found.label_words) for bias in biases):
+            raise ValueError("a `label_bias` of the comparison has not one number for each label word; make it again.")
         return found
 
 

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
-from peft_interp.metrics.results import BaseChange, Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
+from peft_interp.metrics.results import (
+    BaseChange,
+    Faithfulness,
+    LabelPrior,
+    PromptReading,
+    Scrutability,
+    Waywardness,
+    as_plain,
+)
 from peft_interp.metrics.task_naming import TaskNaming
 from peft_interp.records import short_repr
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import PLACEMENTS
 
 SCHEMA = 1
@@ -88,7 +97,10 @@ def _check_lengths(report: ReportData) -> None:
     Raises:
         ValueError: it is not.
     """
-    measured = report.faithfulness
+    measured, prior = report.faithfulness, report.label_prior
+    sides = [] if prior is None else [prior.without, prior.as_prompt, *([prior.as_text] if prior.as_text else [])]
+    if any(len(side.bias) != len(prior.words) for side in sides if prior is not None):
+        raise ValueError("`report.label_prior` has not one number for each label word; make the report again.")
     if measured is None:
         return
     if len(measured.token_effects) not in (0, len(report.reading.tokens)):
@@ -131,6 +143,8 @@ class ReportData:
         context: where it comes from: base_model, data, rows, label_words, template, versions, date, training, ...;
             what JSON can hold.
         task_naming: whether the text says what it is for; None where no task was described.
+        label_bias: the numbers that the prompt needs beside its text, with which it was measured; None for none.
+        label_prior: what of its gain is only the label prior; None where nothing was calibrated.
     """
 
     reading: PromptReading
@@ -142,6 +156,8 @@ class ReportData:
     context: dict[str, Any] = field(default_factory=dict)
     base_change: BaseChange | None = None
     task_naming: TaskNaming | None = None
+    label_bias: LabelBias | None = None
+    label_prior: LabelPrior | None = None
 
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""

@@ -17,6 +17,7 @@ from peft_interp.report.render_html import frame
 from peft_interp.report.render_terminal import seen
 from peft_interp.report.templating import TEMPLATES, render_html, render_markdown
 from peft_interp.report.texts import number, perplexity
+from peft_interp.text.label_bias import numbers_text
 
 _REACH = 0.5  # a difference of accuracies, or of losses in nats, at either end of its line
 
@@ -56,6 +57,10 @@ def _content(data: ComparisonData) -> dict[str, Any]:
     )
     if data.skipped_rows:
         note += f" {data.skipped_rows} rows are tokenised differently after one of the prompts and were left out."
+    for prompt in data.prompts:
+        if prompt.label_bias is not None:
+            numbers = numbers_text(data.label_words, prompt.label_bias)
+            note += f' Added to the label words\' log-probabilities with "{prompt.name}": {numbers} (nats).'
     return {
         "conclusion": data.conclusion(),
         "note": note,

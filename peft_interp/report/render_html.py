@@ -18,7 +18,7 @@ from peft_interp.report.page_sections import behaviour, readability, tokens
 from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
 from peft_interp.report.scores import all_scores
-from peft_interp.report.summary import conclusion, headline, usage
+from peft_interp.report.summary import conclusion, headline, needed, usage
 from peft_interp.report.templating import TEMPLATES, render_html
 from peft_interp.report.verdicts import QUESTIONS
 
@@ -36,6 +36,7 @@ def to_html(report: ReportData) -> str:
         kind=f"Prompt report: {headline(report)}",
         conclusion=f"{conclusion(report)}.",
         prompt=text.strip() or "(no text)",
+        needed=needed(report),
         glance=_glance(report),
         verdicts=[(v.answer, QUESTIONS.get(v.question, v.question), v.words) for v in report.verdicts],
         tokens=tokens(report),

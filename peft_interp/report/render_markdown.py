@@ -8,7 +8,7 @@ from typing import Any
 from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
 from peft_interp.report.scores import all_scores
-from peft_interp.report.summary import conclusion, headline, others
+from peft_interp.report.summary import conclusion, headline, needed, others
 from peft_interp.report.templating import TEMPLATES, Markdown, render_markdown
 from peft_interp.report.texts import number, signed, visible
 from peft_interp.report.verdicts import QUESTIONS
@@ -45,6 +45,7 @@ def to_markdown(report: ReportData, heading_level: int = 2, with_prompt: bool = 
         with_prompt=with_prompt,
         text=report.reading.text or "(no text)",
         headline=headline(report),
+        needed=needed(report),
         conclusion=conclusion(report),
         verdicts=questions,
         scores=[(group, list(rows)) for group, rows in groupby(all_scores(report), key=lambda score: score.group)],

@@ -14,7 +14,7 @@ from rich.text import Text
 from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
 from peft_interp.report.scores import Score, all_scores
-from peft_interp.report.summary import conclusion, headline, others
+from peft_interp.report.summary import conclusion, headline, needed, others
 from peft_interp.report.texts import number, printable, signed, visible
 from peft_interp.report.verdicts import QUESTIONS
 
@@ -29,7 +29,9 @@ def seen(words: str, style: str = "") -> Text:
 
 def to_rich(report: ReportData) -> Group:
     """Conclusion, prompt, verdicts, tokens and scores, one below the other; fits 80 columns."""
-    parts: list[RenderableType] = [seen(f"{conclusion(report)}.", "bold"), _prompt(report), _verdicts(report)]
+    parts: list[RenderableType] = [seen(f"{conclusion(report)}.", "bold"), _prompt(report)]
+    parts += [seen(f"{words}.", "bold")] if (words := needed(report)) else []
+    parts.append(_verdicts(report))
     if report.reading.tokens:
         parts.append(_tokens(report))
     if scores := [score for score in all_scores(report) if score.main]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from peft_interp.metrics.differentials import DIFFERENTIALS
 from peft_interp.metrics.metric import Metric
 from peft_interp.metrics.readability_metrics import METRICS
-from peft_interp.metrics.results import Faithfulness, Measure, PromptReading, Waywardness
+from peft_interp.metrics.results import Faithfulness, LabelPrior, Measure, PromptReading, Waywardness
 from peft_interp.report.record import ReportData
-from peft_interp.report.texts import count, number, perplexity, share
+from peft_interp.report.texts import count, number, perplexity, share, signed
+from peft_interp.text.label_bias import numbers_text
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Score:
     """One row.
 
     Attributes:
-        group: "task", "text against prompt" or "readability".
+        group: "task", "text against prompt", "label prior", "waywardness" or "readability".
         name: what is measured.
         value: as written in a table.
         reference: what to hold it against; "" where there is nothing.
@@ -52,6 +53,8 @@ def all_scores(report: ReportData) -> list[Score]:
         rows += _task(report.faithfulness, report.reading)
     if report.faithfulness is not None and not report.reading.is_text:
         rows += _differentials(report.faithfulness, report.reading)
+    if report.label_prior is not None:
+        rows += _label_prior(report.label_prior)
     if report.waywardness is not None:
         rows += _wayward(report.waywardness)
     if report.scrutability is not None:
@@ -93,6 +96,26 @@ def _differentials(measured: Faithfulness, reading: PromptReading) -> Iterator[S
         if value is not None:
             beside = f"token to token {number(typical[found.name])}" if found.name in typical else found.exact
             yield Score(_AGAINST, found.label, _WRITTEN[found.written](value), beside, found.better, found.words)
+
+
+def _label_prior(found: LabelPrior) -> Iterator[Score]:
+    """Accuracies with each side's own numbers, beside those without."""
+    group = "label prior"
+    sides = (("without", found.without), ("as text", found.as_text), ("as prompt", found.as_prompt))
+    for name, side in sides:
+        if side is not None:
+            words = f"with its own numbers added to the label words: {numbers_text(found.words, side.bias)}"
+            raw = f"raw {number(side.accuracy.mean)}"
+            yield Score(group, f"accuracy {name}, calibrated", number(side.calibrated.mean), raw, "higher", words)
+    gains = (
+        ("gain, raw", found.gain, "the prompt less no prompt, as is usually reported"),
+        ("gain of numbers alone", found.prior, "no prompt, calibrated less as it is: the label prior"),
+        ("gain beyond numbers", found.beyond, "the prompt less no prompt, both calibrated"),
+    )
+    for name, gain, words in gains:
+        low, high = gain.interval()
+        beside = f"95%: {signed(low)} to {signed(high)}" if math.isfinite(low) else "too few rows"
+        yield Score(group, name, signed(gain.mean), beside, "higher" if gain is not found.prior else "", words)
 
 
 def _wayward(bound: Waywardness) -> Iterator[Score]:

@@ -69,6 +69,14 @@ def headline(report: ReportData) -> str:
     return f"nearest tokens of a soft prompt of {places.replace('token', 'vector')}"
 
 
+def needed(report: ReportData) -> str:
+    """What the prompt needs besides its text, as a sentence without a full stop; "" for nothing."""
+    if report.label_bias is None:
+        return ""
+    said = report.label_bias.sentence()
+    return said[:1].upper() + said[1:]
+
+
 def others(token: TokenReading) -> list[Neighbour]:
     """The tokens near a vector besides the one it is read as, nearest first."""
     return [neighbour for neighbour in token.neighbours if neighbour.id != token.id]
@@ -85,5 +93,9 @@ def usage(report: ReportData) -> list[tuple[str, str]]:
     if report.reading.discrete and report.reading.text:
         place = PLACEMENTS.get(report.reading.position)  # of a stranger's report, it may be anything
         where = f", {place.preposition} the input" if place else ""
-        ways.append((f"As text{where}", f"prompt = {report.reading.text!r}"))
+        code = f"prompt = {report.reading.text!r}"
+        if (bias := report.label_bias) is not None:
+            numbers = dict(zip(bias.words, bias.values, strict=True))
+            code += f"\nlabel_bias = {numbers!r}  # added to the label words' log-probabilities"
+        ways.append((f"As text{where}", code))
     return ways

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from peft_interp.metrics.results import Faithfulness, PairedEstimates, PromptReading, TokenEffect
+from peft_interp.metrics.results import Faithfulness, LabelPrior, PairedEstimates, PromptReading, TokenEffect
 from peft_interp.metrics.uncertainty import CONFIDENCE, Estimate
 from peft_interp.report.texts import percent
 from peft_interp.report.thresholds import (
@@ -297,3 +297,22 @@ def _named(texts: Sequence[str]) -> str:
     shown = [repr(text) for text in dict.fromkeys(texts)]
     more = len(shown) - _MOST_NAMED
     return ", ".join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def prior(found: LabelPrior | None) -> Answer | None:
+    """Whether the prompt gains more than numbers for the label words do without any prompt."""
+    if found is None:
+        return None
+    sides = (found.as_prompt, found.without)
+    raw, calibrated = [side.accuracy.mean for side in sides], [side.calibrated.mean for side in sides]
+    figures = (
+        f"accuracy {raw[0]:.2f} (calibrated {calibrated[0]:.2f}), without a prompt {raw[1]:.2f} (calibrated "
+        f"{calibrated[1]:.2f})"
+    )
+    if found.prior_share is not None:
+        figures += f"; numbers for the label words alone give {percent(found.prior_share)} of the gain"
+    if found.beyond.interval()[0] > 0:
+        return "yes", f"both calibrated, the prompt adds {found.beyond.mean:.2f}; {figures}"
+    if found.beyond.interval()[1] < 0 or is_same(found.beyond, SAME_ACCURACY):
+        return "no", f"without a prompt, calibrated label words do as well; {figures}"
+    return "unknown", f"{too_few(found.rows)}; {figures}"

@@ -13,13 +13,14 @@ from peft_interp.metrics.results import (
     TASK_MODEL,
     BaseChange,
     Faithfulness,
+    LabelPrior,
     Measure,
     PromptReading,
     Scrutability,
     Waywardness,
 )
 from peft_interp.metrics.task_naming import TaskNaming
-from peft_interp.report.task_verdicts import Answer, acts, distance_of, faithful, tokens
+from peft_interp.report.task_verdicts import Answer, acts, distance_of, faithful, prior, tokens
 from peft_interp.report.texts import percent
 from peft_interp.report.thresholds import FEW_ARE_WORSE, JUDGE_GAP, LOSS_TOLERANCE, SAID_SHARE, differ
 
@@ -188,6 +189,7 @@ QUESTIONS = {
     "readable": "Can a person read it?",
     "named": "Does it say what it is for?",
     "acts": "Does the prompt help?",
+    "prior": "Is the gain more than the label prior?",
     "tokens": "Does every token matter?",
     "trust": "Can the scores be taken as they are?",
 }
@@ -221,6 +223,7 @@ def decide(
     untested: str = "",
     base_change: BaseChange | None = None,
     task_naming: TaskNaming | None = None,
+    label_prior: LabelPrior | None = None,
 ) -> tuple[Verdict, ...]:
     """Every question that arises, answered.
 
@@ -233,6 +236,7 @@ def decide(
         untested: why there is no waywardness although it was asked for; "" where it was not.
         base_change: what the adapter changed of the base model.
         task_naming: None where no task was described.
+        label_prior: None where nothing was calibrated.
     """
     acts_alike = None if reading.is_text else faithful(reading, faithfulness, chance)
     answers = {
@@ -244,6 +248,7 @@ def decide(
         "readable": readable(reading, scrutability),
         "named": named(reading, scrutability, task_naming),
         "acts": acts(reading, faithfulness),
+        "prior": prior(label_prior),
         "tokens": tokens(reading, faithfulness),
         "trust": trust(scrutability),
     }

@@ -32,6 +32,7 @@ from peft_interp.scoring.rewards import (
     task_errors,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
+from peft_interp.text.label_prior import estimate_bias, with_bias
 from peft_interp.text.placement import Placement
 
 
@@ -63,6 +64,19 @@ class PerplexityModel:
     leading_ids: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """How the label prior of every prompt is taken away; see `peft_interp.text.label_prior`.
+
+    Attributes:
+        name: "batch", "content_free" or "fitted".
+        examples: what the prior is estimated on: training rows, or texts that say nothing.
+    """
+
+    name: str
+    examples: Examples
+
+
 _NEEDS_LABELS = ("labels", "label words")
 
 
@@ -78,6 +92,7 @@ class PromptScorer:
             not apply. By default the score of `measure_scrutability`, if it weighs anything.
         readability: weights of rewards that have a `setting` (`nll`, `scrutability`, ...), negative where lower is
             better; their absolute values add up to at most 1, the rest is the task's.
+        calibration: takes each prompt's label prior away before its answers are scored; None: not.
 
     Raises:
         ValueError: a weight without what it weighs, a perplexity model that cannot tell readable from shuffled
@@ -92,7 +107,11 @@ class PromptScorer:
         perplexity_model: PerplexityModel | None = None,
         scrutability: Callable[..., Any] | None = None,
         readability: Mapping[str, float] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
+        self.calibration = calibration
+        self._biases: dict[tuple[int, ...], Tensor] = {}
+        self._calibrated: set[tuple[int, ...]] = set()
         self.task, self.config, self.perplexity_model, self.scrutability = task, config, perplexity_model, scrutability
         self.functions = dict(zip(function_names(functions), functions, strict=True))
         self.task_reward = _task_reward(config, task.label_token_ids is not None, bool(functions))
@@ -199,7 +218,12 @@ class PromptScorer:
 
         @cache
         def log_probs() -> Tensor:
-            return self._task_scorer(examples).label_log_probs(prompts)  # (prompts, examples, labels)
+            found = self._task_scorer(examples).label_log_probs(prompts)  # (prompts, examples, labels)
+            if self.calibration is None:
+                return found
+            if self.calibration.examples is examples:
+                self._estimate([tuple(ids) for ids in prompts], found)
+            return with_bias(found, torch.stack([self.label_bias(ids) for ids in self._known(prompts)]).unsqueeze(1))
 
         @cache
         def losses() -> Tensor:
@@ -220,6 +244,39 @@ class PromptScorer:
             nlls=cache(lambda: self.nlls(candidates)),
             readability=cache(lambda: self._readability(candidates)),
         )
+
+    def label_bias(self, ids: Sequence[int]) -> Tensor:
+        """(labels,) what is added to the label words' log-probabilities after this prompt, nats, float64.
+
+        Raises:
+            ValueError: there is no calibration, or the scores are not finite.
+        """
+        if self.calibration is None:
+            raise ValueError("nothing is calibrated; make the verbalizer with `calibration='batch'`, say.")
+        (known,) = self._known([ids])
+        return self._biases[known]
+
+    def _known(self, prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """The prompts, once all of them have their numbers."""
+        assert self.calibration is not None
+        wanted = [tuple(ids) for ids in prompts]
+        if fresh := [ids for ids in dict.fromkeys(wanted) if ids not in self._biases]:
+            self._estimate(fresh, self._task_scorer(self.calibration.examples).label_log_probs(fresh))
+        return wanted
+
+    def _estimate(self, prompts: Sequence[tuple[int, ...]], log_probs: Tensor) -> None:
+        assert self.calibration is not None
+        gold = self.calibration.examples.gold
+        biases = estimate_bias(self.calibration.name, log_probs.cpu(), gold)
+        self._biases |= dict(zip(prompts, biases, strict=True))
+
+    def calibration_passes(self, prompts: Sequence[Sequence[int]], examples: Examples) -> int:
+        """Prompt-example pairs run to calibrate prompts that are scored on `examples`, each prompt once in a run."""
+        if self.calibration is None:
+            return 0
+        fresh = {tuple(ids) for ids in prompts} - self._calibrated
+        self._calibrated |= fresh
+        return 0 if self.calibration.examples is examples else len(fresh) * len(self.calibration.examples)
 
     def _readability(self, candidates: Sequence[Candidate]) -> Values:
         """The user's score of each text, or that of `measure_scrutability`; None where it does not apply."""

@@ -204,6 +204,7 @@ class ScoredSearch:
         try:
             pairs, failure = self._measured(mine, examples)
             self.evaluations += len(pairs) * len(examples)
+            self.evaluations += self.scorer.calibration_passes([fresh[number].ids for number, _ in pairs], examples)
             for number, scores in sorted(pairs, key=lambda pair: pair[0]):
                 candidate = fresh[number]
                 fits = candidate.fits and self.scorer.applies(scores)

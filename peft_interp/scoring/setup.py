@@ -11,11 +11,13 @@ from accelerate.utils import broadcast, gather_object
 from transformers import TrainingArguments
 
 from peft_interp.scoring.config import RewardArguments
-from peft_interp.scoring.examples import Examples
-from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer, Task
+from peft_interp.scoring.examples import Examples, read_examples
+from peft_interp.scoring.prompt_scorer import Calibration, PerplexityModel, PromptScorer, Task
 from peft_interp.scoring.rewards import ARGUMENTS, RewardFunction
 from peft_interp.scoring.scored_search import Processes
-from peft_interp.text.placement import placement_of
+from peft_interp.scoring.task_scorer import is_causal
+from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows
+from peft_interp.text.placement import IGNORED, placement_of
 from peft_interp.text.tokenization import leading_ids, named_token_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
@@ -131,7 +133,30 @@ def make_scorer(
     task = Task(base, tokenizer, placement_of(config), tuple(config.leading_token_ids or ()), label_ids)
     given = perplexity_model
     scored_by = own_perplexity_model(task, train) if given is None else _given_perplexity_model(given, task, args)
-    return PromptScorer(task, args, functions, scored_by, scrutability, readability)
+    calibration = _calibration(task, train, verbalizer) if label_ids is not None and verbalizer is not None else None
+    return PromptScorer(task, args, functions, scored_by, scrutability, readability, calibration)
+
+
+def _calibration(task: Task, train: Examples, verbalizer: Verbalizer) -> Calibration | None:
+    """How each prompt's label prior is taken away: estimated on at most `MOST_ROWS` of the training rows.
+
+    Raises:
+        ValueError: too few training rows, or for "fitted" rows of one label.
+    """
+    name = verbalizer.calibration
+    if name == "none":
+        return None
+    if name == "content_free":
+        texts = [{"sentence": text, "label": 0} for text in CONTENT_FREE]
+        found = read_examples(task.tokenizer, texts, verbalizer, masked=not is_causal(task.model))
+        told = [place for place, row in enumerate(found.rows) if row["labels"][0] == IGNORED]
+        return Calibration(name, found.subset(told))
+    check_rows(len(train))
+    places = drawn_rows(len(train))
+    examples = train if len(places) == len(train) else train.subset(places)
+    if name == "fitted":
+        check_gold(examples.gold)
+    return Calibration(name, examples)
 
 
 def processes_of(accelerator: Any) -> Processes:

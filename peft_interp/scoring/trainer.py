@@ -25,6 +25,7 @@ from peft_interp.scoring.scored_search import ScoredSearch
 from peft_interp.scoring.setup import check_model, own_settings
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.storage.runs import RunLock, last_complete_checkpoint, terminated_like_interrupted
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.verbalizer import Verbalizer
 
 _CHECKPOINT_FILES = (STATE_NAME, "optimizer.pt", "scheduler.pt")
@@ -143,12 +144,16 @@ class PromptScoringTrainer(Trainer):
             self._sign()
 
     def _sign(self) -> None:
-        """Write into the adapter how its prompt was found, for its card."""
-        cast(Any, self.model).active_peft_config.found_by = {
+        """Write into the adapter how its prompt was found, for its card, and the numbers it needs beside its text."""
+        model, scorer = cast(Any, self.model), self.search.scorer
+        if scorer.calibration is not None and self.verbalizer is not None:
+            values = scorer.label_bias(model.prompt_token_ids())
+            model.keep_label_bias(LabelBias.of(self.verbalizer, values, len(scorer.calibration.examples)))
+        model.active_peft_config.found_by = {
             "trainer": type(self).__name__,
             "steps": self.state.global_step,
             "prompts_scored": len({record.ids for record in self.search.archive.records}),
-            "rewards": {name: round(weight, 6) for name, weight in self.search.scorer.weights.items()},
+            "rewards": {name: round(weight, 6) for name, weight in scorer.weights.items()},
             "settings": own_settings(self.args),
             "chosen_by": self.search.best.chosen_by if self.search.best is not None else "",
         }

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from peft_interp.text.label_bias import LabelBias, check_calibration
 from peft_interp.text.placement import PROMPT, TEXT, Placement, placement_in
 from peft_interp.text.tokenization import adds_bos, check_tokenizer, encode_after
 
@@ -29,6 +30,9 @@ class Verbalizer:
             A blank in front of `{prompt}` is the one that the prompt's first token brings along; a line break is text.
         label_words: the word for label 0, 1, ...
         first_token: score a word of several tokens by its first one, instead of refusing it.
+        calibration: how the label prior is taken away: "none", "batch", "content_free" or "fitted"; see
+            `peft_interp.text.label_prior`. The numbers belong to a prompt: `calibrate` estimates them, searches do so
+            for every prompt that they score, from training rows.
 
     Raises:
         ValueError: a template without `{text}`, a prompt in the middle, fewer than two label words.
@@ -37,8 +41,10 @@ class Verbalizer:
     template: str
     label_words: Sequence[str]
     first_token: bool = False
+    calibration: str = "none"
 
     def __post_init__(self) -> None:
+        check_calibration(self.calibration)
         check_row_text(self.template, "template")
         if self.template.count("{text}") != 1:
             raise ValueError(f"`template={self.template!r}` must hold {{text}} exactly once.")
@@ -213,15 +219,21 @@ class Verbalizer:
         ids = self.label_token_ids(tokenizer)
         return lambda logits, labels: answer_logits(logits, labels)[:, ids]
 
-    def accuracy(self, tokenizer: PreTrainedTokenizerBase) -> Any:
-        """For Trainer's `compute_metrics`: share of rows whose label word scores highest; a tie counts as wrong."""
+    def accuracy(self, tokenizer: PreTrainedTokenizerBase, label_bias: LabelBias | None = None) -> Any:
+        """For Trainer's `compute_metrics`: share of rows whose label word scores highest; a tie counts as wrong.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            label_bias: numbers to add to the label words' logits; None: the scores as they are.
+        """
         ids = self.label_token_ids(tokenizer)
+        added = 0.0 if label_bias is None else label_bias.tensor()
 
         def compute(prediction: Any) -> dict[str, float]:
             scores, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
             answers = labels[np.arange(len(labels)), (labels != -100).argmax(1)]
             gold = np.array([ids.index(answer) for answer in answers])
-            return {"accuracy": label_accuracy(torch.as_tensor(scores), torch.as_tensor(gold))}
+            return {"accuracy": label_accuracy(torch.as_tensor(scores) + added, torch.as_tensor(gold))}
 
         return compute
 

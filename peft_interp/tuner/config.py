@@ -161,6 +161,13 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
     found_by: dict[str, Any] | None = field(
         default=None, metadata={"help": "Written by trainers that score prompts: how they found this one."}
     )
+    label_bias: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "Written by `model.keep_label_bias`: the numbers that the prompt needs beside its text, one for "
+            "each label word, and the digest of the prompt that they belong to."
+        },
+    )
     table_fingerprint: list[float] | None = field(
         default=None, metadata={"help": "Written at creation: recognises the embedding table the prompt belongs to."}
     )

@@ -20,7 +20,7 @@ from peft_interp.tuner.initialization import initial_ids
 from peft_interp.tuner.perplexity import MOST_WEIGHT, controlled_weight
 from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
-from peft_interp.tuner.saved_adapter import check_tensors, check_vectors
+from peft_interp.tuner.saved_adapter import check_tensors, check_vectors, digest_of
 from peft_interp.tuner.saved_modules import check_modules
 from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
@@ -171,6 +171,11 @@ class InterpPromptEmbedding(BasePromptEncoder):
         vectors = straight_through(place, self.tokens.vectors(ids))
         rows = straight_through(place, self.tokens.rows(ids)) if self.tokens.scales else vectors
         return Prompt(vectors=vectors, rows=rows, ids=ids, latent=place)
+
+    def digest(self) -> str:
+        """Recognises the prompt that it holds now."""
+        prompt = self.prompt()
+        return digest_of(prompt.ids.tolist(), None if self.config.projects else prompt.vectors)
 
     def _watch_first_step(self) -> None:
         if self._original:

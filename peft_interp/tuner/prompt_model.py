@@ -21,6 +21,7 @@ from peft_interp.inference.max_length import check_prompt_length, check_room, ma
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.inference.sharding import check_whole
+from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.token_filter import same_table, table_fingerprint
 from peft_interp.text.tokenization import as_ids, config_token_ids, named_token_ids, survives
 from peft_interp.tuner.config import InterpPromptConfig
@@ -171,6 +172,43 @@ class PromptModelMixin(Base):
             self.prompt_tokens[name] = torch.arange(len(ids) * (config.num_transformer_submodules or 1))
         encoder.set_ids(ids)
         encoder.config.found_by = None  # whoever found it says so afterwards
+        encoder.config.label_bias = None
+
+    # -- what the prompt needs beside its text --------------------------------------------------------------------
+
+    def keep_label_bias(self, bias: LabelBias | None, adapter_name: str | None = None) -> None:
+        """Keep the numbers that `calibrate` found with the prompt that it holds now: `classify` adds them, and they are
+        saved with the adapter and shown in its card and report. None takes them away.
+
+        Raises:
+            ValueError: no label bias.
+        """
+        encoder = self._encoder(adapter_name)
+        if bias is not None and not isinstance(bias, LabelBias):
+            raise ValueError(f"`bias` is a {type(bias).__name__} and must be what `calibrate` returned, or None.")
+        encoder.config.label_bias = None if bias is None else {**bias.to_dict(), "prompt": encoder.digest()}
+
+    def label_bias(self, adapter_name: str | None = None) -> LabelBias | None:
+        """The numbers kept with the prompt; None for none, and with a warning once the prompt is another one."""
+        encoder = self._encoder(adapter_name)
+        stored = encoder.config.label_bias
+        if stored is None:
+            return None
+        if stored["prompt"] != encoder.digest():
+            warnings.warn(
+                "the label bias that was kept is that of another prompt and is not used; call `calibrate` again and "
+                "keep what it returns, or take it away with `model.keep_label_bias(None)`.",
+                stacklevel=2,
+            )
+            return None
+        return LabelBias.from_dict(stored)
+
+    def _forget_old_bias(self, adapter_name: str) -> None:
+        """Take away numbers that are those of another prompt, before saving."""
+        encoder = self._encoder(adapter_name)
+        stored = encoder.config.label_bias
+        if stored is not None and stored["prompt"] != encoder.digest():
+            encoder.config.label_bias = None
 
     # -- the perplexity model -------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ Files come from strangers. Everything here reads plain values and shapes; nothin
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import types
 from collections.abc import Iterable, Mapping
@@ -15,6 +17,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
+
+from peft_interp.text.label_bias import LabelBias
 
 MOST_TOKENS = 100_000  # of a prompt; a vector of each is made before anything is read
 SAME_ROW = 0.01  # how far a vector may be from its row, as a share of its norm; as for the table's fingerprint
@@ -68,6 +72,7 @@ def check_config(config: Mapping[str, Any], kind: type) -> None:
     if fingerprint is not None and len(fingerprint) < 2:
         raise ValueError(f"`table_fingerprint={_short(fingerprint)}` of the saved config is too short; {_REMEDY}.")
     _check_found_by(config.get("found_by") or {})
+    _check_label_bias(config.get("label_bias"))
 
 
 def _check_found_by(found_by: Mapping[str, Any]) -> None:
@@ -80,6 +85,15 @@ def _check_found_by(found_by: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"`found_by[{name!r}]={found}` of the saved config is nothing a trainer writes; {_REMEDY}."
             )
+
+
+def _check_label_bias(stored: Mapping[str, Any] | None) -> None:
+    """The numbers that the prompt needs beside its text."""
+    if stored is None:
+        return
+    if not isinstance(stored.get("prompt"), str):
+        raise ValueError(f"`label_bias` of the saved config does not say of which prompt it is; {_REMEDY}.")
+    LabelBias.from_dict(stored)
 
 
 @cache
@@ -124,6 +138,19 @@ def _words(hint: Any) -> str:
 def _short(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def digest_of(ids: list[int], vectors: Tensor | None) -> str:
+    """Recognises a prompt, so that a report of another one is not shown beside it.
+
+    Args:
+        ids: its tokens, which are all there is to a prompt of tokens.
+        vectors: (prompt, dim) for a soft prompt, whose tokens are only the nearest ones; else None.
+    """
+    content = json.dumps(ids).encode()
+    if vectors is not None:
+        content += vectors.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 # -- the tensors ------------------------------------------------------------------------------------------------------
