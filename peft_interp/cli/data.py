@@ -180,7 +180,11 @@ def _template(arguments: Namespace, placement: Placement) -> str:
     given = arguments.template
     if given is None:
         task = embedded.TASKS[arguments.task] if arguments.task is not None else None
-        return task.template if task is not None and task.placement == placement else DEFAULT_TEMPLATES[placement.name]
+        if task is not None and task.placement == placement:
+            return task.template
+        if placement.marked:
+            raise ValueError("this prompt stands inside its template, which only you know; name it with `--template`.")
+        return DEFAULT_TEMPLATES[placement.name]
     return placement.complete(str(given))
 
 

@@ -56,7 +56,11 @@ def chat_messages(
         raise ValueError(f"`role={role!r}` is unknown; use one of {', '.join(ROLES)}.")
     placement = placement_named(position)
     if role == "system" and not placement.before_text:
-        raise ValueError("`role='system'` stands in front of the input, but this prompt stands after it; use 'user'.")
+        raise ValueError(
+            f"`role='system'` stands in front of the input, but this prompt stands {placement.preposition} it; use 'user'."
+        )
+    if placement.marked and template is None:
+        raise ValueError("`template=None` does not say where inside the input the prompt stands; give the template.")
     if role == "user":
         return [{"role": "user", "content": fill_template(template or placement.template, text, position)}]
     following = fill_template(template, "").strip() if template else "{text}"

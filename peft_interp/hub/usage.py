@@ -57,7 +57,10 @@ def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> d
         portable: whether there is a copy for plain PEFT.
     """
     if not facts.placement.before_text:
-        words = "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands after it."
+        words = (
+            "Not possible: plain PEFT puts a prompt in front of the input only, and this one stands "
+            f"{facts.placement.preposition} it."
+        )
         return {"code": "", "words": words}
     if not portable:
         words = f"There is no copy for it here; peft-interp export {place} --to portable makes one."
@@ -88,6 +91,9 @@ def plain_text(facts: PromptFacts, template: str | None) -> dict[str, str]:
     why_not = _why_no_plain_text(facts)
     if why_not or facts.text is None:
         return {"code": "", "before": "", "words": why_not}
+    if facts.placement.marked and not template:
+        words = "The adapter does exactly what its text does where the template of its training has it; write it there."
+        return {"code": "", "before": "", "words": words}
     after = "Put after it what stood after the prompt in training, blank or line break included."
     if facts.placement.before_answer:
         after = "Put in front of it what stood there in training; the answer follows right after it."

@@ -38,12 +38,14 @@ class LogitRequest:
             encoder-decoder; empty for a classifier, which answers once.
         decoder_ids: what the decoder is given; empty without one.
         labels: for each of `ids`, only where the model needs them to place the prompt (right before the answer).
+        mark: index into `ids` of what marks the prompt's place; None where nothing does.
     """
 
     ids: list[int]
     columns: list[int]
     decoder_ids: list[int]
     labels: list[int] | None = None
+    mark: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class ModelRunner:
     def logits(self, questions: Sequence[LogitRequest]) -> Tensor:
         """(wanted, vocabulary) for a language model, rows in order; (batch, classes) for a classifier."""
         inputs = self._pad([q.ids for q in questions], self.pad_id)
-        mask = self._pad([[1] * len(q.ids) for q in questions], 0)
+        mask = self._pad([[int(i != q.mark) for i in range(len(q.ids))] for q in questions], 0)
         given = {"input_ids": inputs, "attention_mask": mask}
         if self.states_positions:
             given["position_ids"] = position_ids_for(self.base, mask)
@@ -198,9 +200,10 @@ class ComparisonSetup:
         """Rows as the adapter gets them; columns are those of its output, the prompt's included."""
         placed = []
         for row in rows:
-            lead = len(row.leading)
+            lead = len(row.leading) + self.placement.marked  # what marks the place becomes padding in front
             columns = {j: lead + j + (self.length if j >= row.start else 0) for j in range(len(row.ids))}
-            placed.append(PlacedRow([*row.leading, *row.ids], columns))
+            mark = [self.text.pad_id] * self.placement.marked
+            placed.append(PlacedRow([*row.before, *mark, *row.after], columns))
         return placed
 
     def as_text(self, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]) -> list[PlacedRow]:
@@ -219,7 +222,8 @@ class ComparisonSetup:
         columns = [] if self.task == "SEQ_CLS" else [known[j] for j in targets]
         shown = as_prompt and self.placement.before_answer
         labels = [*[IGNORED] * len(row.leading), *row.labels] if shown else None
-        return LogitRequest(placed.ids, columns, list(row.decoder_ids), labels)
+        mark = len(row.before) if as_prompt and self.placement.marked else None
+        return LogitRequest(placed.ids, columns, list(row.decoder_ids), labels, mark)
 
     def wanted(self, row: Row, positions: str) -> list[int]:
         """Indices of the labels at which the sides are compared."""

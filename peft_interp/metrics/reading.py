@@ -112,7 +112,8 @@ def read_text(tokenizer: PreTrainedTokenizerBase, text: str, position: str = STA
 
     Args:
         tokenizer: the base model's.
-        text: the prompt; one that stands at the end gets the blank that parts it from the input, if it has none.
+        text: the prompt; one that stands at the end gets the blank that parts it from the input, if it has none. Inside
+            a template the blank in front is yours to write.
         position: where it stands, by its placement's name.
 
     Raises:
@@ -120,7 +121,7 @@ def read_text(tokenizer: PreTrainedTokenizerBase, text: str, position: str = STA
     """
     check_tokenizer(tokenizer)
     placement = placement_named(position)
-    if not placement.before_text and text.strip() and not text[0].isspace():
+    if placement.before_answer and text.strip() and not text[0].isspace():
         text = f" {text}"
     ids = placement.encode_prompt(tokenizer, text)
     if not ids:

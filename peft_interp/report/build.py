@@ -29,7 +29,8 @@ from peft_interp.report.task_verdicts import why_no_text
 from peft_interp.report.verdicts import beside_the_head, decide
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import IGNORED, PROMPT, START
-from peft_interp.text.rows import examples, plain_ids
+from peft_interp.text.rows import examples, plain_ids, without_padding
+from peft_interp.text.tokenization import decode, decode_after
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -336,6 +337,11 @@ def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: st
         return None
     ids = plain_ids(rows[0]["input_ids"])
     labels = plain_ids(rows[0]["labels"]) if rows[0].get("labels") is not None else [IGNORED] * len(ids)
+    if reading.placement.marked:
+        row = without_padding({**rows[0], "labels": labels})
+        place, ids = reading.placement.index(row["labels"], row["attention_mask"]), row["input_ids"]
+        back = [token for token, label in zip(ids, row["labels"], strict=True) if label == IGNORED][place + 1 :]
+        return f"{decode(tokenizer, ids[:place])}{PROMPT}{decode_after(tokenizer, back)}"
     kept = [token for token, label in zip(ids, labels, strict=False) if label == IGNORED]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return reading.placement.put(PROMPT, text)

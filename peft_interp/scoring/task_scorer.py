@@ -39,7 +39,8 @@ class TaskScorer:
         rows: encoded examples without prompt: `input_ids`, `labels` (-100 where nothing is predicted) and perhaps
             `attention_mask`. For a masked LM the label stands at the mask.
         label_token_ids: the label words' tokens, for `label_log_probs`.
-        position: "end" puts the prompt right before a row's first labelled token, "start" in front of the row.
+        position: "end" puts the prompt right before a row's first labelled token, "start" in front of the row,
+            "template" where the row marks its place.
         leading_ids: tokens (BOS, CLS) that stay in front of a prompt at the start.
         tokens_per_batch: most tokens in one forward pass; None: from the free memory. Positions with logits over the
             whole vocabulary count for as many tokens as they take memory.
@@ -160,6 +161,8 @@ class TaskScorer:
     def _share(self, linear: bool, cache_bytes: int) -> None:
         """Set up shared contexts, if they can be and give what the plain pass gives."""
         prompt_first = self.placement.before_text
+        if self.placement.marked:
+            return  # text stands in front of the prompt and after it
         if not prompt_first:
             empty = [not row.before for row in self.rows]
             if any(empty) and not all(empty):

@@ -150,7 +150,7 @@ def check_countable(rows: Any, name: str) -> None:
 
 
 def without_padding(row: Mapping[str, Any], number: int = 0, token_labels: bool = True) -> dict[str, list[int]]:
-    """One example's `input_ids`, `attention_mask` and `labels` as lists, without what its mask leaves out.
+    """One example's `input_ids`, `attention_mask` and `labels` as lists, without what its mask leaves out at the ends.
 
     Args:
         row: the example.
@@ -167,10 +167,11 @@ def without_padding(row: Mapping[str, Any], number: int = 0, token_labels: bool 
             f"row {number} has {len(ids)} `input_ids`, {len(mask)} of `attention_mask` and {len(labels)} `labels`; "
             "they must be equally many."
         )
-    kept = [i for i, attended in enumerate(mask) if attended]
+    attended = [i for i, value in enumerate(mask) if value]
+    kept = range(attended[0], attended[-1] + 1) if attended else range(0)
     return {
         "input_ids": [ids[i] for i in kept],
-        "attention_mask": [1] * len(kept),
+        "attention_mask": [int(mask[i] != 0) for i in kept],
         "labels": [labels[i] for i in kept] if token_labels else labels,
     }
 
@@ -186,7 +187,10 @@ def _read_row(
 ) -> Row:
     token_labels = task == "CAUSAL_LM"
     read = without_padding(row, number, token_labels)
-    ids, labels = read["input_ids"], read["labels"]
+    ids, labels, mask = read["input_ids"], read["labels"], read["attention_mask"]
+    if 0 in mask:  # what marks a place, or padding among the text
+        ids = [i for i, attended in zip(ids, mask, strict=True) if attended]
+        labels = [i for i, attended in zip(labels, mask, strict=True) if attended] if token_labels else labels
     if not ids:
         raise ValueError(f"row {number} has no token; leave empty rows out.")
     if task == "SEQ_CLS" and len(labels) != 1:
@@ -198,7 +202,10 @@ def _read_row(
     leading, ids = tuple(ids[:lead]), ids[lead:]
     if token_labels:
         labels = labels[lead:]
-        return Row(leading, tuple(ids), tuple(labels), placement.index(labels))
+        try:
+            return Row(leading, tuple(ids), tuple(labels), placement.index(labels, mask[lead:]))
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
     decoder = _decoder_ids(base, labels) if task == "SEQ_2_SEQ_LM" else []
     return Row(leading, tuple(ids), tuple(labels), 0, tuple(decoder))
 

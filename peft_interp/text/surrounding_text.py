@@ -24,7 +24,7 @@ class SurroundingText:
 
     Attributes:
         placement: where the prompt stands.
-        following: the text of a real input after a prompt that opens it, with its leading blank; "" if not known.
+        following: the text of a real input after the prompt, with its leading blank; "" if not known, or nothing is.
         preceding: ends of real inputs in front of any other prompt, which must come out the same after each.
     """
 
@@ -49,13 +49,16 @@ class SurroundingText:
 
     def _later(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | None:
         try:
-            ids = encode_after(tokenizer, text)
+            ids = (self.placement.encode_prompt if self.placement.marked else encode_after)(tokenizer, text)
         except ValueError:
             return None
-        count = len(self.preceding)
-        encoded = encode_all(tokenizer, [*self.preceding, *(before + text for before in self.preceding)])
-        same = all(both == [*before, *ids] for before, both in zip(encoded[:count], encoded[count:], strict=True))
-        return ids if same else None
+        count, whole = len(self.preceding), text + self.following
+        encoded = encode_all(tokenizer, [*self.preceding, *(before + whole for before in self.preceding)])
+        for before, both in zip(encoded[:count], encoded[count:], strict=True):
+            wanted = [*before, *ids]
+            if (both[: len(wanted)] if self.following else both) != wanted:
+                return None
+        return ids
 
 
 def surrounding_text(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], placement: Placement) -> SurroundingText:
@@ -68,7 +71,8 @@ def surrounding_text(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], pl
     """
     if placement.before_text:
         return SurroundingText(placement, decode_after(tokenizer, rows[0].after) if rows else "")
-    return SurroundingText(placement, preceding=_endings(tokenizer, rows))
+    following = decode_after(tokenizer, rows[0].after[:ENDING_TOKENS]) if rows and placement.marked else ""
+    return SurroundingText(placement, following, _endings(tokenizer, rows))
 
 
 def _endings(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> tuple[str, ...]:

@@ -28,13 +28,13 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
     return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if len(texts) else []
 
 
-def encode_after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of `text` as it is tokenised after other text, without special tokens.
+def encode_after(tokenizer: PreTrainedTokenizerBase, text: str, preceding_text: str = _ANCHOR) -> list[int]:
+    """Ids of `text` as it is tokenised after `preceding_text`, without special tokens.
 
     Raises:
         ValueError: the text's beginning melts into one token with what stands in front of it.
     """
-    anchor, ids = encode(tokenizer, _ANCHOR), encode(tokenizer, _ANCHOR + text)
+    anchor, ids = encode(tokenizer, preceding_text), encode(tokenizer, preceding_text + text)
     if ids[: len(anchor)] != anchor:
         raise ValueError(f"{text!r} is tokenised together with the word in front of it; begin it with a blank.")
     return ids[len(anchor) :]

@@ -1,7 +1,7 @@
 """The model that `get_peft_model` returns for a causal language model.
 
 Each row of the input becomes `pads | BOS | prompt | text`, or `pads | BOS | text | prompt | answer` with
-`prompt_position="end"`. Without a gradient a projected prompt enters as plain token ids, so that the adapter and its
+`prompt_position="end"`, or has the prompt where it says with "template". Without a gradient a projected prompt enters as plain token ids, so that the adapter and its
 text are one thing by construction; with one it enters as vectors of the same rows.
 """
 
@@ -22,7 +22,7 @@ from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.padding_habits import first_position, position_ids_for
-from peft_interp.text.placement import IGNORED
+from peft_interp.text.placement import IGNORED, MARKED, START
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
@@ -48,6 +48,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
 
     With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
+
+    With `prompt_position="template"` each row has one column inside that its `attention_mask` leaves out, and the prompt
+    stands there. In the output that column is padding, the first of all.
     """
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
@@ -121,6 +124,10 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     def _before_answer(self) -> bool:
         return bool(self.active_peft_config.placement.before_answer)
 
+    @property
+    def _before_text(self) -> bool:
+        return bool(self.active_peft_config.placement.before_text)
+
     def _plain_pass(self, text: dict[str, Any], labels: Tensor | None, kwargs: dict[str, Any]) -> Any:
         """Every row with its own copy of the prompt, as stock PEFT does it."""
         encoder, prompt = self._prompt()
@@ -128,14 +135,15 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         layout = composed.layout
         inputs = composed.with_positions(self.base_model) if self._takes("position_ids") else composed.inputs
         if labels is not None:
-            answers = _without_leading(labels, layout.start)
+            marked = self.active_peft_config.placement.marked  # a row's first token is predicted by nothing
+            answers = _without_leading(labels, self._first_text(labels.shape, text) + 1 if marked else layout.start)
             if self._before_answer:
                 check_answers(answers, layout.start, self._first_text(labels.shape, text))
             inputs = {**inputs, "labels": layout.fill(IGNORED, answers)}
         wants_term = labels is not None and self._wants_term()
         needs_logits = wants_term and self._needs_own_logits()
         needs_logits = needs_logits and self.base_model.get_output_embeddings() is not None
-        with tapped_head(self.base_model) if needs_logits and not self._before_answer else nullcontext() as tap:
+        with tapped_head(self.base_model) if needs_logits and self._before_text else nullcontext() as tap:
             run = self.base_model if tap is None else without_compiling(self.base_model)
             output = run(**inputs, **{**kwargs, "return_dict": True})
         logits, hidden = None, None
@@ -149,7 +157,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             output.loss = self._add_term(output.loss, share, encoder, prompt, logits, hidden)
         self._check_loss(output.loss)
         if self.active_peft_config.align_logits_with_labels and getattr(output, "logits", None) is not None:
-            aligned = layout.predictions if self._before_answer else layout.text_first
+            aligned = layout.text_first if self._before_text else layout.predictions
             output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
@@ -161,6 +169,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             return None  # the plain pass tells what is wrong
         if (wanted := _beyond_the_loss(kwargs)) is not None:
             chooser.fall_back("the plain pass", f"`{wanted}` asks for more than the loss")
+            return None
+        if self.active_peft_config.placement.marked:
+            chooser.fall_back("the plain pass", "the prompt stands inside the rows, where each of them says")
             return None
         if self._before_answer:
             if continues_from_cache(self.base_model):
@@ -270,7 +281,9 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
             prompt_length = self.active_peft_config.num_virtual_tokens
             given = text["input_ids"] if text["input_ids"] is not None else text["inputs_embeds"]
             # the mask of a prompt at the end is the same: it stands among attended columns
-            text["attention_mask"] = place_prompt(mask.shape, prompt_length, attention_mask=mask).fill(1, mask)
+            place = MARKED if self.active_peft_config.placement.marked else START
+            layout = place_prompt(mask.shape, prompt_length, attention_mask=mask, placement=place)
+            text["attention_mask"] = layout.fill(1, mask)
             if self._takes("position_ids"):
                 kwargs["position_ids"] = position_ids_for(self.base_model, text["attention_mask"])[:, -given.shape[1] :]
         return self.base_model(**text, labels=labels, **kwargs)

@@ -66,7 +66,9 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
             "help": "'start': the prompt stands before the text (after BOS). 'end': right before the answer, as "
             "RLPrompt's '{text} {prompt}'. That is before a row's first label that is not -100, and after the last "
             "token of a row without labels, so leave the answer out where you give no labels. In a masked LM "
-            "(FEATURE_EXTRACTION) the answer is the first mask token. Other tasks have none to stand in front of."
+            "(FEATURE_EXTRACTION) the answer is the first mask token. Other tasks have none to stand in front of. "
+            "'template': where each row marks it (a 0 of its `attention_mask` between its tokens), as a `Verbalizer` "
+            "does whose template has {prompt} inside, a chat's turn included."
         },
     )
     projection_metric: str = field(
@@ -201,9 +203,11 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
         task = prompt_task(self.task_type)
         if task is not None and self.placement not in task.placements:
             able = [task.name for task in TASK_TYPES if self.placement in task.placements]
+            needs = "rows that mark their place" if self.placement.marked else "an answer to stand in front of"
             raise ValueError(
-                f"`prompt_position={self.prompt_position!r}` needs an answer to stand in front of, which only "
-                f"{listed(able, 'and')} (at the mask) have; got `task_type={task.name!r}`. Use {START.name!r}."
+                f"`prompt_position={self.prompt_position!r}` needs {needs}, which only {listed(able, 'and')}"
+                f"{'' if self.placement.marked else ' (at the mask)'} have; got `task_type={task.name!r}`. "
+                f"Use {START.name!r}."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH

@@ -2,7 +2,8 @@
 
 Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
 prompt's text. Here every row reads `pads | BOS | prompt | text | pads` or `pads | BOS | text | prompt | answer | pads`,
-as its `Placement` says, so that the adapter and the plain text agree.
+as its `Placement` says, so that the adapter and the plain text agree. The column that marks a place in a row gives it to
+the prompt and becomes padding on the left: `mark | pads | BOS | text | prompt | text | pads`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class PromptLayout:
 
     Attributes:
         order: (batch, prompt + length) columns of `[prompt | text]` in reading order.
-        start: (batch,) the text column before which the prompt is inserted.
+        start: (batch,) the text column before which the prompt is inserted, or which marks its place.
         prompt_length: number of prompt tokens.
     """
 
@@ -60,7 +61,7 @@ class PromptLayout:
     def predictions(self, composed: Tensor) -> Tensor:
         """(batch, length, ...) of per-token outputs: column i is what predicts input token i + 1, prompt or not."""
         ends = nn.functional.pad(self.text_columns(), (0, 1), value=self.order.shape[1])[:, 1:]
-        index = (ends - 1).to(composed.device).unsqueeze(-1).expand(-1, -1, composed.shape[-1])
+        index = (ends - 1).clamp_min(0).to(composed.device).unsqueeze(-1).expand(-1, -1, composed.shape[-1])
         return composed.gather(1, index)
 
 
@@ -134,7 +135,12 @@ def place_prompt(
     columns = torch.arange(prompt_length + shape[1], device=start.device)  # (prompt + length,)
     offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
     order = torch.where(offset < prompt_length, offset, columns)
-    order = torch.where(offset < 0, columns + prompt_length, order)
+    if placement.marked:  # what marked the place goes to the left, all in front of it one column to the right
+        order = torch.where(offset > prompt_length, columns, columns - start.unsqueeze(1) - 1)
+        mark = start.unsqueeze(1) + prompt_length
+        order = torch.where(offset <= 0, torch.where(columns > 0, columns + prompt_length - 1, mark), order)
+    else:
+        order = torch.where(offset < 0, columns + prompt_length, order)
     return PromptLayout(order=order, start=start, prompt_length=prompt_length)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_interp.records import markdown_table
-from peft_interp.text.placement import END, START, Placement
+from peft_interp.text.placement import END, MARKED, START, Placement
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ TASK_TYPES = (
         words="a causal language model",
         auto_class="AutoModelForCausalLM",
         model_class="causal_lm.InterpPromptModelForCausalLM",
-        placements=(START, END),
+        placements=(START, END, MARKED),
         has_head=False,
         generates=True,
         compared=True,
