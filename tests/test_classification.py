@@ -111,7 +111,7 @@ def test_mistakes_are_named(tokenizer: Any) -> None:
         classify(model, tokenizer, TEXTS, ["terrible", "great"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="text 1 is a NoneType and must be a string"):
         classify(model, tokenizer, ["Dull.", None], START)  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="text 0 is a dict"):
+    with pytest.raises(ValueError, match=r"asks for \{text\}, and the row has no such column, only"):
         classify(model, tokenizer, Dataset.from_list([{"sentence": "Dull."}]), START)
     with pytest.raises(ValueError, match="has no prompt adapter"):
         classify(model.get_base_model(), tokenizer, TEXTS, START)

@@ -57,7 +57,8 @@ def chat_messages(
     placement = placement_named(position)
     if role == "system" and not placement.before_text:
         raise ValueError(
-            f"`role='system'` stands in front of the input, but this prompt stands {placement.preposition} it; use 'user'."
+            f"`role='system'` stands in front of the input, but this prompt stands {placement.preposition} it; use "
+            "'user'."
         )
     if placement.marked and template is None:
         raise ValueError("`template=None` does not say where inside the input the prompt stands; give the template.")

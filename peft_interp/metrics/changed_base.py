@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from peft.utils.other import AuxiliaryTrainingWrapper
 
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.metrics.differentials import LabelIds
 from peft_interp.metrics.faithfulness import measure_text
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.results import BaseChange, PromptReading
@@ -55,7 +56,7 @@ def measure_clean_base(
     rows: Any,
     reading: PromptReading,
     change: BaseChange,
-    label_token_ids: Sequence[int] | None,
+    label_token_ids: LabelIds | None,
     **options: Any,
 ) -> BaseChange:
     """The change with how the text alone does on the base model without it.

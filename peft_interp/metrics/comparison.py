@@ -16,7 +16,7 @@ from torch import Tensor
 from peft_interp.inference.head import tapped_head
 from peft_interp.inference.max_length import check_room
 from peft_interp.inference.padding_habits import position_ids_for, reads_last_column
-from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.text_rows import PlacedRow, with_text
 from peft_interp.text.placement import IGNORED, Placement, placement_of
@@ -187,7 +187,7 @@ class ComparisonSetup:
     tokenizer: Any
     length: int
     placement: Placement
-    label_token_ids: Sequence[int] | None
+    label_token_ids: LabelIds | None
     batch_size: int
     label_bias: Sequence[float] | None = None
 
@@ -275,7 +275,7 @@ def make_comparison(
     model: Any,
     tokenizer: Any,
     rows: Any,
-    label_token_ids: Sequence[int] | None,
+    label_token_ids: LabelIds | None,
     batch_size: int,
     padding_side: str,
 ) -> ComparisonSetup:
@@ -307,7 +307,7 @@ def make_comparison(
 
 
 def make_text_comparison(
-    model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int, placement: Placement
+    model: Any, tokenizer: Any, rows: Any, label_token_ids: LabelIds | None, batch_size: int, placement: Placement
 ) -> ComparisonSetup:
     """Rows for a text that no adapter stands for.
 

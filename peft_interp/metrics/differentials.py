@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -251,11 +251,25 @@ class OutputTotals:
         return {name: total / max(1, self.positions) for name, total in self.sums.items()}
 
 
+LabelIds = Sequence[int] | Sequence[Sequence[int]]
+
+
+def as_sequences(label_token_ids: Any) -> list[list[int]] | None:
+    """Label words of several tokens each, or None where each is one."""
+    if not isinstance(label_token_ids, list | tuple) or not label_token_ids:
+        return None
+    if not all(isinstance(ids, list | tuple) and ids for ids in label_token_ids):
+        return None
+    return [as_ids(ids, "label_token_ids", _IDS_MADE_BY).tolist() for ids in label_token_ids]
+
+
 class TaskTotals:
     """Loss and accuracy of one side.
 
     Args:
-        label_token_ids: the label words' ids; an empty list for all classes of a classifier; None for no accuracy.
+        label_token_ids: the label words' ids, or for words of several tokens a list of ids for each (`sequences`),
+            which are counted by `add_choices` alone; an empty list for all classes of a classifier; None for no
+            accuracy.
         label_bias: numbers to add to the label words' scores before they are compared, nats; None for none. The loss
             is that of the whole vocabulary, without them.
 
@@ -263,14 +277,16 @@ class TaskTotals:
         ValueError: no list of ids, or not one finite number for each.
     """
 
-    def __init__(self, label_token_ids: Sequence[int] | None, label_bias: Sequence[float] | None = None) -> None:
-        ids = label_token_ids
+    def __init__(self, label_token_ids: LabelIds | None, label_bias: Sequence[float] | None = None) -> None:
+        ids: Any = label_token_ids
         if label_bias is not None and (len(label_bias) != len(ids or ()) or not all(map(math.isfinite, label_bias))):
             raise ValueError(
                 f"`label_bias={list(label_bias)}` must be one finite number for each of the {len(ids or ())} label "
                 "words; see `calibrate`."
             )
         self.bias = label_bias
+        self.sequences = as_sequences(ids)
+        ids = ids if self.sequences is None else [sequence[0] for sequence in self.sequences]
         self.choices = None if ids is None else as_ids(ids, "label_token_ids", _IDS_MADE_BY).tolist()
         self.loss = 0.0
         self.labels = self.rows = self.right = 0
@@ -298,7 +314,7 @@ class TaskTotals:
         if owners is not None:
             labelled = [n for n, target in enumerate(targets) if target != -100]
             self.losses.add([owners[n] for n in labelled], losses[labelled].tolist())
-        if self.choices is None:
+        if self.choices is None or self.sequences is not None:
             return
         answers = torch.tensor([i for i, yes in enumerate(first) if yes], device=logits.device, dtype=torch.long)
         scores = logits[answers].float()
@@ -313,13 +329,37 @@ class TaskTotals:
                     f"{list(self.choices)}`; pass the ids of all label words, or None for no accuracy."
                 )
             scores, wanted = scores[:, known], match.int().argmax(dim=1)
-            if self.bias is not None:
-                scores = scores + torch.tensor(list(self.bias), device=logits.device)
+        self._count(scores, wanted, None if owners is None else [owners[i] for i in answers.tolist()])
+
+    def add_choices(self, scores: Tensor, answers: Sequence[Sequence[int]], owners: Sequence[int]) -> None:
+        """Count rows whose label words were scored as sequences.
+
+        Args:
+            scores: (rows, labels) log-probabilities.
+            answers: each row's own answer.
+            owners: (rows,) number of each.
+
+        Raises:
+            ValueError: an answer that is no label word.
+        """
+        known = [tuple(sequence) for sequence in self.sequences or ()]
+        if strange := sorted({tuple(answer) for answer in answers} - {*known}):
+            raise ValueError(
+                f"rows are labelled with the tokens {[list(i) for i in strange]}, which are not among "
+                f"`label_token_ids={[list(i) for i in known]}`; pass those of all label words, or None for no accuracy."
+            )
+        gold = torch.tensor([known.index(tuple(answer)) for answer in answers], device=scores.device)
+        self._count(scores, gold, owners)
+
+    def _count(self, scores: Tensor, wanted: Tensor, owners: Sequence[int] | None) -> None:
+        """Rows' label words: (rows, labels) scores, and which is right."""
+        if self.bias is not None:
+            scores = scores + torch.tensor(list(self.bias), device=scores.device)
         right = right_answers(scores, wanted)
         self.right += int(right.sum())
-        self.rows += len(answers)
+        self.rows += len(wanted)
         if owners is not None:
-            self.hits.add([owners[i] for i in answers.tolist()], right.tolist())
+            self.hits.add(owners, right.tolist())
         gold_shares = nn.functional.one_hot(wanted, scores.shape[1])
         sums = torch.stack([scores.double().softmax(dim=1).sum(dim=0), gold_shares.double().sum(dim=0)]).cpu()
         self.answered = sums if self.answered is None else self.answered + sums

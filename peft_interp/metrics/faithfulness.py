@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from peft import PeftModel
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.choices import count_choices
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
     count_task,
@@ -28,14 +30,14 @@ from peft_interp.metrics.comparison import (
     make_text_comparison,
     owners_of,
 )
-from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
+from peft_interp.metrics.differentials import LabelIds, OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
 from peft_interp.metrics.results import AnswerShares, Faithfulness, PairedEstimates, PromptReading, TokenEffect
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.text.placement import START
 from peft_interp.text.rows import Row
-from peft_interp.text.tokenization import check_text
+from peft_interp.text.tokenization import check_text, decode_after
 
 
 def measure_token_effects(
@@ -126,7 +128,7 @@ def measure_faithfulness(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
-    label_token_ids: Sequence[int] | None = None,
+    label_token_ids: LabelIds | None = None,
     positions: str = "answers",
     batch_size: int = 32,
     padding_side: str = "right",
@@ -145,7 +147,8 @@ def measure_faithfulness(
         tokenizer: the base model's.
         rows: tokenised examples without a prompt: a `datasets.Dataset` or list of dicts with `input_ids`, `labels` and,
             where padded, `attention_mask`. Padding is removed; the measure pads by itself.
-        label_token_ids: the label words' ids (`verbalizer.label_token_ids(tokenizer)`), for accuracies; None for none.
+        label_token_ids: the label words' ids (`verbalizer.label_token_ids(tokenizer)`), for accuracies, or a list of
+            them for each word (`verbalizer.label_sequences(tokenizer)`); None for none.
         positions: "answers" compares where a label is to be predicted, "all" at every token of the row.
         batch_size: rows at a time; it changes no result.
         padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
@@ -187,7 +190,7 @@ def measure_text(
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     text: str,
-    label_token_ids: Sequence[int] | None = None,
+    label_token_ids: LabelIds | None = None,
     position: str = START.name,
     positions: str = "answers",
     batch_size: int = 32,
@@ -263,6 +266,7 @@ def _measure(
         sides = _compare(setup, kept, as_prompt_kept, as_text_kept, wanted, shared, bar)
         nothing = _measure_without(setup, kept, bare, shared, bar) if without else None
         effects = measure_token_effects(setup, probes, ids, bar) if probes else ()
+        _count_sequences(setup, kept, text, ids, sides, nothing)
     return Faithfulness(
         rows=len(chosen),
         skipped_rows=len(setup.rows) - len(chosen),
@@ -280,6 +284,24 @@ def _measure(
         label_bias=None if setup.label_bias is None else tuple(setup.label_bias),
         paired=_paired(sides, nothing),
     )
+
+
+def _count_sequences(
+    setup: ComparisonSetup,
+    rows: list[Row],
+    text: str,
+    ids: Sequence[int],
+    sides: _Comparison,
+    nothing: TaskTotals | None,
+) -> None:
+    """Accuracies of label words of several tokens, which need passes of their own."""
+    as_text = partial(setup.as_text, text=text, prompt_ids=ids)
+    as_prompt = as_text if setup.is_text else setup.as_prompt
+    for totals in (sides.prompt, sides.shared):
+        count_choices(totals, setup, setup.prompt, rows, as_prompt)
+    count_choices(sides.text, setup, setup.text, rows, as_text)
+    if nothing is not None:
+        count_choices(nothing, setup, setup.text, rows, partial(setup.as_text, text="", prompt_ids=[]))
 
 
 _DIFFERENCES, _SHARES = (-1.0, 1.0), (0.0, 1.0)  # the ends of what one row can say
@@ -405,7 +427,9 @@ def _answer_shares(setup: ComparisonSetup, sides: _Comparison, nothing: TaskTota
         return None
     bare = nothing.shares() if nothing else None
     known = tuple(sides.prompt.choices or range(len(prompt[0])))
-    return AnswerShares(known, setup.names(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
+    sequences = sides.prompt.sequences
+    names = setup.names(known) if sequences is None else tuple(decode_after(setup.tokenizer, s) for s in sequences)
+    return AnswerShares(known, names, prompt[1], prompt[0], text[0], bare[0] if bare else None)
 
 
 def _mean(values: Sequence[float]) -> float:

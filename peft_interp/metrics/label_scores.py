@@ -13,6 +13,8 @@ from torch import Tensor
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.choices import choice_log_probs, label_ids_of
+from peft_interp.metrics.differentials import as_sequences
 from peft_interp.metrics.reading import prompt_config, read_text
 from peft_interp.metrics.task_outcomes import Contender, adapter_contender, text_contender
 from peft_interp.text.label_bias import LabelBias
@@ -98,7 +100,7 @@ def calibration_rows(tokenizer: Any, rows: Any, verbalizer: Verbalizer) -> list[
 
 def content_free_rows(tokenizer: Any, verbalizer: Verbalizer) -> list[dict[str, Any]]:
     """Texts that say nothing, in the template; one that leaves nothing to read is left out."""
-    known = verbalizer.label_token_ids(tokenizer)
+    known = verbalizer.label_sequences(tokenizer)
     rows = [verbalizer.encode(tokenizer, text, 0, None, known) for text in CONTENT_FREE]
     return [row for row in rows if row["labels"][0] == IGNORED]
 
@@ -120,7 +122,7 @@ def label_scores(contender: Contender, bar: Any) -> tuple[Tensor, Tensor, list[i
     Raises:
         ValueError: an answer that is no label word, or no row whose answer is predicted.
     """
-    setup, ids = contender.setup, list(contender.setup.label_token_ids or ())
+    setup = contender.setup
     both = zip(setup.rows, contender.placed, strict=True)
     targets = [_answer(row, setup.predicted(row, placed)) for row, placed in both]
     kept = [i for i, found in enumerate(targets) if found]
@@ -128,21 +130,34 @@ def label_scores(contender: Contender, bar: Any) -> tuple[Tensor, Tensor, list[i
         raise ValueError(
             "no row has an answer that is predicted after the prompt: nothing to calibrate on; see the template."
         )
-    answers = [setup.rows[i].labels[targets[i][0]] for i in kept]
-    if strange := sorted(set(answers) - set(ids)):
+    known: Any = setup.label_token_ids or ()
+    words: list[tuple[int, ...]] = [tuple(word) for word in as_sequences(known) or [[i] for i in known]]
+    single = all(len(word) == 1 for word in words)
+    answers = [tuple(setup.rows[i].answer)[: 1 if single else None] for i in kept]
+    if strange := sorted(set(answers) - set(words)):
         raise ValueError(
-            f"calibration rows are labelled with token ids {strange}, which are none of the label words' ({ids}); "
-            "encode them with the same verbalizer."
+            f"calibration rows are labelled with token ids {[list(i) for i in strange]}, which are none of the label "
+            f"words' ({[list(word) for word in words]}); encode them with the same verbalizer."
         )
-    scores = torch.zeros(len(setup.rows), len(ids))
     with eval_mode(contender.model, contender.adapter_name):
-        for batch in setup.batches(contender.placed, targets):
-            asked = [i for i in batch if targets[i]]
-            if asked:
-                given = [contender.request(i, targets[i]) for i in asked]
-                scores[asked] = setup.prompt.logits(given)[:, ids].float().log_softmax(-1).cpu()
-            bar.update(len(batch))
-    return scores[kept], torch.tensor([ids.index(answer) for answer in answers]), kept
+        if single:
+            scores = _word_scores(contender, targets, [word[0] for word in words], bar)
+        else:
+            choices = [list(map(list, words))] * len(setup.rows)
+            scores = choice_log_probs(setup, setup.prompt, setup.rows, choices, contender.place).log_softmax(-1)
+            bar.update(len(setup.rows))
+    return scores[kept], torch.tensor([words.index(answer) for answer in answers]), kept
+
+
+def _word_scores(contender: Contender, targets: Sequence[Sequence[int]], ids: list[int], bar: Any) -> Tensor:
+    """(rows, labels) log-probabilities of label words of one token each, among themselves: one pass for a row."""
+    setup, scores = contender.setup, torch.zeros(len(contender.setup.rows), len(ids))
+    for batch in setup.batches(contender.placed, targets):
+        if asked := [i for i in batch if targets[i]]:
+            given = [contender.request(i, targets[i]) for i in asked]
+            scores[asked] = setup.prompt.logits(given)[:, ids].float().log_softmax(-1).cpu()
+        bar.update(len(batch))
+    return scores
 
 
 def _answer(row: Row, predicted: dict[int, int]) -> list[int]:
@@ -161,7 +176,7 @@ def prompt_contender(
     batch_size: int,
 ) -> Contender:
     """The prompt on rows; see `calibrate`."""
-    ids = verbalizer.label_token_ids(tokenizer)
+    ids = label_ids_of(verbalizer, tokenizer)
     if text is None:
         check_verbalizer(verbalizer, placement_of(prompt_config(model, adapter_name)))
         return adapter_contender(model, tokenizer, rows, ids, batch_size, adapter_name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.metrics.choices import Place, count_choices
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
     LogitRequest,
@@ -16,7 +18,7 @@ from peft_interp.metrics.comparison import (
     make_comparison,
     make_text_comparison,
 )
-from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement
 
@@ -28,12 +30,14 @@ class Contender:
     Attributes:
         setup: the rows and the models.
         placed: each row with the prompt in its place.
+        place: puts it there.
         model: what answers, an adapter or a base model.
         adapter_name: of an adapter; None for the active one.
     """
 
     setup: ComparisonSetup
     placed: list[PlacedRow]
+    place: Place
     model: Any
     adapter_name: str | None = None
 
@@ -61,25 +65,27 @@ class Contender:
                     given = [self.request(i, wanted[i]) for i in asked]
                     count_task(totals, setup.prompt.logits(given), here, places, asked)
                 bar.update(len(batch))
+            asked = [i for i, places in enumerate(wanted) if places]
+            count_choices(totals, setup, setup.prompt, [setup.rows[i] for i in asked], self.place, asked)
         return totals
 
 
 def adapter_contender(
-    model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int, name: str | None
+    model: Any, tokenizer: Any, rows: Any, label_token_ids: LabelIds | None, batch_size: int, name: str | None
 ) -> Contender:
     """An adapter as PEFT runs it; arguments as for `make_comparison`, `name` None for the active one."""
     with eval_mode(model, name):
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, "right")
     placed = setup.as_prompt(setup.rows)
     setup.check_room(placed, setup.length)
-    return Contender(setup, placed, model, name)
+    return Contender(setup, placed, setup.as_prompt, model, name)
 
 
 def text_contender(
     model: Any,
     tokenizer: Any,
     rows: Any,
-    label_token_ids: Sequence[int] | None,
+    label_token_ids: LabelIds | None,
     batch_size: int,
     placement: Placement,
     text: str,
@@ -89,7 +95,7 @@ def text_contender(
     setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, placement)
     placed = setup.as_text(setup.rows, text, ids)
     setup.check_room(placed)
-    return Contender(setup, placed, model)
+    return Contender(setup, placed, partial(setup.as_text, text=text, prompt_ids=ids), model)
 
 
 def common_targets(contenders: Sequence[Contender]) -> list[list[int]]:

@@ -21,7 +21,7 @@ from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, count_task
-from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement, placement_named, placement_of
@@ -41,7 +41,7 @@ def measure_waywardness(
     tokenizer: Any,
     rows: Any,
     target_text: str,
-    label_token_ids: Sequence[int] | None = None,
+    label_token_ids: LabelIds | None = None,
     steps: int = 150,
     eval_rows: Any | None = None,
     learning_rate: float = 0.1,
@@ -127,7 +127,7 @@ def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tenso
 
 
 def _comparison(
-    base: Any, tokenizer: Any, rows: Any, label_ids: Sequence[int] | None, size: int, length: int, placement: Placement
+    base: Any, tokenizer: Any, rows: Any, label_ids: LabelIds | None, size: int, length: int, placement: Placement
 ) -> ComparisonSetup:
     named = pad_token_id(base.config)
     pad = named if named is not None else tokenizer.pad_token_id

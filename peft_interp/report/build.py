@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.changed_base import changed_base, measure_clean_base
+from peft_interp.metrics.choices import label_ids_of
+from peft_interp.metrics.differentials import LabelIds
 from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
 from peft_interp.metrics.label_prior import measure_label_prior
 from peft_interp.metrics.label_scores import bias_to_use, stored_bias
@@ -43,7 +45,7 @@ def report_prompt(
     tokenizer: PreTrainedTokenizerBase,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    label_token_ids: Sequence[int] | None = None,
+    label_token_ids: LabelIds | None = None,
     perplexity_model: PreTrainedModel | None = None,
     perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Iterable[Rival | tuple[str, float, float]] = (),
@@ -123,7 +125,7 @@ class _Given:
 
     rows: Any
     verbalizer: Verbalizer | None
-    label_token_ids: Sequence[int] | None
+    label_token_ids: LabelIds | None
     judging: _Reading
     rivals: Iterable[Rival | tuple[str, float, float]]
     context: Mapping[str, Any]
@@ -132,10 +134,10 @@ class _Given:
     task_naming: Mapping[str, Any] | None = None
     prior: _Prior = _Prior()
 
-    def label_ids(self, tokenizer: Any) -> Sequence[int] | None:
+    def label_ids(self, tokenizer: Any) -> LabelIds | None:
         """The label words' ids, if they are known."""
         if self.verbalizer is not None and self.label_token_ids is None:
-            return self.verbalizer.label_token_ids(tokenizer)
+            return label_ids_of(self.verbalizer, tokenizer)
         return self.label_token_ids
 
     def known_rivals(self) -> tuple[Rival, ...]:
@@ -213,7 +215,7 @@ def report_text(
     text: str,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    label_token_ids: Sequence[int] | None = None,
+    label_token_ids: LabelIds | None = None,
     position: str | None = None,
     perplexity_model: PreTrainedModel | None = None,
     perplexity_tokenizer: PreTrainedTokenizerBase | None = None,
@@ -294,11 +296,11 @@ def is_causal(base: Any) -> bool:
     return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
 
 
-def _chance(label_token_ids: Sequence[int] | None) -> float | None:
+def _chance(label_token_ids: LabelIds | None) -> float | None:
     return 1 / len(label_token_ids) if label_token_ids else None
 
 
-def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any, Sequence[int] | None]:
+def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any, LabelIds | None]:
     """Rows and label words' ids; complains before anything is measured."""
     if given.rows is not None:
         next(examples(given.rows), None)

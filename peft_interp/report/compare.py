@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
-from peft_interp.metrics.differentials import TaskTotals
+from peft_interp.metrics.choices import label_ids_of
+from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.label_scores import calibrate, calibration_rows, check_held_out, stored_bias
 from peft_interp.metrics.reading import read_prompt, read_text
 from peft_interp.metrics.results import PromptReading
@@ -33,7 +34,7 @@ from peft_interp.text.placement import START, placement_named
 from peft_interp.text.verbalizer import Verbalizer
 
 Candidate = str | PeftModel | tuple[PeftModel, str]
-_Shared = tuple[Any, Any, Sequence[int] | None, int]
+_Shared = tuple[Any, Any, LabelIds | None, int]
 _NAME_LETTERS = 48
 
 
@@ -91,7 +92,7 @@ def compare_prompts(
     prompts: Sequence[Candidate] | Mapping[str, Candidate],
     rows: Any,
     verbalizer: Verbalizer | None = None,
-    label_token_ids: Sequence[int] | None = None,
+    label_token_ids: LabelIds | None = None,
     position: str | None = None,
     without: bool = True,
     batch_size: int = 32,
@@ -126,7 +127,7 @@ def compare_prompts(
     base, place = base_of(model), position or (verbalizer.prompt_position if verbalizer is not None else START.name)
     named = _named(prompts, base)
     if verbalizer is not None and label_token_ids is None:
-        label_token_ids = verbalizer.label_token_ids(tokenizer)
+        label_token_ids = label_ids_of(verbalizer, tokenizer)
     readings: dict[str, PromptReading | None] = {name: _read(one, tokenizer, place) for name, one in named.items()}
     known = _known_biases(base, tokenizer, named, rows, verbalizer, training_rows, without, batch_size)
     biases = {name: bias.values for name, bias in known.items()}

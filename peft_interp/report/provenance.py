@@ -95,7 +95,7 @@ def describe_measurement(
         "task_type": task_type,
         "rows": len(rows) if rows is not None else None,
         "template": verbalizer.template if verbalizer is not None else None,
-        "label_words": list(verbalizer.label_words) if verbalizer is not None else None,
+        "label_words": list(verbalizer.label_words) or None if verbalizer is not None else None,
         "calibration": verbalizer.calibration if verbalizer is not None and verbalizer.calibration != "none" else None,
         "judge": _name(getattr(perplexity_model, "name_or_path", None)),
         "versions": {name: found for name, package in _PACKAGES.items() if (found := _version(package))},

@@ -26,13 +26,16 @@ class Examples:
         rows: `input_ids` and `labels` of each, without padding; empty where the data has no labels.
         inputs: the text of each, for reward functions.
         columns: every other column of the data set, for reward functions.
-        gold: (examples,) index of the right label word; None without label words.
+        gold: (examples,) index of the right label word, or the right one of a row's options; None without either.
+        choices: for each example the tokens of its possible answers, where they are scored as sequences; None where
+            each label word is one token, and without labels.
     """
 
     rows: list[dict[str, list[int]]]
     inputs: list[str]
     columns: dict[str, list[Any]]
     gold: Tensor | None = None
+    choices: list[list[list[int]]] | None = None
 
     def __repr__(self) -> str:
         known = {"examples": len(self), "labelled": len(self.rows), "columns": list(self.columns)}
@@ -49,6 +52,7 @@ class Examples:
             inputs=[self.inputs[i] for i in places],
             columns={name: [values[i] for i in places] for name, values in self.columns.items()},
             gold=None if self.gold is None else self.gold[list(places)],
+            choices=None if self.choices is None else [self.choices[i] for i in places],
         )
 
 
@@ -71,14 +75,15 @@ def read_examples(
         tokenizer: the task model's.
         dataset: a `datasets.Dataset` or a list of dicts.
         verbalizer: template and label words, or None.
-        text_column: column with the text.
+        text_column: column with the template's `{text}`.
         label_column: column with the label, 0, 1, ...
         max_length: most tokens of a row the verbalizer encodes, the prompt not counted.
         what: the data set's name in errors.
         masked: rows of text and label are for a masked LM, with the mask where a causal LM's answer stands.
 
     Raises:
-        ValueError: no rows, rows without any label, labels that are no label word, or a tokenizer without a mask.
+        ValueError: no rows, rows without any label, labels that are no label word, a tokenizer without a mask, or
+            answers of several tokens for a masked LM, which has one mask.
     """
     check_countable(dataset, what)
     raw = [dict(row) for row in dataset]
@@ -89,19 +94,19 @@ def read_examples(
     if "input_ids" in raw[0] and "labels" in raw[0]:
         rows = [without_padding(row, number) for number, row in enumerate(raw)]
     elif verbalizer is not None:
-        if missing := {text_column, label_column} - set(raw[0]):
-            raise ValueError(
-                f"`{what}` has no column {sorted(missing)}, only {sorted(raw[0])}; name its columns with `text_column` "
-                "and `label_column`."
-            )
-        known = verbalizer.label_token_ids(tokenizer)
-        rows = [verbalizer.encode(tokenizer, row[text_column], row[label_column], max_length, known) for row in raw]
+        verbalizer.check_columns(sorted(raw[0]), text_column, label_column, f"`{what}`")
+        given = [verbalizer.row_of(row, text_column) for row in raw]
+        known = verbalizer.label_sequences(tokenizer) if verbalizer.label_words else None
+        rows = [verbalizer.encode(tokenizer, row, row[label_column], max_length, known) for row in given]
         rows = [_as_masked(row, tokenizer) for row in rows] if masked else rows
     for i, row in enumerate(rows):
         if all(label == IGNORED for label in row["labels"]):
             raise ValueError(f"row {i} of `{what}` has no label (all are -100); drop it or give it one.")
-    gold = None if verbalizer is None or not rows else _gold(rows, verbalizer, tokenizer, what)
-    return Examples(rows, _inputs(raw, rows, tokenizer, text_column), columns, gold)
+    choices = None if verbalizer is None or not rows else _choices(raw, verbalizer, tokenizer, what)
+    gold = None if choices is None else _gold(rows, choices, tokenizer, what)
+    single = choices is not None and verbalizer is not None and verbalizer.scored_ids(tokenizer) is not None
+    inputs = _inputs(raw, rows, tokenizer, text_column)
+    return Examples(rows, inputs, columns, gold, None if single else choices)
 
 
 def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -124,6 +129,11 @@ def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
 
 def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]]:
     """`text answer` as a masked LM reads it: `<s> text <mask> </s>`, the answer in the labels only."""
+    if sum(label != IGNORED for label in row["labels"]) != 1:
+        raise ValueError(
+            "the task model is a masked language model, which answers at one mask, and a label is more than one token; "
+            "choose other words, or say `first_token=True`."
+        )
     if tokenizer.mask_token_id is None:
         raise ValueError(
             "the task model is a masked language model, but its tokenizer names no mask token to ask for the answer "
@@ -137,15 +147,31 @@ def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 
-def _gold(rows: list[dict[str, list[int]]], verbalizer: Verbalizer, tokenizer: Any, what: str) -> Tensor:
-    known = verbalizer.label_token_ids(tokenizer)
-    answers = [next(label for label in row["labels"] if label != IGNORED) for row in rows]
-    if strange := sorted({answer for answer in answers if answer not in known}):
+def _choices(
+    raw: list[dict[str, Any]], verbalizer: Verbalizer, tokenizer: Any, what: str
+) -> list[list[list[int]]] | None:
+    """The possible answers of each row; None where any text may be one."""
+    if verbalizer.label_words:
+        return [verbalizer.label_sequences(tokenizer)] * len(raw)
+    if verbalizer.options is None:
+        return None
+    if verbalizer.options not in raw[0]:
         raise ValueError(
-            f"`{what}` has labels {tokenizer.convert_ids_to_tokens(strange)} that are none of the label words "
-            f"{list(verbalizer.label_words)}; encode it with the same verbalizer."
+            f"`{what}` has no column {verbalizer.options!r} with each row's options, only {sorted(raw[0])}; pass the "
+            "rows as they are, which the trainer encodes, or keep that column."
         )
-    return torch.tensor([known.index(answer) for answer in answers])
+    return [verbalizer.label_sequences(tokenizer, row) for row in raw]
+
+
+def _gold(rows: list[dict[str, list[int]]], choices: list[list[list[int]]], tokenizer: Any, what: str) -> Tensor:
+    answers = [[label for label in row["labels"] if label != IGNORED] for row in rows]
+    for answer, known in zip(answers, choices, strict=True):
+        if answer not in known:
+            raise ValueError(
+                f"`{what}` has labels {tokenizer.convert_ids_to_tokens(answer)} that are none of the label words "
+                f"{tokenizer.batch_decode(known)}; encode it with the same verbalizer."
+            )
+    return torch.tensor([known.index(answer) for answer, known in zip(answers, choices, strict=True)])
 
 
 def _inputs(raw: list[dict[str, Any]], rows: list[dict[str, list[int]]], tokenizer: Any, column: str) -> list[str]:

@@ -45,7 +45,8 @@ class Task:
         tokenizer: its tokenizer.
         placement: where they stand.
         leading_ids: ids that stay in front of a prompt at the start (BOS).
-        label_token_ids: the label words' tokens; None without label words.
+        label_token_ids: the label words' tokens; None without label words, and where answers are sequences.
+        has_choices: each example has answers to choose from.
     """
 
     model: Any
@@ -53,6 +54,7 @@ class Task:
     placement: Placement
     leading_ids: tuple[int, ...]
     label_token_ids: list[int] | None
+    has_choices: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class PromptScorer:
         self._calibrated: set[tuple[int, ...]] = set()
         self.task, self.config, self.perplexity_model, self.scrutability = task, config, perplexity_model, scrutability
         self.functions = dict(zip(function_names(functions), functions, strict=True))
-        self.task_reward = _task_reward(config, task.label_token_ids is not None, bool(functions))
+        self.task_reward = _task_reward(config, task.has_choices or task.label_token_ids is not None, bool(functions))
         readable = dict(readability or {})
         _check_parts(self, readable)
         self.raw_weights = self._raw_weights()
@@ -202,6 +204,7 @@ class PromptScorer:
                 label_token_ids=self.task.label_token_ids,
                 position=self.task.placement.name,
                 leading_ids=self.task.leading_ids,
+                choices=examples.choices,
             )
             self._task_scorers[id(examples)] = (examples, scorer)
         return self._task_scorers[id(examples)][1]

@@ -123,14 +123,16 @@ def make_scorer(
             f"{', '.join(ARGUMENTS)}. Rename the columns if a function needs them.",
             stacklevel=3,
         )
-    label_ids = None if verbalizer is None or train.gold is None else verbalizer.label_token_ids(tokenizer)
+    label_ids = None if verbalizer is None or train.gold is None else verbalizer.scored_ids(tokenizer)
     needs_labels = not functions or args.task_reward in ("gap", "negative_loss")
     if not train.rows and needs_labels:
         raise ValueError(
             "there are no labels and no reward: `train_dataset` has no columns `input_ids` and `labels`. Encode it, "
             "pass a `verbalizer` (template and label words) to fill in text and label, or pass `reward_funcs`."
         )
-    task = Task(base, tokenizer, placement_of(config), tuple(config.leading_token_ids or ()), label_ids)
+    task = Task(
+        base, tokenizer, placement_of(config), tuple(config.leading_token_ids or ()), label_ids, train.gold is not None
+    )
     given = perplexity_model
     scored_by = own_perplexity_model(task, train) if given is None else _given_perplexity_model(given, task, args)
     calibration = _calibration(task, train, verbalizer) if label_ids is not None and verbalizer is not None else None

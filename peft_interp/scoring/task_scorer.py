@@ -20,8 +20,8 @@ from peft_interp.inference.full_attention import continues_from_cache
 from peft_interp.inference.head import head_is_linear
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.scoring.passes import PlainScoring, SharedScoring
-from peft_interp.text.placement import IGNORED, START, placement_named
-from peft_interp.text.rows import Row, read_rows
+from peft_interp.text.placement import IGNORED, START, first_labelled, placement_named
+from peft_interp.text.rows import Row, read_rows, without_padding
 from peft_interp.text.tokenization import check_in_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class TaskScorer:
         cache_bytes: most memory for the examples' keys and values; None: a quarter of what is free. What does not fit
             is computed anew at every call.
         share: False runs a plain forward pass of every pair; None does so only where the model asks for it.
+        choices: for each row its possible answers, each a list of tokens, where they are scored as sequences and not by
+            `label_token_ids`.
 
     Attributes:
         forward_passes: prompt-example pairs evaluated so far; a prompt that is twice in one call counts once.
@@ -66,6 +68,7 @@ class TaskScorer:
         tokens_per_batch: int | None = None,
         cache_bytes: int | None = None,
         share: bool | None = None,
+        choices: Sequence[Sequence[Sequence[int]]] | None = None,
     ) -> None:
         self.placement = placement_named(position)
         if tokens_per_batch is not None and tokens_per_batch < 1:
@@ -87,6 +90,10 @@ class TaskScorer:
             limit = available_bytes(self.device) // 4 if cache_bytes is None else cache_bytes
             if share is not False and self._causal and can_run_trees(model):
                 self._share(linear, limit)
+        self._choices = None
+        if choices is not None:
+            options = {"tokens_per_batch": tokens_per_batch, "cache_bytes": cache_bytes, "share": share}
+            self._choices = _Choices(model, rows, choices, position=position, leading_ids=leading_ids, **options)
 
     @property
     def shares_contexts(self) -> bool:
@@ -101,15 +108,22 @@ class TaskScorer:
     def label_log_probs(self, prompts: Prompts) -> Tensor:
         """Log-probabilities of the label words at each row's first labelled token, normalised over these words only.
 
+        Answers of several tokens: the sums of their tokens' log-probabilities, normalised likewise.
+
         Args:
             prompts: (prompts, length) ids, or lists of ids of any lengths, 0 included.
 
         Returns:
-            (prompts, rows, labels) fp32 on the model's device, nats, <= 0.
+            (prompts, rows, labels) fp32 on the model's device, nats, <= 0; -inf where a row has fewer answers.
 
         Raises:
             ValueError: no label words were given, ids outside the vocabulary, or rows too long for the model.
         """
+        if self._choices is not None:
+            before = self._choices.scorer.forward_passes
+            found = self._choices.log_probs(prompts)
+            self.forward_passes += self._choices.scorer.forward_passes - before
+            return found
         if self._labels is None:
             raise ValueError("`label_log_probs` needs label words; build the scorer with `label_token_ids=`.")
         return self._score(prompts, whole=False, width=(len(self._labels),))
@@ -196,6 +210,39 @@ class TaskScorer:
                     f"row {number} with a prompt of {len(longest)} is {length} tokens, the model takes {limit}; cut "
                     "the texts (`max_length=`) or use shorter prompts."
                 )
+
+
+class _Choices:
+    """Possible answers as rows of their own: each has the loss of its tokens, whose sum is the answer's score."""
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[Mapping[str, Any]],
+        choices: Sequence[Sequence[Sequence[int]]],
+        **options: Any,
+    ) -> None:
+        made: list[dict[str, list[int]]] = []
+        for number, (row, answers) in enumerate(zip(rows, choices, strict=True)):
+            read = without_padding(row, number)
+            first = first_labelled(read["labels"])
+            for answer in answers:
+                labels, mask = [IGNORED] * first + [*answer], read["attention_mask"][:first] + [1] * len(answer)
+                ids = [*read["input_ids"][:first], *answer]
+                made.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
+        self.scorer = TaskScorer(model, made, **options)
+        device = self.scorer.device
+        self.counts = torch.tensor([len(answer) for answers in choices for answer in answers], device=device)
+        self.rows = torch.tensor([i for i, answers in enumerate(choices) for _ in answers], device=device)
+        self.columns = torch.tensor([j for answers in choices for j in range(len(answers))], device=device)
+
+    def log_probs(self, prompts: Prompts) -> Tensor:
+        """(prompts, rows, most answers) normalised over each row's answers."""
+        sums = -self.scorer.losses(prompts) * self.counts  # (prompts, answers of all rows)
+        shape = (len(sums), int(self.rows.max()) + 1, int(self.columns.max()) + 1)
+        found = sums.new_full(shape, -torch.inf)
+        found[:, self.rows, self.columns] = sums
+        return found.log_softmax(-1)
 
 
 def is_causal(model: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Where the prompt stands in an input: before it, right before the answer, or where a row says. Nothing else decides that.
+"""Where the prompt stands in an input: before it, before the answer, or where a row says. Nothing else decides.
 
 Token ids, padded batches, templates and sentences all ask a `Placement`. To add one, add it here: `index` and `columns`
 say where in a row it is (of ids, and of a padded batch), the template methods where in a text, the words how to say it.

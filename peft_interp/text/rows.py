@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,16 @@ class Row:
     def last(self) -> int:
         """Index of the last label other than -100; -1 without any."""
         return max((i for i, label in enumerate(self.labels) if label != IGNORED), default=-1)
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The tokens to be predicted, from the first one on."""
+        return self.labels[self.first : self.last + 1]
+
+    def with_answer(self, answer: Sequence[int]) -> Row:
+        """The row of a causal LM with another answer in its own one's place, and nothing after it."""
+        front = self.ids[: self.first]
+        return replace(self, ids=(*front, *answer), labels=(*[IGNORED] * len(front), *answer))
 
     def compose(self, prompt: Sequence[int], causal: bool, whole: bool) -> tuple[tuple[int, ...], Answers]:
         """The row of a causal or masked LM with a prompt in its place.
@@ -147,6 +157,23 @@ def check_countable(rows: Any, name: str) -> None:
         f"`{name}` is a {type(rows).__name__}, which is not read in one order as often as needed; give a data set or a "
         "list: of a stream `Dataset.from_list(list(stream.take(1000)))`, of several splits one."
     )
+
+
+def column_names(dataset: Any) -> list[str]:
+    """Names of a data set's columns; of a stream that does not know them, those of its first row.
+
+    Raises:
+        ValueError: several splits, or something that is no data set.
+    """
+    if isinstance(dataset, Mapping):
+        raise ValueError(f"the data set has the splits {sorted(dataset)}; encode each, `dataset['train']` say.")
+    if not hasattr(dataset, "map"):
+        raise ValueError(
+            f"`dataset` is a {type(dataset).__name__} and must be a data set; make one with "
+            "`datasets.Dataset.from_list(rows)`, or encode each row with `encode`."
+        )
+    columns = dataset.column_names
+    return list(columns) if columns is not None else list(next(iter(dataset), {}))
 
 
 def without_padding(row: Mapping[str, Any], number: int = 0, token_labels: bool = True) -> dict[str, list[int]]:

@@ -1,8 +1,9 @@
 """The model that `get_peft_model` returns for a causal language model.
 
 Each row of the input becomes `pads | BOS | prompt | text`, or `pads | BOS | text | prompt | answer` with
-`prompt_position="end"`, or has the prompt where it says with "template". Without a gradient a projected prompt enters as plain token ids, so that the adapter and its
-text are one thing by construction; with one it enters as vectors of the same rows.
+`prompt_position="end"`, or has the prompt where it says with "template". Without a gradient a projected prompt enters
+as plain token ids, so that the adapter and its text are one thing by construction; with one it enters as vectors of the
+same rows.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     With `prompt_position="end"` labels say where the answer begins: the prompt stands before a row's first label that
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
 
-    With `prompt_position="template"` each row has one column inside that its `attention_mask` leaves out, and the prompt
-    stands there. In the output that column is padding, the first of all.
+    With `prompt_position="template"` each row has one column inside that its `attention_mask` leaves out, and the
+    prompt stands there. In the output that column is padding, the first of all.
     """
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:

@@ -2,8 +2,8 @@
 
 Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
 prompt's text. Here every row reads `pads | BOS | prompt | text | pads` or `pads | BOS | text | prompt | answer | pads`,
-as its `Placement` says, so that the adapter and the plain text agree. The column that marks a place in a row gives it to
-the prompt and becomes padding on the left: `mark | pads | BOS | text | prompt | text | pads`.
+as its `Placement` says, so that the adapter and the plain text agree. The column that marks a place in a row gives it
+to the prompt and becomes padding on the left: `mark | pads | BOS | text | prompt | text | pads`.
 """
 
 from __future__ import annotations

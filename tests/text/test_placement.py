@@ -24,7 +24,7 @@ from peft_interp.tuner.layout import place_prompt
 
 BOS, PAD = 1, 0
 every = pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=list(PLACEMENTS))
-unmarked = pytest.mark.parametrize("placement", (START, END), ids=("start", "end"))
+unmarked = pytest.mark.parametrize("placement", [START, END], ids=["start", "end"])
 
 
 def padded_batch(seed: int, marked: bool = False) -> dict[str, torch.Tensor]:
@@ -132,7 +132,7 @@ def test_only_a_template_says_where_inside_it_the_prompt_stands(byte_tokenizer: 
 @pytest.mark.parametrize("mask", [[1, 1, 1], [1, 0, 0, 1], [0, 1, 1]])
 def test_a_row_that_marks_no_place_is_named(mask: list[int]) -> None:
     rows = [{"input_ids": [3, 4, 5, 6][: len(mask)], "attention_mask": mask, "labels": [7] * len(mask)}]
-    with pytest.raises(ValueError, match="row 0: the row marks (no|2) places for the prompt"):
+    with pytest.raises(ValueError, match=r"row 0: the row marks (no|2) places for the prompt"):
         read_rows(rows, [BOS], MARKED)
 
 

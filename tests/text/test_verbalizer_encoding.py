@@ -75,13 +75,17 @@ def test_no_room_for_text_is_an_error(tokenizer: Any, max_length: int) -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{prompt} It was", r"must hold \{text\} exactly once"),
-        ("{prompt} {text} {text}", r"must hold \{text\} exactly once"),
-        ("{text} {prompt} It was", r"may hold \{prompt\} only at its beginning.*or at its end"),
-        ("{prompt} {text} {prompt}", r"may hold \{prompt\} only at its beginning"),
+        ("{prompt} It was", r"must hold the data's columns in braces, each exactly once, and at least one"),
+        ("{prompt} {text} {text}", r"must hold the data's columns in braces, each exactly once"),
+        ("{prompt} {text} {}", r"must hold the data's columns in braces, each exactly once"),
+        ("{prompt} {text} {label}", r"leave \{label\} out"),
+        ("{prompt} {text} {prompt}", r"may hold \{prompt\} only once"),
         ("{text}{prompt}", r"or at its end, with one in front of it"),
-        ("{prompt} {prompt} {text}", r"may hold \{prompt\} only at its beginning"),
+        ("{prompt} {prompt} {text}", r"may hold \{prompt\} only once"),
         ("{prompt}{text}", r"with a blank or a line break after it"),
+        ("Say {prompt}{text}", r"inside, with no letter, digit or brace beside it"),
+        ("{text}{prompt} It was", r"inside, with no letter, digit or brace beside it"),
+        (" {prompt} {text}", r"must part \{prompt\} from its neighbours"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(template: str, message: str) -> None:

@@ -32,7 +32,7 @@ def test_labels_that_share_a_token_are_refused(tokenizer: Any, words: tuple[str,
         Verbalizer(TEMPLATE, words, first_token=True).label_token_ids(tokenizer)
 
 
-@pytest.mark.parametrize("words", [(), ("great",), "great", ("", "great")])
+@pytest.mark.parametrize("words", [[], ("great",), "great", ("", "great")])
 def test_at_least_two_labels(words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be a list of at least two words"):
         Verbalizer(TEMPLATE, words)

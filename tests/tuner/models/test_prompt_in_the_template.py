@@ -199,9 +199,7 @@ def test_rows_that_mark_no_place_are_refused(inside: Build, batch: Build, rows: 
 
 
 def test_only_a_causal_lm_has_rows_that_mark_a_place() -> None:
-    with pytest.raises(
-        ValueError, match="needs rows that mark their place, which only CAUSAL_LM have; got `task_type="
-    ):
+    with pytest.raises(ValueError, match="needs rows that mark their place, which only CAUSAL_LM have; got"):
         InterpPromptConfig(task_type="SEQ_CLS", prompt_position="template")
 
 
