@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peft import PeftModel
@@ -19,6 +19,7 @@ from peft_interp.metrics.same_head import random_prompt_accuracy
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.task_naming import TaskNaming, measure_task_naming
 from peft_interp.metrics.waywardness import measure_waywardness
+from peft_interp.report.explained import ExplanationData
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.provenance import describe, describe_measurement, describe_tokenizer
 from peft_interp.report.record import Rival
@@ -54,6 +55,7 @@ def report_prompt(
     effect_rows: int | None = None,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
+    explanation: ExplanationData | None = None,
 ) -> PromptReport:
     """Read a prompt, compare it with its text, judge the text, and answer the questions a reader has.
 
@@ -80,6 +82,7 @@ def report_prompt(
         without: measure the task with no prompt as well.
         task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
             label words are added. None: what the text is about is not asked.
+        explanation: what `explain_prompt` found, to be shown as a part of the report.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
@@ -91,7 +94,7 @@ def report_prompt(
     asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
-    return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
+    return replace(_report_adapter(model, tokenizer, given, waywardness, adapter_name), explanation=explanation)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 from peft_interp.metrics.results import BaseChange, Faithfulness, PromptReading, Scrutability, Waywardness, as_plain
 from peft_interp.metrics.task_naming import TaskNaming
 from peft_interp.records import short_repr
+from peft_interp.report.explained import ExplanationData
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
 from peft_interp.text.placement import PLACEMENTS
@@ -131,6 +132,7 @@ class ReportData:
         context: where it comes from: base_model, data, rows, label_words, template, versions, date, training, ...;
             what JSON can hold.
         task_naming: whether the text says what it is for; None where no task was described.
+        explanation: a text that behaves like the prompt, or that there is none; None where none was looked for.
     """
 
     reading: PromptReading
@@ -142,6 +144,7 @@ class ReportData:
     context: dict[str, Any] = field(default_factory=dict)
     base_change: BaseChange | None = None
     task_naming: TaskNaming | None = None
+    explanation: ExplanationData | None = None
 
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""
