@@ -63,8 +63,8 @@ def compare_activations(
     prompt_config(model, adapter_name)
     if not has_vectors(model, adapter_name):
         raise ValueError(
-            "PREFIX_TUNING puts keys and values into the layers and no vectors among the inputs, so there are no hidden "
-            "states of a prompt to compare; leave the activation view out (`activations=False`)."
+            "PREFIX_TUNING puts keys and values into the layers and no vectors among the inputs, so there are no "
+            "hidden states of a prompt to compare; leave the activation view out (`activations=False`)."
         )
     with eval_mode(model, adapter_name):
         setup = compared(model, tokenizer, rows, None, batch_size)
@@ -163,7 +163,7 @@ def _states(
     prompt: Sequence[int],
     as_prompt: bool,
 ) -> tuple[States, States, States]:
-    """States by layer, rows in order: (rows, dim) at the answer, (tokens, dim) at tokens, (places, dim) of the prompt."""
+    """By layer, rows in order: (rows, dim) at the answer, (tokens, dim) at tokens, (places, dim) of the prompt."""
     found: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
     for batch in setup.batches(placed, [[0]] * len(rows)):
         wanted = [[answers[i]] for i in batch]

@@ -1,7 +1,7 @@
 """`explain_prompt`: a text that behaves like a prompt, or the words that there is none.
 
-Nearest tokens need not say what a soft prompt does (arXiv 2112.08348). Here a text explains a prompt as far as the model
-gives the same answers with it, on rows that did not help to find it; how the text was found does not matter.
+Nearest tokens need not say what a soft prompt does (arXiv 2112.08348). Here a text explains a prompt as far as the
+model gives the same answers with it, on rows that did not help to find it; how the text was found does not matter.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from peft_interp.text.tokenization import check_tokenizer, config_token_ids, lea
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
-BUDGET = 6000
+BUDGET = 3000
 SHORTEST_LIMIT = 16  # tokens that a text may have in any case, however short the prompt
 _FEW_ROWS = 8  # that the search looks at
 _MOST_ROWS = 64  # of each half
 _JUDGED, _JUDGED_OF_EACH = 10, 2  # texts that are judged: of all, and of each source besides
+_EQUAL = 0.01  # of what there is to explain; of texts no further apart the one from the earlier source is the plainer
 
 
 @locked
@@ -188,7 +189,7 @@ def _explanation(
     """The first text that explains on the rows that found it, if the other rows say the same."""
     finding, judging = benches
     at_first = [why_no_text(one.finding, finding.kl_without, finding.calibrated_without) for one in ranked]
-    place = at_first.index("") if "" in at_first else 0
+    place = _plainest([one.finding for one in ranked], at_first, _EQUAL * finding.kl_without)
     ordered = [*ranked[place : place + 1], *ranked[:place], *ranked[place + 1 :]]
     reason, best = IDLE, ordered[0] if ordered else None
     if best is not None:
@@ -207,3 +208,19 @@ def _explanation(
         labels=judging.shares(best.answers, labels) if best is not None else (),
         context=dict(context),
     )
+
+
+def _plainest(texts: Sequence[ExplanationCandidate], reasons: Sequence[str], equal: float) -> int:
+    """The place of the nearest text that explains, or of one as near from a source that says it more plainly.
+
+    Args:
+        texts: nearest first.
+        reasons: why each explains nothing; "" where it does.
+        equal: nats between texts that count as equally near.
+    """
+    known = [place for place, reason in enumerate(reasons) if not reason]
+    if not known:
+        return 0
+    names = [source.name for source in SOURCES]
+    near = [place for place in known if texts[place].kl <= texts[known[0]].kl + equal]
+    return min(near, key=lambda place: (names.index(texts[place].source), place))

@@ -1,4 +1,4 @@
-"""What the model itself says of a prompt's vectors: they are put into a readable text, and the model goes on from there.
+"""What the model itself says of a prompt's vectors: they are put into a readable text, and the model goes on.
 
 Patchscopes (arXiv 2401.06102) patch hidden states of one text into another; InSPEcT (arXiv 2410.11660) reads soft
 prompts so, layer by layer. Patched at the word embeddings, the vectors themselves stand in the sentence.

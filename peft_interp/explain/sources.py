@@ -16,11 +16,12 @@ from peft_interp.explain.readings import ASKING, DESCRIBING, model_blocks, read_
 from peft_interp.metrics.references import human_prompts
 from peft_interp.records import markdown_table
 from peft_interp.search.moves import MOVES, Move, MoveInputs, Prompts
-from peft_interp.search.proposals import Proposer, ProposalSettings
+from peft_interp.search.proposals import ProposalSettings, Proposer
 from peft_interp.text.tokenization import start_id
 from peft_interp.tuner.projection import nearest_rows, row_terms
 
-CLOSE = 0.002  # nats; a text whose answers are so near is not improved any further
+_CLOSE_SHARE = 0.02  # of what there is to explain; a text that is so near is not improved any further
+_CLOSEST, _CLOSE = 0.002, 0.006  # nats; nor one that is nearer than the first, and surely one that is beyond the second
 _DRAWN = 2  # readings of each frame and layer
 _HUMAN = 16  # prompts that people wrote, to begin with
 _STEP = 24  # texts that a step of the search proposes
@@ -59,7 +60,8 @@ class Hunt:
     @property
     def done(self) -> bool:
         """Whether a text is so near that nothing better is wanted."""
-        return any(one.kl <= CLOSE for one in self.pool.best(1))
+        wanted = min(max(_CLOSE_SHARE * self.pool.target.kl_of_nothing, _CLOSEST), _CLOSE)
+        return any(one.kl <= wanted for one in self.pool.best(1))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text in the prompt's place."""
@@ -113,9 +115,7 @@ def _patchscope(hunt: Hunt, budget: int) -> None:
     _add_readings(hunt, "patchscope", DESCRIBING, layers)
 
 
-def _add_readings(
-    hunt: Hunt, source: str, frames: Sequence[str], states: Sequence[tuple[int | None, Tensor]]
-) -> None:
+def _add_readings(hunt: Hunt, source: str, frames: Sequence[str], states: Sequence[tuple[int | None, Tensor]]) -> None:
     forbidden, ends = hunt.proposer.forbidden, hunt.proposer.ends
     found: list[list[int]] = []
     for number, (frame, (block, vectors)) in enumerate((f, s) for f in frames for s in states):
@@ -194,7 +194,7 @@ def _search(hunt: Hunt, budget: int) -> None:
         pool.add("search", made[:room])
 
 
-SOURCES = (
+SOURCES = (  # of equally near texts, that of the earlier source is delivered
     Source("nearest", _nearest, 0.0, "the tokens nearest to the vectors, by cosine and by euclidean distance"),
     Source("asking", _asking, 0.0, "what the model says after a sentence in which the vectors stand"),
     Source(

@@ -108,7 +108,7 @@ class Target:
         return kl_divergence(self.prompt, self.nothing).mean().item()
 
     def kl(self, prompts: Sequence[Sequence[int]]) -> list[float]:
-        """KL(prompt || text) of some texts, given as token ids that stand in the prompt's place; nats, mean over answers.
+        """KL(prompt || text) of some texts, as ids in the prompt's place: nats, mean over answers.
 
         Args:
             prompts: ids of any lengths >= 1.

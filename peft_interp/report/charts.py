@@ -25,7 +25,12 @@ _MARKS = {
 _WIDTH, _MARGIN = 440, 34
 _LABEL_HEIGHT, _LETTER = 15, 7.0  # of 12 px text
 _LONGEST_NAME = 26
-_LINES = (("var(--accent)", 3.0, ""), ("var(--accent)", 1.5, "5 3"), ("var(--soft)", 1.5, ""), ("var(--soft)", 1.5, "1 4"))
+_LINES = (
+    ("var(--accent)", 3.0, ""),
+    ("var(--accent)", 1.5, "5 3"),
+    ("var(--soft)", 1.5, ""),
+    ("var(--soft)", 1.5, "1 4"),
+)
 _SHIFTS = (0, -14, 14, -22, 22, -36, 36, -50, 50)  # heights to try for a label, from its dot
 
 

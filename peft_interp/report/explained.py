@@ -176,7 +176,7 @@ class ExplanationData:
             return f"No text explains this prompt: {REASONS.get(self.reason, self.reason)}"
         return (
             f"On {self.rows} rows this text does {percent(max(0.0, self.best.share))} of what the prompt does "
-            f"(it closes {self.kl_without - self.best.kl:.2f} of {self.kl_without:.2f} nats)"
+            f"(it closes {number(self.kl_without - self.best.kl, 3)} of {number(self.kl_without, 3)} nats)"
         )
 
     def unexplained(self) -> str:
@@ -184,11 +184,11 @@ class ExplanationData:
         best = self.best
         if best is None or self.reason == IDLE:
             return f"without a prompt the answers are {number(self.kl_without)} nats away"
-        parts = [f"the nearest text leaves {number(best.kl)} of {number(self.kl_without)} nats"]
+        parts = [f"the nearest text leaves {number(best.kl, 3)} of {number(self.kl_without, 3)} nats"]
         if best.calibrated_kl is not None and self.calibrated_kl_without is not None:
             parts.append(
-                f"calibrated, that is with each label's mean taken off, {number(best.calibrated_kl)} of "
-                f"{number(self.calibrated_kl_without)}"
+                f"calibrated, that is with each label's mean taken off, {number(best.calibrated_kl, 3)} of "
+                f"{number(self.calibrated_kl_without, 3)}"
             )
         if self.labels:
             most = max(self.labels, key=lambda label: abs(label.prompt - label.text))
@@ -202,9 +202,7 @@ class ExplanationData:
         return "; ".join(parts)
 
 
-def why_no_text(
-    candidate: ExplanationCandidate, kl_without: float, calibrated_kl_without: float | None
-) -> str:
+def why_no_text(candidate: ExplanationCandidate, kl_without: float, calibrated_kl_without: float | None) -> str:
     """Why a candidate is no explanation, as a key of `REASONS`; "" where it is one.
 
     A text that acts against the prompt, or that only makes label words likelier, never is, however much of the
@@ -220,4 +218,3 @@ def why_no_text(
         return APART
     worse = candidate.calibrated_share is not None and candidate.calibrated_share < 0
     return UNCALIBRATED if worse and (calibrated_kl_without or 0.0) >= LEAST_CALIBRATED else ""
-

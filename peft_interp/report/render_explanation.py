@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
+from rich.console import Group
 
 from peft_interp.report.explained import ExplanationData
 from peft_interp.report.explanation_sections import explanation_section
 from peft_interp.report.provenance import facts
 from peft_interp.report.render_html import frame
-from peft_interp.report.render_terminal import explanation_parts, seen
+from peft_interp.report.render_terminal import explanation_parts
 from peft_interp.report.templating import TEMPLATES, render_html, render_markdown
 
 __all__ = ["explanation_html", "explanation_markdown", "explanation_rich"]
