@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -235,7 +236,7 @@ def layers(series: Sequence[tuple[str, Sequence[float]]], parted: int | None, li
     for number, (_, values) in reversed(list(enumerate(series))):
         colour, width, dashes = _LINES[min(number, len(_LINES) - 1)]
         here = [(x(i), y(value)) for i, value in enumerate(values) if not math.isnan(value)]
-        parts += [_line(*a, *b, colour, width, dashes) for a, b in zip(here, here[1:], strict=False)]
+        parts += [_line(*a, *b, colour, width, dashes) for a, b in pairwise(here)]
     height = bottom + 40
     parts.append(_text((left + right) / 2, height - 6, "layer", "quiet", "middle"))
     for number, (name, _) in enumerate(series):
