@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from peft_interp import metrics as metrics
     from peft_interp.callbacks import PromptCallback as PromptCallback
     from peft_interp.classification import classify as classify
+    from peft_interp.explain.activations import compare_activations as compare_activations
+    from peft_interp.explain.explain import explain_prompt as explain_prompt
     from peft_interp.metrics.faithfulness import measure_faithfulness as measure_faithfulness
     from peft_interp.metrics.label_prior import measure_label_prior as measure_label_prior
     from peft_interp.metrics.label_scores import calibrate as calibrate
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from peft_interp.registration import continue_training as continue_training
     from peft_interp.registration import register as register
     from peft_interp.report import PromptComparison as PromptComparison
+    from peft_interp.report import PromptExplanation as PromptExplanation
     from peft_interp.report import PromptReport as PromptReport
     from peft_interp.report import compare_prompts as compare_prompts
     from peft_interp.report import report_prompt as report_prompt
@@ -47,6 +50,7 @@ _HOMES = {
     "InterpPromptConfig": "tuner.config",
     "PromptCallback": "callbacks",
     "PromptComparison": "report",
+    "PromptExplanation": "report",
     "PromptReport": "report",
     "PromptSearchConfig": "search.config",
     "PromptSearchTrainer": "search.trainer",
@@ -56,8 +60,10 @@ _HOMES = {
     "load_rows": "text.data_files",
     "calibrate": "metrics.label_scores",
     "classify": "classification",
+    "compare_activations": "explain.activations",
     "compare_prompts": "report",
     "continue_training": "registration",
+    "explain_prompt": "explain.explain",
     "measure_faithfulness": "metrics.faithfulness",
     "measure_label_prior": "metrics.label_prior",
     "measure_scrutability": "metrics.scrutability",

@@ -1,4 +1,4 @@
-"""The command line: `peft-interp read | evaluate | export | push`."""
+"""The command line: `peft-interp read | evaluate | compare | explain | export | push`."""
 
 from __future__ import annotations
 

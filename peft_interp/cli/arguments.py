@@ -32,6 +32,10 @@ _COMPARE = """\
 Which of these prompts is better, and is that more than chance? Each PROMPT is a folder or "user/name" on the Hub with a
 prompt adapter, or else a text; all are put to the same rows, with paired differences and their intervals.
 """
+_EXPLAIN = """\
+What does this soft prompt say? Looks for a text that behaves like the prompt on the data's rows and says how much of it
+the text explains; shows none where none does. Works for prompt tuning, P-tuning and prefix tuning on causal models.
+"""
 _EXPORT = """\
 Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "portable" a stock
 PROMPT_TUNING adapter that plain PEFT loads without this package.
@@ -210,6 +214,23 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
     _add_pages(command)
 
 
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    _add_adapter(command)
+    _add_models(command)
+    _add_data(command)
+    search = command.add_argument_group("the search for a text")
+    search.add_argument(
+        "--budget",
+        type=_positive,
+        default=3000,
+        metavar="N",
+        help="pairs of text and row that are run, roughly; more finds more (default: %(default)s)",
+    )
+    search.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
+    search.add_argument("--longest", type=_positive, metavar="N", help="most tokens of a text (default: the prompt's)")
+    _add_pages(command)
+
+
 def _add_export(command: argparse.ArgumentParser) -> None:
     _add_adapter(command)
     command.add_argument("--to", required=True, choices=("text", "chat", "portable"), help="what to make")
@@ -238,6 +259,7 @@ COMMANDS = (
     Command("read", "say what a prompt says and whether to believe it", _READ, _add_read),
     Command("evaluate", "the measures as JSON", _EVALUATE, _add_evaluate),
     Command("compare", "several prompts on the same rows", _COMPARE, _add_compare),
+    Command("explain", "a text that behaves like a soft prompt", _EXPLAIN, _add_explain),
     Command("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT, _add_export),
     Command("push", "push to the Hub with a model card", _PUSH, _add_push),
 )

@@ -23,6 +23,7 @@ from peft_interp.cli.adapters import (
 )
 from peft_interp.cli.data import Data, fitting_rows, load_data, prompt_length
 from peft_interp.cli.outputs import check_not_adapters, check_output_files, check_output_folder
+from peft_interp.explain.explain import explain_prompt
 from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
 from peft_interp.hub.export import chat_json
 from peft_interp.hub.facts import read_facts
@@ -33,6 +34,7 @@ from peft_interp.inference.named_model import load_named_model
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt, report_text
 from peft_interp.report.compare import PromptComparison, compare_prompts
+from peft_interp.report.explanation import PromptExplanation
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.texts import json_text, plain, printable
 from peft_interp.storage.atomic import replace_file
@@ -137,6 +139,33 @@ def compare(arguments: Namespace) -> None:
     _write_pages(comparison, pages)
 
 
+def explain(arguments: Namespace) -> None:
+    """Show the text that behaves most like a prompt, or that there is none, and write it to the files that were named.
+
+    Raises:
+        ValueError: a mistake of the user's.
+    """
+    pages = _pages(arguments)
+    folder = _folder(arguments)
+    check_not_adapters(pages, folder)
+    if not (arguments.task or arguments.data):
+        raise ValueError("a prompt is explained by what it does on rows: name them with `--task` or `--data`.")
+    model, tokenizer, data, rows, context = _adapter_and_rows(folder, arguments)
+    found = explain_prompt(
+        model,
+        tokenizer,
+        rows,
+        data.verbalizer if data else None,
+        budget=arguments.budget,
+        seed=arguments.seed,
+        longest=arguments.longest,
+        context=context,
+        progress=sys.stderr.isatty(),
+    )
+    found.show()
+    _write_pages(found, pages)
+
+
 def _judging(arguments: Namespace) -> dict[str, Any]:
     """Whose readability score, and what the task is known by."""
     described = arguments.task_description
@@ -184,7 +213,7 @@ def _pages(arguments: Namespace) -> dict[str, Path]:
     return pages
 
 
-def _write_pages(report: PromptReport | PromptComparison, pages: dict[str, Path]) -> None:
+def _write_pages(report: PromptReport | PromptComparison | PromptExplanation, pages: dict[str, Path]) -> None:
     made = {
         "--html": report.to_html,
         "--markdown": report.to_markdown,
@@ -310,7 +339,10 @@ def push(arguments: Namespace) -> None:
         _note(note)
 
 
-def _report(folder: Path, arguments: Namespace) -> PromptReport:
+def _adapter_and_rows(
+    folder: Path, arguments: Namespace
+) -> tuple[PeftModel, PreTrainedTokenizerBase, Data | None, Dataset | None, dict[str, str]]:
+    """The adapter on its base model, the tokenizer, the data, its rows as they fit, and what a report's reader gets."""
     task_type = str(read_config(folder).get("task_type"))
     if (arguments.task or arguments.data) and task_type != "CAUSAL_LM":
         raise ValueError(
@@ -323,8 +355,13 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
     model = load_adapter(folder, base)
     context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
     base_model: Any = model.get_base_model()
-    length = prompt_length(model, tokenizer)
-    rows = _rows(data, base_model, tokenizer, length, context)
+    rows = _rows(data, base_model, tokenizer, prompt_length(model, tokenizer), context)
+    return model, tokenizer, data, rows, context
+
+
+def _report(folder: Path, arguments: Namespace) -> PromptReport:
+    model, tokenizer, data, rows, context = _adapter_and_rows(folder, arguments)
+    base_model: Any = model.get_base_model()
     other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
     return report_prompt(
         model,
@@ -337,7 +374,7 @@ def _report(folder: Path, arguments: Namespace) -> PromptReport:
         **_judging(arguments),
         context=context,
         progress=sys.stderr.isatty(),
-        training_rows=data.encode_training(base_model, tokenizer, length) if data else None,
+        training_rows=data.encode_training(base_model, tokenizer, prompt_length(model, tokenizer)) if data else None,
     )
 
 

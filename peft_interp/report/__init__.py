@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from peft_interp.report.build import report_text as report_text
     from peft_interp.report.compare import PromptComparison as PromptComparison
     from peft_interp.report.compare import compare_prompts as compare_prompts
+    from peft_interp.report.explanation import PromptExplanation as PromptExplanation
     from peft_interp.report.prompt_report import PromptReport as PromptReport
     from peft_interp.report.record import Rival as Rival
     from peft_interp.report.verdicts import QUESTIONS as QUESTIONS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "QUESTIONS": "verdicts",
     "PromptComparison": "compare",
+    "PromptExplanation": "explanation",
     "PromptReport": "prompt_report",
     "Rival": "record",
     "Verdict": "verdicts",

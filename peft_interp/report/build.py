@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from peft_interp.metrics.same_head import random_prompt_accuracy
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.task_naming import TaskNaming, measure_task_naming
 from peft_interp.metrics.waywardness import measure_waywardness
+from peft_interp.report.explained import ExplanationData
 from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.provenance import describe, describe_measurement, describe_tokenizer
 from peft_interp.report.record import Rival
@@ -63,6 +64,7 @@ def report_prompt(
     task_naming: Mapping[str, Any] | None = None,
     training_rows: Any | None = None,
     label_bias: LabelBias | None = None,
+    explanation: ExplanationData | None = None,
 ) -> PromptReport:
     """Read a prompt, compare it with its text, judge the text, and answer the questions a reader has.
 
@@ -87,6 +89,9 @@ def report_prompt(
         task_naming: for `measure_task_naming`: `task_description`, `examples`, `encoder`. None: this is not asked.
         training_rows: other rows; with them and a `calibration` of the verbalizer, what of the gain is the label prior.
         label_bias: what `calibrate` returned; None: what is kept with the adapter, else estimated on `training_rows`.
+        task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
+            label words are added. None: what the text is about is not asked.
+        explanation: what `explain_prompt` found, to be shown as a part of the report.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
@@ -99,7 +104,7 @@ def report_prompt(
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     known = (rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     given = _Given(*known, _Prior(training_rows, label_bias))
-    return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
+    return replace(_report_adapter(model, tokenizer, given, waywardness, adapter_name), explanation=explanation)
 
 
 @dataclass(frozen=True)

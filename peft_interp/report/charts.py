@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -25,6 +26,12 @@ _MARKS = {
 _WIDTH, _MARGIN = 440, 34
 _LABEL_HEIGHT, _LETTER = 15, 7.0  # of 12 px text
 _LONGEST_NAME = 26
+_LINES = (
+    ("var(--accent)", 3.0, ""),
+    ("var(--accent)", 1.5, "5 3"),
+    ("var(--soft)", 1.5, ""),
+    ("var(--soft)", 1.5, "1 4"),
+)
 _SHIFTS = (0, -14, 14, -22, 22, -36, 36, -50, 50)  # heights to try for a label, from its dot
 
 
@@ -194,6 +201,51 @@ def position(
     )
     said = "; ".join(f"{name}: accuracy {accuracy:.2f}, log-perplexity {nll:.1f}" for name, nll, accuracy in rivals)
     return _picture(bottom + 46, f"this prompt: accuracy {here[1]:.2f}, log-perplexity {here[0]:.1f}; {said}", parts)
+
+
+def layers(series: Sequence[tuple[str, Sequence[float]]], parted: int | None, limit: float) -> Markup:
+    """Likeness by layer: lines from the first layer to the last, 1 on top; the first is drawn thickest.
+
+    Args:
+        series: (name, a value for each layer); NaN leaves a gap.
+        parted: the layer at which the first falls below `limit`; None for none.
+        limit: drawn as a level.
+    """
+    known = [value for _, values in series for value in values if not math.isnan(value)]
+    low, _ = _nice(min([*known, limit]), 1.0, 0.1, 0.0)
+    low, count = max(low, -1.0), max(2, max(len(values) for _, values in series))
+    left, right, top, bottom = 40.0, _WIDTH - 12.0, 16.0, 200.0
+
+    def x(layer: int) -> float:
+        return left + layer / (count - 1) * (right - left)
+
+    def y(value: float) -> float:
+        return bottom - (min(max(value, low), 1.0) - low) / (1.0 - low) * (bottom - top)
+
+    parts = []
+    step = 0.1 if 1.0 - low < 0.65 else 0.5
+    for number in range(round((1.0 - low) / step) + 1):
+        level = 1.0 - number * step
+        parts += [_line(left, y(level), right, y(level), "var(--line)", 1)]
+        parts += [_text(left - 8, y(level) + 4, f"{level:.1f}", "quiet", "end")]
+    for layer in range(0, count, max(1, count // 8)):
+        parts.append(_text(x(layer), bottom + 18, str(layer), "quiet", "middle"))
+    parts.append(_line(left, y(limit), right, y(limit), "var(--soft)", 1, "1 4"))
+    if parted is not None and parted < count:
+        parts.append(_line(x(parted), top, x(parted), bottom, "var(--no)", 1.5, "4 4"))
+    for number, (_, values) in reversed(list(enumerate(series))):
+        colour, width, dashes = _LINES[min(number, len(_LINES) - 1)]
+        here = [(x(i), y(value)) for i, value in enumerate(values) if not math.isnan(value)]
+        parts += [_line(*a, *b, colour, width, dashes) for a, b in pairwise(here)]
+    height = bottom + 40
+    parts.append(_text((left + right) / 2, height - 6, "layer", "quiet", "middle"))
+    for number, (name, _) in enumerate(series):
+        colour, width, dashes = _LINES[min(number, len(_LINES) - 1)]
+        across, height = left + (number % 2) * (right - left) / 2, height + (18 if number % 2 == 0 else 0)
+        parts.append(_line(across, height - 4, across + 26, height - 4, colour, width, dashes))
+        parts.append(_text(across + 32, height, name, "quiet", "start"))
+    said = "; ".join(f"{name}: {', '.join(f'{value:.2f}' for value in values)}" for name, values in series)
+    return _picture(height + 8, said, parts)
 
 
 def _points(

@@ -43,8 +43,13 @@ _NAMES = {
 
 def provenance(report: ReportData) -> list[tuple[str, str]]:
     """Where the report comes from, as (name, value) in a fixed order; what is not known is left out."""
-    known = {**report.context, "method": report.reading.method}
-    order = ["method", *_NAMES, *(name for name in report.context if name not in _NAMES and name != "method")]
+    return facts(report.context, report.reading.method)
+
+
+def facts(context: Mapping[str, Any], method: str) -> list[tuple[str, str]]:
+    """A context with the prompt's method, as (name, value) in a fixed order; what is not known is left out."""
+    known = {**context, "method": method}
+    order = ["method", *_NAMES, *(name for name in context if name not in _NAMES and name != "method")]
     return [(_NAMES.get(name, name), _written(known[name])) for name in order if known.get(name) not in (None, "")]
 
 

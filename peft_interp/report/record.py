@@ -19,6 +19,7 @@ from peft_interp.metrics.results import (
 )
 from peft_interp.metrics.task_naming import TaskNaming
 from peft_interp.records import short_repr
+from peft_interp.report.explained import ExplanationData
 from peft_interp.report.texts import plain
 from peft_interp.report.verdicts import ANSWERS, Verdict
 from peft_interp.text.label_bias import LabelBias
@@ -145,6 +146,7 @@ class ReportData:
         task_naming: whether the text says what it is for; None where no task was described.
         label_bias: the numbers that the prompt needs beside its text, with which it was measured; None for none.
         label_prior: what of its gain is only the label prior; None where nothing was calibrated.
+        explanation: a text that behaves like the prompt, or that there is none; None where none was looked for.
     """
 
     reading: PromptReading
@@ -158,6 +160,7 @@ class ReportData:
     task_naming: TaskNaming | None = None
     label_bias: LabelBias | None = None
     label_prior: LabelPrior | None = None
+    explanation: ExplanationData | None = None
 
     def verdict(self, question: str) -> Verdict | None:
         """The answer to a question (see `verdicts.QUESTIONS`); None where it did not arise."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from peft_interp.report.explanation_sections import explanation_section
 from peft_interp.report.page_sections import behaviour, readability, tokens
 from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
@@ -41,6 +42,7 @@ def to_html(report: ReportData) -> str:
         verdicts=[(v.answer, QUESTIONS.get(v.question, v.question), v.words) for v in report.verdicts],
         tokens=tokens(report),
         behaviour=behaviour(report),
+        explanation=explanation_section(report.explanation) if report.explanation is not None else None,
         readability=readability(report),
         scores=[(group, list(rows)) for group, rows in groupby(all_scores(report), key=lambda score: score.group)],
         ways=usage(report),

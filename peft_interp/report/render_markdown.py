@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from peft_interp.report.explanation_sections import explanation_section
 from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
 from peft_interp.report.scores import all_scores
@@ -50,6 +51,7 @@ def to_markdown(report: ReportData, heading_level: int = 2, with_prompt: bool = 
         verdicts=questions,
         scores=[(group, list(rows)) for group, rows in groupby(all_scores(report), key=lambda score: score.group)],
         tokens=_tokens(report) if report.reading.tokens else None,
+        explanation=explanation_section(report.explanation) if report.explanation is not None else None,
         facts=provenance(report),
     )
 

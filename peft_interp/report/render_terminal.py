@@ -11,10 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from peft_interp.report.explained import ExplanationData
+from peft_interp.report.explanation_sections import explanation_section
 from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
 from peft_interp.report.scores import Score, all_scores
 from peft_interp.report.summary import conclusion, headline, needed, others
+from peft_interp.report.templating import sentence
 from peft_interp.report.texts import number, printable, signed, visible
 from peft_interp.report.verdicts import QUESTIONS
 
@@ -36,8 +39,29 @@ def to_rich(report: ReportData) -> Group:
         parts.append(_tokens(report))
     if scores := [score for score in all_scores(report) if score.main]:
         parts.append(_scores(scores))
+    if report.explanation is not None:
+        parts += explanation_parts(report.explanation)
     parts.append(seen("  ".join(f"{name}: {value}" for name, value in provenance(report)), "dim"))
     return Group(*parts)
+
+
+def explanation_parts(data: ExplanationData) -> list[RenderableType]:
+    """An explanation: its conclusion, the text, what it leaves, the candidates, where the layers part."""
+    found = explanation_section(data)
+    parts: list[RenderableType] = [seen(f"{found['conclusion']}.", "bold")]
+    if found["text"]:
+        parts.append(Panel(seen(found["text"], "bold"), border_style="cyan", padding=(1, 2)))
+    parts.append(seen(sentence(found["unexplained"])))
+    table = Table(title="candidates", title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for title in ("text", "from", "share", "KL", "calibrated", "alignment", ""):
+        table.add_column(title, overflow="fold")
+    for one in found["candidates"]:
+        cells = (one["text"], one["source"], one["share"], one["kl"], one["calibrated"], one["alignment"])
+        table.add_row(*(seen(cell) for cell in (*cells, one["verdict"])))
+    parts.append(table)
+    if found["activations"]:
+        parts.append(seen(sentence(found["activations"]["words"])))
+    return [*parts, seen(found["note"], "dim")]
 
 
 def _prompt(report: ReportData) -> Panel:

@@ -1,0 +1,151 @@
+"""The prompts of the study: planted texts as vectors, and soft prompts trained on right and on turned labels."""
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from torch import Tensor, nn
+
+from peft_interp import embedded
+from peft_interp.explain.inversion import divergence
+from peft_interp.explain.target import Target, compared, make_target
+from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.metrics.references import human_prompts
+from peft_interp.text.tokenization import decode, encode
+
+ROWS, TRAINING_ROWS = 48, 24
+LENGTHS = (4, 8)
+LEAST_EFFECT = 0.05  # nats; a planted text that does less is no test
+NOISE = 0.2  # of the vectors' standard deviation
+STEPS, RATE = 60, 0.05  # of Adam, on all training rows at once
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt to be explained.
+
+    Attributes:
+        kind: "rows" (a text's own vectors), "noise" (with noise), "effect" (vectors trained from noise towards the
+            text's answers), "trained" (on right labels) or "turned" (on labels turned around).
+        task: of the embedded ones.
+        length: vectors.
+        number: among its kind, task and length.
+    """
+
+    kind: str
+    task: str
+    length: int
+    number: int
+
+    @property
+    def key(self) -> str:
+        """Its name in the results."""
+        return f"{self.kind}-{self.task}-{self.length}-{self.number}"
+
+
+def all_cases() -> list[Case]:
+    """In the order in which they are run: a few of every kind first."""
+    planted = [("rows", 2), ("noise", 3), ("effect", 5)]
+    found = [Case(kind, "sentiment", n, i) for kind, count in planted for n in LENGTHS for i in range(count)]
+    found += [
+        Case(k, t, n, i) for k in ("trained", "turned") for t in embedded.TASKS for n in LENGTHS for i in range(3)
+    ]
+    return sorted(found, key=lambda case: (case.number, case.kind))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Model, tokenizer and rows of a task."""
+
+    task: str
+    tokenizer: Any
+    rows: list[dict[str, Any]]
+    training: list[dict[str, Any]]
+
+    def model(self, vectors: Tensor) -> PeftModel:
+        """Stock prompt tuning with these vectors, (length, dim)."""
+        config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(vectors))
+        model = get_peft_model(embedded.load_model(), config)
+        model.prompt_encoder["default"].embedding.weight.data = vectors.clone()
+        return model
+
+    def target(self, model: PeftModel) -> Target:
+        """What the model's prompt does on the training rows."""
+        labels = embedded.TASKS[self.task].label_token_ids(self.tokenizer)
+        with eval_mode(model):
+            setup = compared(model, self.tokenizer, self.training, labels, 32)
+            return make_target(setup, range(len(setup.rows)), 16)
+
+
+def load(task: str) -> Setting:
+    """A task's rows: those that train soft prompts, and others that explain them."""
+    tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[task]
+    data = embedded.load_data(task)
+    train, test = (data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", 24), ("test", ROWS)))
+    rows, training = (
+        [verbalizer.encode(tokenizer, row["sentence"], row["label"], 60) for row in part] for part in (test, train)
+    )
+    return Setting(task, tokenizer, rows, training[:TRAINING_ROWS])
+
+
+def planted_texts(setting: Setting, length: int) -> list[str]:
+    """Beginnings of prompts that people wrote, of so many tokens, that do something to the answers; in a drawn order."""
+    tokenizer = setting.tokenizer
+    texts = [decode(tokenizer, encode(tokenizer, prompt)[:length]) for prompt in human_prompts()]
+    texts = [text for text in dict.fromkeys(texts) if len(encode(tokenizer, text)) == length]
+    random.Random(length).shuffle(texts)
+    table = embedded.load_model().get_input_embeddings().weight.detach()
+    found = []
+    for text in texts:
+        target = setting.target(setting.model(table[torch.tensor(encode(tokenizer, text))])).subset(8)
+        found += [text] if target.kl_of_nothing >= LEAST_EFFECT else []
+        if len(found) == 5:
+            break
+    return found
+
+
+def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
+    """(length, dim) the vectors of a planted text."""
+    table = embedded.load_model().get_input_embeddings().weight.detach()
+    generator = torch.Generator().manual_seed(100 * case.length + case.number)
+    own = table[torch.tensor(encode(setting.tokenizer, text))]
+    if case.kind == "rows":
+        return own
+    if case.kind == "noise":
+        return own + NOISE * own.std() * torch.randn(own.shape, generator=generator)
+    target = setting.target(setting.model(own))
+    return descend(target, table[_some(setting, case.length, generator)])
+
+
+def trained_vectors(setting: Setting, case: Case) -> Tensor:
+    """(length, dim) a soft prompt trained on the labels, or on labels turned around."""
+    generator = torch.Generator().manual_seed(1000 * case.length + case.number)
+    table = embedded.load_model().get_input_embeddings().weight.detach()
+    start = table[_some(setting, case.length, generator)]
+    target = setting.target(setting.model(start))
+    words = torch.tensor(embedded.TASKS[case.task].label_token_ids(setting.tokenizer))
+    gold = torch.tensor([words.tolist().index(row.labels[row.first]) for row in target.rows])
+    wanted = words[(gold + (case.kind == "turned")) % len(words)]
+    certain = torch.full_like(target.prompt, -40.0)
+    certain[torch.arange(len(wanted)), wanted] = 0.0  # KL to it is the cross-entropy
+    return descend(replace(target, prompt=certain), start)
+
+
+def _some(setting: Setting, length: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(2, len(setting.tokenizer), (length,), generator=generator)
+
+
+def descend(target: Target, start: Tensor) -> Tensor:
+    """Vectors trained by Adam towards the target's answers, from `start`, (length, dim)."""
+    vectors = nn.Parameter(start.clone())
+    optimizer = torch.optim.Adam([vectors], lr=RATE)
+    with eval_mode(target.setup.text.base):
+        for step in range(STEPS):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * (1 - step / STEPS)
+            with torch.enable_grad():
+                (vectors.grad,) = torch.autograd.grad(divergence(target, vectors), vectors)
+            optimizer.step()
+    return vectors.detach()
