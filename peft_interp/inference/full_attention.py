@@ -39,6 +39,12 @@ def continues_from_cache(model: Any) -> bool:
     )
 
 
+def takes_own_mask(model: Any) -> bool:
+    """Whether a causal LM takes an expanded cache and a mask of our own for every token."""
+    attention = getattr(model.config.get_text_config(), "_attn_implementation", None)
+    return attention in ("sdpa", "eager") and continues_from_cache(model)
+
+
 def recomputes_activations(model: nn.Module) -> bool:
     """Whether gradient checkpointing is on in any layer."""
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from peft_interp.inference.batching import Batches, available_bytes, default_tokens
 from peft_interp.inference.eval_mode import eval_mode
-from peft_interp.inference.full_attention import continues_from_cache
+from peft_interp.inference.full_attention import takes_own_mask
 from peft_interp.inference.head import head_is_linear
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.scoring.passes import PlainScoring, SharedScoring
@@ -88,7 +88,7 @@ class TaskScorer:
             self._plain = PlainScoring(model, self.rows, self._labels, linear, self._batches, self._causal)
             self._shared: SharedScoring | None = None
             limit = available_bytes(self.device) // 4 if cache_bytes is None else cache_bytes
-            if share is not False and self._causal and can_run_trees(model):
+            if share is not False and self._causal and takes_own_mask(model):
                 self._share(linear, limit)
         self._choices = None
         if choices is not None:
@@ -248,12 +248,6 @@ class _Choices:
 def is_causal(model: Any) -> bool:
     """Whether a language model predicts the next token; a masked one predicts the token at its own position."""
     return getattr(model, "loss_type", None) != "ForMaskedLM" and not type(model).__name__.endswith("ForMaskedLM")
-
-
-def can_run_trees(model: Any) -> bool:
-    """Whether a causal LM takes an expanded cache and a mask of our own for every token."""
-    attention = getattr(model.config.get_text_config(), "_attn_implementation", None)
-    return attention in ("sdpa", "eager") and continues_from_cache(model)
 
 
 def _agree(trial: SharedScoring, plain: PlainScoring, rows: Sequence[Row]) -> bool:
