@@ -16,6 +16,10 @@ from peft_interp._version import __version__ as __version__
 if TYPE_CHECKING:
     from peft_interp import embedded as embedded
     from peft_interp import metrics as metrics
+    from peft_interp.answers.rewards import exact_match_reward as exact_match_reward
+    from peft_interp.answers.rewards import json_reward as json_reward
+    from peft_interp.answers.rewards import on_answers as on_answers
+    from peft_interp.answers.rewards import rouge_reward as rouge_reward
     from peft_interp.callbacks import PromptCallback as PromptCallback
     from peft_interp.classification import classify as classify
     from peft_interp.explain.activations import compare_activations as compare_activations
@@ -57,6 +61,8 @@ _HOMES = {
     "RLPromptConfig": "rl.config",
     "RLPromptTrainer": "rl.trainer",
     "Verbalizer": "text.verbalizer",
+    "exact_match_reward": "answers.rewards",
+    "json_reward": "answers.rewards",
     "load_rows": "text.data_files",
     "calibrate": "metrics.label_scores",
     "classify": "classification",
@@ -68,11 +74,13 @@ _HOMES = {
     "measure_label_prior": "metrics.label_prior",
     "measure_scrutability": "metrics.scrutability",
     "measure_task_naming": "metrics.task_naming",
+    "on_answers": "answers.rewards",
     "read_prompt": "metrics.reading",
     "readability_reward": "scoring.reward_functions",
     "register": "registration",
     "report_prompt": "report",
     "report_text": "report",
+    "rouge_reward": "answers.rewards",
     "task_naming_reward": "scoring.reward_functions",
     "text_nll": "metrics.likelihood",
 }

@@ -30,7 +30,9 @@ PUBLIC = {
     "compare_activations",
     "compare_prompts",
     "continue_training",
+    "exact_match_reward",
     "explain_prompt",
+    "json_reward",
     "measure_faithfulness",
     "measure_label_prior",
     "measure_scrutability",
@@ -39,9 +41,11 @@ PUBLIC = {
     "task_naming_reward",
     "read_prompt",
     "load_rows",
+    "on_answers",
     "register",
     "report_prompt",
     "report_text",
+    "rouge_reward",
     "text_nll",
 }
 

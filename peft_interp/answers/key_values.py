@@ -7,6 +7,7 @@ model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,17 +27,17 @@ class GrowingLayer(DynamicLayer):
         self.columns, self.filled = columns, 0
         self.room: tuple[Tensor, Tensor] | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write what is new, (batch, heads, new, dim), and return all that is there."""
         if self.room is None:
             self.lazy_initialization(key_states, value_states)
-            self.room = tuple(s.new_empty(*s.shape[:2], self.columns, s.shape[3]) for s in (key_states, value_states))
-        stop = self.filled + key_states.shape[2]
-        for room, states in zip(self.room, (key_states, value_states), strict=True):
-            room[:, :, self.filled : stop] = states
+            shapes = [(*states.shape[:2], self.columns, states.shape[3]) for states in (key_states, value_states)]
+            self.room = (key_states.new_empty(shapes[0]), value_states.new_empty(shapes[1]))
+        start, stop = self.filled, self.filled + key_states.shape[2]
+        keys, values = self.room
+        keys[:, :, start:stop], values[:, :, start:stop] = key_states, value_states
         self.filled = stop
-        self.keys, self.values = (room[:, :, :stop] for room in self.room)
-        return self.keys, self.values
+        return keys[:, :, :stop], values[:, :, :stop]
 
     def get_seq_length(self) -> int:
         """Tokens that are there."""

@@ -72,7 +72,7 @@ class AnswerWriter:
         self.written = 0
         self.device: torch.device = model.get_input_embeddings().weight.device
         self._pad = pad_token_id(model.config) or 0
-        self._ends = _end_ids(model, tokenizer)
+        self._ends = _end_ids(model)
         self._batches = reading_batches(model)
         self._cache_bytes = available_bytes(self.device) // 4
         self._contexts: dict[tuple[Ids, ...], Contexts] = {}
@@ -98,6 +98,7 @@ class AnswerWriter:
             ValueError: ids outside the vocabulary, an input without any token, or one too long for the model.
         """
         settings = settings or AnswerSettings()
+        self._ends = _end_ids(self.model)  # Trainer sets it by the tokenizer when training begins
         asked = [tuple(int(i) for i in prompt) for prompt in prompts]
         questions = [_Question(row.before, row.ids[row.start : row.first]) for row in rows]
         self._check(asked, questions, settings)
@@ -178,13 +179,12 @@ class AnswerWriter:
     def _agrees(self, prompts: Sequence[Ids], questions: Sequence[_Question]) -> bool:
         """Whether both ways say the same of two tokens after a few inputs."""
         pairs = [(prompt, question) for prompt in prompts for question in questions]
-        ways = [self._inputs(pairs, 2), self._plain(pairs)]
-        first = [way.first() for way in ways]
-        token = first[1].argmax(-1)
-        second = [way.next(token) for way in ways]
-        exact = self.model.dtype in (torch.float32, torch.float64)
-        close = {"rtol": 1e-2, "atol": 1e-2} if exact else {"rtol": 0.5, "atol": 0.5}
-        if all(torch.allclose(*both, **close) for both in (first, second)):
+        shared, plain = self._inputs(pairs, 2), self._plain(pairs)
+        first = plain.first()
+        token = first.argmax(-1)
+        found, expected = torch.cat((shared.first(), shared.next(token))), torch.cat((first, plain.next(token)))
+        tolerance = 1e-2 if self.model.dtype in (torch.float32, torch.float64) else 0.5
+        if torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
             return True
         logger.warning(
             "%s does not give the same result with a shared key/value cache; answers are written with a plain forward "
@@ -218,7 +218,7 @@ class AnswerWriter:
         for number, question in enumerate(questions):
             own = len(question.before) + len(question.after)
             if not own + shortest:
-                raise ValueError(f"row {number} has no token and the prompt is empty; the model needs one to go on from.")
+                raise ValueError(f"row {number} has no token, and the prompt none; the model needs one to go on from.")
             most = own + longest + settings.max_new_tokens - 1
             if limit is not None and most > limit:
                 raise ValueError(
@@ -243,10 +243,9 @@ def _cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """What ends an answer: the end tokens that the model generates with, or else its tokenizer's."""
+def _end_ids(model: Any) -> frozenset[int]:
+    """What ends an answer: the end tokens that the model generates with."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    named = tokenizer.eos_token_id if named is None else named
     return frozenset(named if isinstance(named, list | tuple) else () if named is None else (named,))
 
 

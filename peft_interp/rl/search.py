@@ -142,7 +142,7 @@ class PromptSearch(ScoredSearch):
         error = super().error(scores)
         if error is None or len(self.scorer.weights) == 1:
             return error
-        _, spread = self.reference.get(self.scorer.task_reward, (0.0, 1.0))
+        _, spread = self.reference.get(self.scorer.error_reward, (0.0, 1.0))
         return error / spread
 
     def promising(self, count: int, split: str = "dev") -> list[Candidate]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from peft_interp.records import short_repr
-from peft_interp.text.placement import IGNORED
-from peft_interp.text.rows import check_countable, without_padding
-from peft_interp.text.tokenization import ids_around_text
+from peft_interp.text.placement import IGNORED, Placement
+from peft_interp.text.rows import Row, check_countable, read_rows, without_padding
+from peft_interp.text.tokenization import adds_bos, ids_around_text
 from peft_interp.text.verbalizer import Verbalizer
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
@@ -107,6 +107,29 @@ def read_examples(
     single = choices is not None and verbalizer is not None and verbalizer.scored_ids(tokenizer) is not None
     inputs = _inputs(raw, rows, tokenizer, text_column)
     return Examples(rows, inputs, columns, gold, None if single else choices)
+
+
+def rows_to_answer(
+    examples: Examples, tokenizer: Any, placement: Placement, leading_ids: Sequence[int] = ()
+) -> list[Row]:
+    """What the task model reads beside a prompt before it writes: labelled rows up to their labels, or the texts.
+
+    Args:
+        examples: labelled or not.
+        tokenizer: the task model's; its BOS is put in front of a text where it would do so.
+        placement: where the prompt stands. After a prompt a text begins with a blank, which is added where it is
+            missing.
+        leading_ids: tokens that stay in front of a prompt at the start.
+    """
+    if examples.rows:
+        return read_rows(examples.rows, leading_ids, placement, every_row_labelled=True)
+    bos = (tokenizer.bos_token_id,) if adds_bos(tokenizer) else ()
+    apart = [
+        f" {text}" if placement.before_text and text and not text[0].isspace() else text for text in examples.inputs
+    ]
+    found = [tuple(placement.encode_text(tokenizer, text)) for text in apart]
+    labels = [(IGNORED,) * len(ids) for ids in found]
+    return [Row(bos, ids, own, placement.index(own)) for ids, own in zip(found, labels, strict=True)]
 
 
 def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

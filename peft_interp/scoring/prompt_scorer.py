@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.answers.rewards import AnswerReward
+from peft_interp.answers.settings import AnswerSettings
+from peft_interp.answers.writer import Answer, AnswerWriter
 from peft_interp.inference.batching import Batches
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
 from peft_interp.metrics.references import reference_levels
@@ -18,7 +21,7 @@ from peft_interp.metrics.scrutability import scrutability_scores
 from peft_interp.scoring.archive import Scores
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.config import RewardArguments
-from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.examples import Examples, rows_to_answer
 from peft_interp.scoring.rewards import (
     ERROR,
     REWARDS,
@@ -26,14 +29,17 @@ from peft_interp.scoring.rewards import (
     RewardFunction,
     RewardInputs,
     Values,
+    call_answer_function,
     call_reward_function,
     function_names,
     reward_named,
+    standard_errors,
     task_errors,
 )
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.text.label_prior import estimate_bias, with_bias
 from peft_interp.text.placement import Placement
+from peft_interp.text.rows import Row
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,10 @@ class Task:
     leading_ids: tuple[int, ...]
     label_token_ids: list[int] | None
     has_choices: bool = False
+
+    def rows_to_answer(self, examples: Examples) -> list[Row]:
+        """What the model reads of each example, beside a prompt, before it writes."""
+        return rows_to_answer(examples, self.tokenizer, self.placement, self.leading_ids)
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,22 @@ class PromptScorer:
         rest = 1.0 - sum(map(abs, readable.values()))
         self.weights = {name: weight * rest for name, weight in self.raw_weights.items()} | readable
         self._task_scorers: dict[int, tuple[Examples, TaskScorer]] = {}
+        self._rows_to_answer: dict[int, tuple[Examples, list[Row]]] = {}
+        self._writer = AnswerWriter(task.model, task.tokenizer) if self.writes else None
         self._nll_batches = Batches()
         self.unfinished: list[Scores] = []  # what was known when the last measure failed
+
+    @property
+    def writes(self) -> bool:
+        """Whether a reward asks for the task model's answers."""
+        return any(isinstance(function, AnswerReward) for function in self.functions.values())
+
+    @property
+    def error_reward(self) -> str:
+        """The reward whose standard error over the examples is known: the task's own, or a single one on answers."""
+        if self.task_reward == "none" and len(self.functions) == 1 and self.writes:
+            return next(iter(self.functions))
+        return self.task_reward
 
     def _raw_weights(self) -> dict[str, float]:
         """Weights of what counts as the task: its reward and the reward functions."""
@@ -181,19 +205,45 @@ class PromptScorer:
         """Fill in the columns one by one, so that those before a failure are known."""
         limit = self.config.reward_time_limit
         given: dict[str, Values] = {}
+        errors: Values | None = None
         for name, function in self.functions.items():
-            given[name] = columns[name] = call_reward_function(function, name, candidates, examples, state, limit)
+            if not isinstance(function, AnswerReward):
+                given[name] = columns[name] = call_reward_function(function, name, candidates, examples, state, limit)
+        for name, function in self.functions.items():  # a model that writes costs most
+            if isinstance(function, AnswerReward):
+                answers = self.answers(candidates, examples, function.settings)
+                values = call_answer_function(function, name, candidates, answers, examples, state, limit)
+                given[name] = columns[name] = [_mean_known(of_prompt) for of_prompt in values]
+                errors = [_error_known(of_prompt) for of_prompt in values] if name == self.error_reward else errors
+        given = {name: given[name] for name in self.functions}
         inputs, wanted = self._inputs(candidates, examples), self._wanted(examples)
         with torch.no_grad():  # those of the text first: the passes on all examples are what costs
             of_text = {r.name: r.function(inputs) for r in wanted if r.needs not in _NEEDS_LABELS}
             of_task = {r.name: r.function(inputs) for r in wanted if r.needs in _NEEDS_LABELS}
-            errors = task_errors(self.task_reward, inputs) if self.task_reward in of_task else None
+            errors = task_errors(self.task_reward, inputs) if self.task_reward in of_task else errors
         columns.clear()
         columns |= {**of_task, **given, **of_text, **({} if errors is None else {ERROR: errors})}
+
+    def answers(
+        self, candidates: Sequence[Candidate], examples: Examples, settings: AnswerSettings
+    ) -> list[list[Answer]]:
+        """(prompts, examples), what the task model writes.
+
+        Raises:
+            ValueError: it is no causal language model, or rows too long for it.
+        """
+        self._writer = self._writer or AnswerWriter(self.task.model, self.task.tokenizer)
+        if id(examples) not in self._rows_to_answer:
+            self._rows_to_answer[id(examples)] = (examples, self.task.rows_to_answer(examples))
+        rows = self._rows_to_answer[id(examples)][1]
+        return self._writer.write([candidate.ids for candidate in candidates], rows, settings)
 
     def forget(self, examples: Examples) -> None:
         """Drop what is kept about these examples (their key/value cache)."""
         self._task_scorers.pop(id(examples), None)
+        self._rows_to_answer.pop(id(examples), None)
+        if self._writer is not None:
+            self._writer.forget()
 
     def _task_scorer(self, examples: Examples) -> TaskScorer:
         """Kept while the same examples come again; holding them keeps their `id` from being given away."""
@@ -309,6 +359,18 @@ class PromptScorer:
         if tokenizer is None:
             return [candidate.ids for candidate in candidates]
         return [tokenizer.encode(candidate.text, add_special_tokens=False) for candidate in candidates]
+
+
+def _mean_known(values: Values) -> float | None:
+    """Mean of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _error_known(values: Values) -> float | None:
+    """Standard error of `_mean_known`."""
+    known = [value for value in values if value is not None]
+    return standard_errors(torch.tensor([known]))[0]
 
 
 def _task_reward(config: RewardArguments, has_label_words: bool, has_functions: bool) -> str:

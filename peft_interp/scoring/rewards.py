@@ -7,9 +7,12 @@ not say how it weighs the two.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peft_interp.answers.rewards import AnswerReward
+from peft_interp.answers.writer import Answer
 from peft_interp.records import markdown_table
 from peft_interp.scoring.candidates import Candidate
 from peft_interp.scoring.choice import LEAST_ROWS
@@ -289,7 +294,8 @@ ERROR = "reward_error"  # standard error of the task's reward over the examples
 LOGGED = (ERROR, "score", "reward", "prompt", "greedy_reward", "greedy_prompt", "hypervolume", "front_size")
 LOGGED_BY_TRAINER = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state")
-RewardFunction = Callable[..., Sequence[float | None]]
+ANSWER_ARGUMENTS = (*ARGUMENTS, "searched_prompts")  # what functions of `on_answers` get
+RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 
 
 def function_names(functions: Sequence[RewardFunction]) -> list[str]:
@@ -340,12 +346,58 @@ def call_reward_function(
         Exception: what the function raises, with a note that names the function, the prompts and what to do.
     """
     texts = [candidate.text for candidate in candidates]
+    returned = _called(function, name, _reward_arguments(candidates, examples, state), texts, seconds)
+    return _checked_values(returned, name, texts)
+
+
+def call_answer_function(
+    function: AnswerReward,
+    name: str,
+    candidates: Sequence[Candidate],
+    answers: Sequence[Sequence[Answer]],
+    examples: Examples,
+    state: Any,
+    seconds: float | None = None,
+) -> list[list[float | None]]:
+    """One number, or None, for each answer, as (prompts, examples); else as `call_reward_function`.
+
+    Args:
+        function: what `on_answers` returned.
+        name: for errors.
+        candidates: the prompts.
+        answers: (prompts, examples), what the task model wrote.
+        examples: what the prompts are used on.
+        state: Trainer's state.
+        seconds: most that the call may take; None: no limit.
+    """
+    count, texts = len(candidates), [candidate.text for candidate in candidates]
+    written = [answer for of_prompt in answers for answer in of_prompt]
+    columns = {name: deepcopy(v) * count for name, v in examples.columns.items() if name not in ANSWER_ARGUMENTS}
+    arguments = {
+        "prompts": list(examples.inputs) * count,
+        "completions": [answer.text for answer in written],
+        "completion_ids": [list(answer.ids) for answer in written],
+        "searched_prompts": [text for text in texts for _ in examples.inputs],
+        "trainer_state": copy(state),
+        **columns,
+    }
+    returned = _called(function, name, arguments, texts, seconds)
+    values = _checked_values(returned, name, [answer.text for answer in written], "answer")
+    width = len(examples)
+    return [values[i : i + width] for i in range(0, len(values), width)]
+
+
+def _called(
+    function: RewardFunction, name: str, arguments: dict[str, Any], texts: Sequence[str], seconds: float | None
+) -> Any:
+    """What a reward function returns within its time; an asynchronous one is waited for."""
     late = (
         f"reward function {name!r} took longer than `reward_time_limit={seconds}` seconds; raise it, or set it to None."
     )
     try:
         with time_limit(seconds, late):
-            returned = function(**_reward_arguments(candidates, examples, state))
+            returned = function(**arguments)
+            return _awaited(returned) if inspect.isawaitable(returned) else returned
     except Exception as error:
         error.add_note(
             f"raised by reward function {name!r} for the prompts {texts}; all earlier scores are saved. Return None "
@@ -353,7 +405,23 @@ def call_reward_function(
             "`trainer.train(resume_from_checkpoint=True)`."
         )
         raise
-    return _checked_values(returned, name, texts)
+
+
+def _awaited(returned: Awaitable[Any]) -> Any:
+    """The result of an asynchronous function, in a notebook too, where an event loop runs already."""
+
+    async def wait() -> Any:
+        return await returned
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(wait())
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(asyncio.run, wait()).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _reward_arguments(candidates: Sequence[Candidate], examples: Examples, state: Any) -> dict[str, Any]:
@@ -369,15 +437,15 @@ def _reward_arguments(candidates: Sequence[Candidate], examples: Examples, state
     }
 
 
-def _checked_values(returned: Any, name: str, texts: Sequence[str]) -> list[float | None]:
-    """One finite number, or None, for each text."""
+def _checked_values(returned: Any, name: str, texts: Sequence[str], what: str = "prompt") -> list[float | None]:
+    """One finite number, or None, for each text; `what` says what the texts are."""
     count = len(texts)
     try:
         values = [None if value is None else float(value) for value in returned]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"reward function {name!r} returned {returned!r}, which is no list of numbers (asynchronous functions are "
-            "not supported); return one number, or None, for each completion."
+            f"reward function {name!r} returned {returned!r}, which is no list of numbers; return one number, or "
+            "None, for each completion."
         ) from error
     if len(values) != count:
         raise ValueError(
@@ -386,7 +454,7 @@ def _checked_values(returned: Any, name: str, texts: Sequence[str]) -> list[floa
     for text, value in zip(texts, values, strict=True):
         if value is not None and not abs(value) <= MOST_REWARD:  # NaN too
             raise ValueError(
-                f"reward function {name!r} returned {value} for the prompt {text!r}; return a finite number from "
+                f"reward function {name!r} returned {value} for the {what} {text!r}; return a finite number from "
                 f"{-MOST_REWARD:g} to {MOST_REWARD:g} (its logarithm, say, where it is larger), or None where the "
                 "reward does not apply."
             )

@@ -23,7 +23,6 @@ from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.pareto import pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.rewards import ERROR
-from peft_interp.text.rows import read_rows
 from peft_interp.text.surrounding_text import surrounding_text
 from peft_interp.text.tokenization import token_texts
 
@@ -157,7 +156,7 @@ class ScoredSearch:
         self.evaluations = 0  # prompt-example pairs that were run so far, by all processes
         self.trainer_state: Any = None
         task = scorer.task
-        rows = read_rows(train.rows, task.leading_ids, task.placement, every_row_labelled=True) if train.rows else []
+        rows = task.rows_to_answer(train) if train.rows or scorer.writes else []
         self.beside = surrounding_text(task.tokenizer, rows, task.placement)
 
     def candidate(self, ids: Sequence[int]) -> Candidate:
@@ -298,7 +297,7 @@ class ScoredSearch:
 
     def error(self, scores: Scores) -> float | None:
         """Standard error of `total` over the examples, as far as the task's reward makes it; None if not known."""
-        error, weight = scores.get(ERROR), self.scorer.weights.get(self.scorer.task_reward)
+        error, weight = scores.get(ERROR), self.scorer.weights.get(self.scorer.error_reward)
         return None if error is None or weight is None else abs(weight) * error
 
     def state(self) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import Any
 from accelerate.utils import broadcast, gather_object
 from transformers import TrainingArguments
 
+from peft_interp.answers.rewards import AnswerReward
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples, read_examples
 from peft_interp.scoring.prompt_scorer import Calibration, PerplexityModel, PromptScorer, Task
-from peft_interp.scoring.rewards import ARGUMENTS, RewardFunction
+from peft_interp.scoring.rewards import ANSWER_ARGUMENTS, ARGUMENTS, RewardFunction
 from peft_interp.scoring.scored_search import Processes
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows
@@ -117,11 +118,18 @@ def make_scorer(
     """
     config, base = model.active_peft_config, model.get_base_model()
     functions = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or ())
-    if functions and (hidden := [name for name in train.columns if name in ARGUMENTS]):
+    writes = any(isinstance(function, AnswerReward) for function in functions)
+    taken = ANSWER_ARGUMENTS if writes else ARGUMENTS
+    if functions and (hidden := [name for name in train.columns if name in taken]):
         warnings.warn(
             f"`train_dataset` has columns {hidden}, which reward functions do not get: the search itself passes "
-            f"{', '.join(ARGUMENTS)}. Rename the columns if a function needs them.",
+            f"{', '.join(taken)}. Rename the columns if a function needs them.",
             stacklevel=3,
+        )
+    if writes and not train.rows and not any(train.inputs):
+        raise ValueError(
+            f"the model has nothing to answer: `train_dataset` has no text, only {sorted(train.columns)}; name its "
+            "column with `text_column`, or give rows of `input_ids` and `labels`."
         )
     label_ids = None if verbalizer is None or train.gold is None else verbalizer.scored_ids(tokenizer)
     needs_labels = not functions or args.task_reward in ("gap", "negative_loss")
