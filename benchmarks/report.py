@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+RANDOM = "GPT-2 of random weights"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
 
 
@@ -44,10 +45,11 @@ def publish(
     output: Path,
     tables: Callable[[dict[str, Any]], list[Table]],
     usual: Callable[[dict[str, Any]], str],
+    model: str = RANDOM,
 ) -> None:
     """Write `results.json` and the tables of the README beside it, and show them in the terminal."""
     write_results(results, output)
-    about, shown = provenance(results, usual(results["setting"])), tables(results)
+    about, shown = provenance(results, usual(results["setting"]), model), tables(results)
     write_readme(output.parent / "README.md", about, shown)
     show(about, shown)
 
@@ -84,7 +86,7 @@ def in_mib(value: float) -> str:
     return f"{value / 2**20:.0f} MiB"
 
 
-def provenance(results: dict[str, Any], usual: str) -> str:
+def provenance(results: dict[str, Any], usual: str, model: str = RANDOM) -> str:
     """Where, when and how the figures were made, and the sizes that are usual in the tables."""
     machine, setting = results["machine"], results["setting"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
@@ -92,7 +94,7 @@ def provenance(results: dict[str, Any], usual: str) -> str:
         f"Made on {machine['date'][:10]} at commit {machine['commit']} by `{results['command']}` in "
         f"{results['seconds']:.0f} seconds on {machine['device']} ({machine['cores']} cores, {machine['threads']} "
         f"threads, load average {machine['load_average']} at the start) with {versions}.\n\n"
-        f"GPT-2 of random weights: width {setting['width']}, {setting['layers']} layers, vocabulary "
+        f"{model}: width {setting['width']}, {setting['layers']} layers, vocabulary "
         f"{setting['vocabulary']:,}, fp32. Unless a table says otherwise: {usual}."
     )
 

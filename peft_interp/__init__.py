@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from peft_interp.report import report_text as report_text
     from peft_interp.rl.config import RLPromptConfig as RLPromptConfig
     from peft_interp.rl.trainer import RLPromptTrainer as RLPromptTrainer
+    from peft_interp.scoring.answer_comparison import compare_answers as compare_answers
     from peft_interp.scoring.reward_functions import readability_reward as readability_reward
     from peft_interp.scoring.reward_functions import task_naming_reward as task_naming_reward
     from peft_interp.search.config import PromptSearchConfig as PromptSearchConfig
@@ -67,6 +68,7 @@ _HOMES = {
     "calibrate": "metrics.label_scores",
     "classify": "classification",
     "compare_activations": "explain.activations",
+    "compare_answers": "scoring.answer_comparison",
     "compare_prompts": "report",
     "continue_training": "registration",
     "explain_prompt": "explain.explain",

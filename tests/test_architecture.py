@@ -28,6 +28,7 @@ PUBLIC = {
     "calibrate",
     "classify",
     "compare_activations",
+    "compare_answers",
     "compare_prompts",
     "continue_training",
     "exact_match_reward",

@@ -146,7 +146,7 @@ class AnswerWriter:
         found = write_answers(inputs, len(pairs), settings, draws, lambda ids: self._ended(ids, settings))
         texts = self.tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for (prompt, question), ids, text in zip(pairs, found, texts, strict=True):
-            self._remembered[settings, prompt, question] = Answer(tuple(ids), _cut(text, settings.stop_strings))
+            self._remembered[settings, prompt, question] = Answer(tuple(ids), cut_text(text, settings.stop_strings))
         self.written += len(pairs)
 
     def _plain(self, pairs: Sequence[tuple[Ids, _Question]]) -> PlainInputs:
@@ -237,7 +237,7 @@ def _draws(pairs: Sequence[tuple[Ids, _Question]], settings: AnswerSettings) -> 
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _cut(text: str, stops: Sequence[str]) -> str:
+def cut_text(text: str, stops: Sequence[str]) -> str:
     """A text up to the end of what stops it first."""
     ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
     return text[: min(ends)] if ends else text

@@ -212,7 +212,8 @@ class PromptScorer:
         for name, function in self.functions.items():  # a model that writes costs most
             if isinstance(function, AnswerReward):
                 answers = self.answers(candidates, examples, function.settings)
-                values = call_answer_function(function, name, candidates, answers, examples, state, limit)
+                texts = [candidate.text for candidate in candidates]
+                values = call_answer_function(function, name, texts, answers, examples, state, limit)
                 given[name] = columns[name] = [_mean_known(of_prompt) for of_prompt in values]
                 errors = [_error_known(of_prompt) for of_prompt in values] if name == self.error_reward else errors
         given = {name: given[name] for name in self.functions}

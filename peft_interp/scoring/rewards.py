@@ -353,7 +353,7 @@ def call_reward_function(
 def call_answer_function(
     function: AnswerReward,
     name: str,
-    candidates: Sequence[Candidate],
+    texts: Sequence[str],
     answers: Sequence[Sequence[Answer]],
     examples: Examples,
     state: Any,
@@ -364,13 +364,13 @@ def call_answer_function(
     Args:
         function: what `on_answers` returned.
         name: for errors.
-        candidates: the prompts.
+        texts: the prompts'.
         answers: (prompts, examples), what the task model wrote.
         examples: what the prompts are used on.
         state: Trainer's state.
         seconds: most that the call may take; None: no limit.
     """
-    count, texts = len(candidates), [candidate.text for candidate in candidates]
+    count = len(texts)
     written = [answer for of_prompt in answers for answer in of_prompt]
     columns = {name: deepcopy(v) * count for name, v in examples.columns.items() if name not in ANSWER_ARGUMENTS}
     arguments = {

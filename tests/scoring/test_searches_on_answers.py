@@ -21,7 +21,7 @@ from peft_interp import (
 from tests.two_processes import on_two_processes
 
 
-def searcher(folder: str, prompts: int = 6, accumulation: int = 1, **more: Any) -> PromptSearchTrainer:
+def searcher(folder: str, prompts: int = 4, accumulation: int = 1, **more: Any) -> PromptSearchTrainer:
     """On the embedded model: sampled answers of three tokens, rewarded where they name the label."""
     torch.manual_seed(0)
     files: dict[str, Any] = {"tokenizer_name_or_path": embedded.MODEL_PATH, "allowed_tokens": "printable"}
@@ -31,9 +31,9 @@ def searcher(folder: str, prompts: int = 6, accumulation: int = 1, **more: Any) 
     task = embedded.TASKS["sentiment"]
     rows = sorted(embedded.load_data("sentiment")["train"], key=lambda row: len(row["sentence"]))[:12]
     rows = [{"text": task.fill(row["sentence"]), "answer": task.label_words[row["label"]]} for row in rows]
-    quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "max_steps": 3}
-    size = {"human_starts": 4, "proposals_per_prompt": 4, "population_size": 6, "eval_candidates": 3}
-    size |= {"screening_examples": 3, "logging_steps": 1, "eval_strategy": "steps", "eval_steps": 2}
+    quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "max_steps": 2}
+    size = {"human_starts": 2, "proposals_per_prompt": 2, "population_size": 4, "eval_candidates": 2}
+    size |= {"screening_examples": 3, "logging_steps": 1}
     size |= {"dataloader_pin_memory": False, "gradient_accumulation_steps": accumulation}
     size |= {"ddp_backend": "gloo" if "WORLD_SIZE" in os.environ else None}
     return PromptSearchTrainer(
@@ -59,12 +59,12 @@ def test_a_search_remembers_answers_of_screened_rows(tmp_path: Path) -> None:
 
 
 def test_a_resumed_search_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    run = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    run = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
     straight = searcher(str(tmp_path / "straight"), **run)
     straight.train()
     resumed = searcher(str(tmp_path / "resumed"), **run)
     torch.manual_seed(99)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-2"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-1"))
     assert straight.search.archive.records == resumed.search.archive.records
     assert straight.front() == resumed.front()
     assert straight.model.prompt_token_ids() == resumed.model.prompt_token_ids()
@@ -79,8 +79,8 @@ def run_search(folder: str, prompts: int, accumulation: int = 1) -> dict[str, An
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    alone = run_search(str(tmp_path / "alone"), 6)
-    for together in on_two_processes(tmp_path, run_search, str(tmp_path / "two"), 3):
+    alone = run_search(str(tmp_path / "alone"), 4)
+    for together in on_two_processes(tmp_path, run_search, str(tmp_path / "two"), 2):
         assert together["processes"] == 2
         assert together["archive"] == alone["archive"]
         assert together["best"] == alone["best"]

@@ -1,0 +1,1 @@
+"""Answers per second, many prompts and rows at once, against `generate`."""
