@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.answered_rows import answered_rows, row_text
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
     count_task,
@@ -28,7 +29,14 @@ from peft_interp.metrics.comparison import (
 )
 from peft_interp.metrics.differentials import OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
-from peft_interp.metrics.results import AnswerShares, Faithfulness, PairedEstimates, PromptReading, TokenEffect
+from peft_interp.metrics.results import (
+    AnsweredRows,
+    AnswerShares,
+    Faithfulness,
+    PairedEstimates,
+    PromptReading,
+    TokenEffect,
+)
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.text.placement import START
@@ -116,6 +124,7 @@ def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
     return setup.placement.decode_prompt(setup.tokenizer, ids) if ids else ""
 
 
+ROW_EXAMPLES = 10
 FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token
 
 
@@ -134,6 +143,7 @@ def measure_faithfulness(
     adapter_name: str | None = None,
     progress: bool = True,
     effect_rows: int | None = None,
+    row_examples: int = ROW_EXAMPLES,
 ) -> Faithfulness:
     """Compare a prompt with its text, row by row.
 
@@ -153,6 +163,7 @@ def measure_faithfulness(
         progress: show a bar, unless `datasets` or `transformers` are told not to.
         effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
             no more than half a pass over the data, but at least 64 and at most 200.
+        row_examples: rows kept as text where prompt, text and no prompt do not answer alike; 0 keeps none.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -171,7 +182,7 @@ def measure_faithfulness(
         reading = read_prompt(model, tokenizer)
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
-        return _measure(reading, setup, text, positions, effects, without, progress)
+        return _measure(reading, setup, text, positions, effects, without, progress, row_examples)
 
 
 @locked
@@ -188,6 +199,7 @@ def measure_text(
     without: bool = True,
     progress: bool = True,
     effect_rows: int | None = None,
+    row_examples: int = ROW_EXAMPLES,
 ) -> Faithfulness:
     """How the task goes with a text that was written by hand, and without: as `measure_faithfulness`, no adapter.
 
@@ -204,6 +216,7 @@ def measure_text(
         without: measure the task with no prompt as well.
         progress: show a bar.
         effect_rows: rows that the token effects are measured on.
+        row_examples: rows kept as text.
 
     Returns:
         The task as text and without; `as_prompt` equals `as_text`, all differences between them are 0.
@@ -217,7 +230,7 @@ def measure_text(
         reading = read_text(tokenizer, text, position)
         setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, reading.placement)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
-        return _measure(reading, setup, None, positions, effects, without, progress)
+        return _measure(reading, setup, None, positions, effects, without, progress, row_examples)
 
 
 def _measure(
@@ -228,6 +241,7 @@ def _measure(
     effect_rows: int | None,
     without: bool,
     progress: bool,
+    row_examples: int,
 ) -> Faithfulness:
     text, ids = _judged(reading, setup, text)
     as_text = setup.as_text(setup.rows, text, ids)
@@ -268,6 +282,7 @@ def _measure(
         as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
         answers=_answer_shares(setup, sides, nothing),
         paired=_paired(sides, nothing),
+        answered=_answered(setup, kept, chosen, sides, nothing, row_examples),
     )
 
 
@@ -395,6 +410,23 @@ def _answer_shares(setup: ComparisonSetup, sides: _Comparison, nothing: TaskTota
     bare = nothing.shares() if nothing else None
     known = tuple(sides.prompt.choices or range(len(prompt[0])))
     return AnswerShares(known, setup.names(known), prompt[1], prompt[0], text[0], bare[0] if bare else None)
+
+
+def _answered(
+    setup: ComparisonSetup,
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    sides: _Comparison,
+    nothing: TaskTotals | None,
+    most: int,
+) -> AnsweredRows | None:
+    """Which rows got which answers; `numbers` are the rows' in the user's data."""
+
+    def text_of(row: int) -> str:
+        return row_text(setup.tokenizer, rows[row], answer_within=setup.task == "CAUSAL_LM")
+
+    bare = nothing.answers if nothing else None
+    return answered_rows(sides.prompt.answers, sides.text.answers, bare, numbers, text_of, most)
 
 
 def _mean(values: Sequence[float]) -> float:

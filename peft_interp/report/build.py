@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.changed_base import changed_base, measure_clean_base
-from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
+from peft_interp.metrics.faithfulness import ROW_EXAMPLES, measure_faithfulness, measure_text
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.same_head import random_prompt_accuracy
@@ -52,6 +52,7 @@ def report_prompt(
     padding_side: str = "right",
     token_effects: bool = True,
     effect_rows: int | None = None,
+    row_examples: int = ROW_EXAMPLES,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
 ) -> PromptReport:
@@ -77,6 +78,8 @@ def report_prompt(
         padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
+        row_examples: rows of the data that the report shows, where prompt, text and no prompt do not answer alike;
+            0 for none. They are not passed on with an adapter.
         without: measure the task with no prompt as well.
         task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
             label words are added. None: what the text is about is not asked.
@@ -88,7 +91,7 @@ def report_prompt(
         ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
-    asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
+    asked |= {"token_effects": token_effects, "effect_rows": effect_rows, "row_examples": row_examples}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     return _report_adapter(model, tokenizer, given, waywardness, adapter_name)
@@ -182,6 +185,7 @@ def report_text(
     batch_size: int = 32,
     token_effects: bool = True,
     effect_rows: int | None = None,
+    row_examples: int = ROW_EXAMPLES,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
 ) -> PromptReport:
@@ -205,6 +209,7 @@ def report_text(
         batch_size: rows at a time.
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on.
+        row_examples: rows of the data that the report shows.
         without: measure the task with no prompt as well.
         task_naming: what the task is known by.
 
@@ -214,8 +219,8 @@ def report_text(
     Raises:
         ValueError: no text, rows or a verbalizer that do not fit, or what the measures raise.
     """
-    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
-    asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
+    asked = {"positions": positions, "batch_size": batch_size, "without": without, "row_examples": row_examples}
+    asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     given = _Given(rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     return _report_text(model, tokenizer, text, position, given)
