@@ -32,7 +32,8 @@ for (const one of document.querySelectorAll('body *')) {
   const box = one.getBoundingClientRect();
   if (box.width === 0 || box.right <= wide + 1 && box.left >= -1) continue;
   let around = one.parentElement;
-  while (around && !['auto', 'scroll', 'hidden'].includes(getComputedStyle(around).overflowX)) around = around.parentElement;
+  const held = () => ['auto', 'scroll', 'hidden'].includes(getComputedStyle(around).overflowX);
+  while (around && !held()) around = around.parentElement;
   if (!around) found.push(`${one.tagName} ${one.className} ${Math.round(box.left)} to ${Math.round(box.right)}`);
 }
 if (document.documentElement.scrollWidth > wide) found.push(`page ${document.documentElement.scrollWidth}`);
@@ -45,9 +46,9 @@ class View:
     """A page as a reader gets it.
 
     Attributes:
-        messages: what the console says at level warning or above.
+        messages: what the console says.
         wider: elements that stand out of the screen, with their left and right edge.
-        requests: addresses that were asked for, the page's own left out.
+        requests: addresses that were asked for besides the page's own.
     """
 
     messages: list[str]
@@ -56,7 +57,8 @@ class View:
 
     def faults(self) -> list[str]:
         """Everything of these that a page which needs nothing else must not have."""
-        return [*self.messages, *(f"wider than the screen: {one}" for one in self.wider), *self.requests]
+        wider = (f"wider than the screen: {one}" for one in self.wider)
+        return [*self.messages, *wider, *(f"asked for {one}" for one in self.requests)]
 
 
 class Browser:
@@ -78,7 +80,8 @@ class Browser:
         self.command("Emulation.setEmulatedMedia", {"features": scheme})
         size = {"width": width, "height": _HEIGHT, "deviceScaleFactor": 1, "mobile": width < 600}
         self.command("Emulation.setDeviceMetricsOverride", size)
-        self.driver.get_log("performance"), self.driver.get_log("browser")  # what came before is not this page's
+        for kind in ("performance", "browser"):
+            self.driver.get_log(kind)  # what came before is not this page's
         self.driver.get(address)
         wider = self.driver.execute_script(_WIDER)
         messages = [f"{one['level']}: {one['message']}" for one in self.driver.get_log("browser")]

@@ -180,20 +180,21 @@ def position(
         parts.append(_line(x(human_nll), top - 6, x(human_nll), bottom, "var(--soft)", 1.5, "4 4"))
         anchor = "start" if x(human_nll) < _WIDTH / 2 else "end"
         parts.append(_text(x(human_nll), top - 11, "prompts people wrote", "quiet", anchor))
-    blocked: list[tuple[float, ...]] = []
+    blocked: list[tuple[float, ...]] = [(left, 0.0, right, top - 6)]
     levels = [("no prompt", without, "quiet", "1 4")] if without is not None else []
     levels += [(_VECTORS, here[1], "strong", "9 3")] if vectors else []
-    for name, level, style, dashes in levels:
-        colour = "var(--accent)" if style == "strong" else "var(--soft)"
-        parts.append(_line(left, y(level), right, y(level), colour, 1.5, dashes))
-        parts.append(_text(right, y(level) - 5, name, style, "end"))
-        blocked.append((right - 1.15 * len(name) * _LETTER, y(level) - 16, right, y(level) - 2))
     points = [(x(nll), y(accuracy), name, False) for name, nll, accuracy in rivals]
     own = here[1] if not vectors else as_text
     if own is not None:
         points.append((x(here[0]), y(own), "its text" if vectors else "this prompt", True))
     if vectors and own is not None:
         parts.append(_line(x(here[0]), y(here[1]), x(here[0]), y(own), "var(--accent)", 1.5, "2 3"))
+    for name, level, style, dashes in levels:
+        colour = "var(--accent)" if style == "strong" else "var(--soft)"
+        parts.append(_line(left, y(level), right, y(level), colour, 1.5, dashes))
+        box = _free_place(name, y(level), (left, right), points, blocked)
+        parts.append(_text(box[0], box[3] - 3, name, style, "start"))
+        blocked.append(box)
     parts += _points(points, right, blocked)
     words = "log-perplexity, nats per token; left reads better"
     parts.append(_text((left + right) / 2, bottom + 38, words, "quiet", "middle"))
@@ -229,6 +230,21 @@ def _scales(
     return parts
 
 
+def _free_place(
+    name: str,
+    at: float,
+    ends: tuple[float, float],
+    points: Sequence[tuple[float, float, str, bool]],
+    blocked: Sequence[tuple[float, ...]],
+) -> tuple[float, ...]:
+    """Box for the name of a line across: above or below it, from the right end to the left, where no dot lies."""
+    width = 1.15 * len(name) * _LETTER
+    taken = [*blocked, *((cx - 8, cy - 8, cx + 8, cy + 8) for cx, cy, *_ in points)]
+    starts = [ends[1] - width, ends[0] + 4, (ends[0] + ends[1] - width) / 2]
+    boxes = [(start, base - 11, start + width, base + 3) for start in starts for base in (at - 5, at + 15)]
+    return next((box for box in boxes if not any(_cross(box, other) for other in taken)), boxes[0])
+
+
 def _points(
     points: Sequence[tuple[float, float, str, bool]], right: float, blocked: Sequence[tuple[float, ...]]
 ) -> list[str]:
@@ -240,7 +256,8 @@ def _points(
         width = _LETTER * len(label) * (1.15 if own else 1)
         places = [(start, cy + 4 + shift) for shift in _SHIFTS for start in (cx + 11, cx - 11 - width, cx - width / 2)]
         boxes = [(start, base - 11, start + width, base + 3) for start, base in places]
-        free = [box for box in boxes if box[0] >= 0 and box[2] <= right and not any(_cross(box, o) for o in taken)]
+        inside = [box for box in boxes if box[0] >= 0 and box[2] <= right and box[1] >= 0]
+        free = [box for box in inside if not any(_cross(box, other) for other in taken)]
         box = free[0] if free else boxes[0]
         taken.append(box)
         fill, size = ("var(--accent)", 7) if own else ("var(--paper)", 5)

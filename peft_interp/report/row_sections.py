@@ -97,7 +97,7 @@ def _about(report: ReportData, answered: AnsweredRows, shown: int) -> str:
     if any(pattern.answers.without is not None for pattern in answered.patterns):
         said.append(f"{'text' if report.reading.is_text else 'prompt'} and no prompt {gained:,} of {total:,}")
     words = ", ".join(said)
-    return f"{words[:1].upper()}{words[1:]}. Of every combination of answers some, {shown} in all."
+    return f"{words[:1].upper()}{words[1:]}. {shown} of these rows, some of each kind:"
 
 
 def _given(answers: RowAnswers, side: str, names: Sequence[str]) -> tuple[str, bool]:
