@@ -33,7 +33,7 @@ _PATH = re.compile(r"(/|~|[A-Za-z]:[\\/]|\\\\)[^\s{}]*")
 
 
 def plain_report(report: Any) -> dict[str, Any]:
-    """A `PromptReport`, or its dictionary, without paths of this machine in its context.
+    """A `PromptReport`, or its dictionary, without paths of this machine and rows of the data.
 
     Raises:
         TypeError: neither of both.
@@ -43,10 +43,19 @@ def plain_report(report: Any) -> dict[str, Any]:
         raise TypeError(f"{type(report).__name__} is no prompt report; give a PromptReport or what its to_dict() made.")
     context = plain.get("context") or {}
     return {
-        **plain,
+        **_without_rows(plain),
         "context": {key: _public(value) for key, value in context.items() if key not in _TEXTS}
         | {key: value for key, value in context.items() if key in _TEXTS},
     }
+
+
+def _without_rows(plain: dict[str, Any]) -> dict[str, Any]:
+    """The report with the counts of answers, and without the texts of rows."""
+    measured = plain.get("faithfulness")
+    answered = measured.get("answered") if isinstance(measured, Mapping) else None
+    if not isinstance(measured, Mapping) or not isinstance(answered, Mapping):
+        return plain
+    return {**plain, "faithfulness": {**measured, "answered": {**answered, "examples": []}}}
 
 
 def _public(value: Any) -> Any:

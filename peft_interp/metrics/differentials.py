@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from peft_interp.metrics.results import Performance
+from peft_interp.metrics.results import TIED, Performance
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import as_ids
@@ -292,6 +292,7 @@ class TaskTotals:
         self.labels = self.rows = self.right = 0
         self.answered: Tensor | None = None  # (2, label words): sums of probabilities, and of right answers
         self.losses, self.hits = RowValues(), RowValues()
+        self.answers: dict[int, tuple[int, int]] = {}  # by row: places of its label and its answer among the choices
 
     def add(
         self, logits: Tensor, targets: Sequence[int], first: Sequence[bool], owners: Sequence[int] | None = None
@@ -360,6 +361,8 @@ class TaskTotals:
         self.rows += len(wanted)
         if owners is not None:
             self.hits.add(owners, right.tolist())
+            told = zip(wanted.tolist(), _likeliest(scores).tolist(), strict=True)
+            self.answers.update(zip(owners, told, strict=True))
         gold_shares = nn.functional.one_hot(wanted, scores.shape[1])
         sums = torch.stack([scores.double().softmax(dim=1).sum(dim=0), gold_shares.double().sum(dim=0)]).cpu()
         self.answered = sums if self.answered is None else self.answered + sums
@@ -378,6 +381,12 @@ class TaskTotals:
             return None
         answered, gold = (self.answered / self.rows).tolist()
         return tuple(answered), tuple(gold)
+
+
+def _likeliest(scores: Tensor) -> Tensor:
+    """(rows,) place of the highest of (rows, labels); `TIED` where several share it, or a score is NaN."""
+    highest = scores == scores.amax(dim=1, keepdim=True)
+    return torch.where(highest.sum(dim=1) == 1, highest.int().argmax(dim=1), TIED)
 
 
 def differential_table() -> str:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.answered_rows import answered_rows, row_text
 from peft_interp.metrics.choices import count_choices
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
@@ -32,7 +33,14 @@ from peft_interp.metrics.comparison import (
 )
 from peft_interp.metrics.differentials import LabelIds, OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
-from peft_interp.metrics.results import AnswerShares, Faithfulness, PairedEstimates, PromptReading, TokenEffect
+from peft_interp.metrics.results import (
+    AnsweredRows,
+    AnswerShares,
+    Faithfulness,
+    PairedEstimates,
+    PromptReading,
+    TokenEffect,
+)
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.text.placement import START
@@ -120,6 +128,7 @@ def _text(setup: ComparisonSetup, ids: Sequence[int]) -> str:
     return setup.placement.decode_prompt(setup.tokenizer, ids) if ids else ""
 
 
+ROW_EXAMPLES = 10
 FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run each row once for every token
 
 
@@ -139,6 +148,7 @@ def measure_faithfulness(
     progress: bool = True,
     effect_rows: int | None = None,
     label_bias: Sequence[float] | None = None,
+    row_examples: int = ROW_EXAMPLES,
 ) -> Faithfulness:
     """Compare a prompt with its text, row by row.
 
@@ -162,6 +172,7 @@ def measure_faithfulness(
         label_bias: numbers that the prompt needs beside its text (`calibrate(...).values`), added to the label words'
             scores where answers are compared, with the prompt and with its text; not without a prompt, and not where
             whole distributions are compared. None: none.
+        row_examples: rows kept as text where prompt, text and no prompt do not answer alike; 0 keeps none.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -181,7 +192,7 @@ def measure_faithfulness(
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         setup = replace(setup, label_bias=label_bias)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
-        return _measure(reading, setup, text, positions, effects, without, progress)
+        return _measure(reading, setup, text, positions, effects, without, progress, row_examples)
 
 
 @locked
@@ -199,6 +210,7 @@ def measure_text(
     progress: bool = True,
     effect_rows: int | None = None,
     label_bias: Sequence[float] | None = None,
+    row_examples: int = ROW_EXAMPLES,
 ) -> Faithfulness:
     """How the task goes with a text that was written by hand, and without: as `measure_faithfulness`, no adapter.
 
@@ -216,6 +228,7 @@ def measure_text(
         progress: show a bar.
         effect_rows: rows that the token effects are measured on.
         label_bias: numbers that the text needs beside it.
+        row_examples: rows kept as text.
 
     Returns:
         The task as text and without; `as_prompt` equals `as_text`, all differences between them are 0.
@@ -230,7 +243,7 @@ def measure_text(
         setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, reading.placement)
         setup = replace(setup, label_bias=label_bias)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
-        return _measure(reading, setup, None, positions, effects, without, progress)
+        return _measure(reading, setup, None, positions, effects, without, progress, row_examples)
 
 
 def _measure(
@@ -241,6 +254,7 @@ def _measure(
     effect_rows: int | None,
     without: bool,
     progress: bool,
+    row_examples: int,
 ) -> Faithfulness:
     text, ids = _judged(reading, setup, text)
     as_text = setup.as_text(setup.rows, text, ids)
@@ -283,6 +297,7 @@ def _measure(
         answers=_answer_shares(setup, sides, nothing),
         label_bias=None if setup.label_bias is None else tuple(setup.label_bias),
         paired=_paired(sides, nothing),
+        answered=_answered(setup, kept, chosen, sides, nothing, row_examples),
     )
 
 
@@ -430,6 +445,23 @@ def _answer_shares(setup: ComparisonSetup, sides: _Comparison, nothing: TaskTota
     sequences = sides.prompt.sequences
     names = setup.names(known) if sequences is None else tuple(decode_after(setup.tokenizer, s) for s in sequences)
     return AnswerShares(known, names, prompt[1], prompt[0], text[0], bare[0] if bare else None)
+
+
+def _answered(
+    setup: ComparisonSetup,
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    sides: _Comparison,
+    nothing: TaskTotals | None,
+    most: int,
+) -> AnsweredRows | None:
+    """Which rows got which answers; `numbers` are the rows' in the user's data."""
+
+    def text_of(row: int) -> str:
+        return row_text(setup.tokenizer, rows[row], answer_within=setup.task == "CAUSAL_LM")
+
+    bare = nothing.answers if nothing else None
+    return answered_rows(sides.prompt.answers, sides.text.answers, bare, numbers, text_of, most)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -10,10 +10,11 @@ from peft_interp.metrics.uncertainty import Estimate
 from peft_interp.records import short_repr
 from peft_interp.text.placement import Placement, placement_named
 
-_LISTED = ("token_effects", "as_prompt_shared", "answers", "paired")  # left out where a result is shown on a screen
+_LISTED = ("token_effects", "as_prompt_shared", "answers", "answered", "paired")  # not shown on a screen
 TEXT = "TEXT"  # the method of a prompt that was written by hand and is no adapter
 
 
+TIED = -1  # the answer where several label words share the highest score
 TASK_MODEL = "task model"  # the judge where there is no other: the model that the prompt is for
 
 
@@ -208,6 +209,69 @@ class AnswerShares:
         return short_repr("AnswerShares", **shown)
 
 
+@dataclass(frozen=True)
+class RowAnswers:
+    """A row's label and what each side answers, as places in `AnswerShares.label_words`; `TIED` where none is highest.
+
+    Attributes:
+        label: what is right.
+        as_prompt: the answer with the prompt as it acts.
+        as_text: the answer with the text in its place.
+        without: the answer with no prompt; None where it was not measured.
+    """
+
+    label: int
+    as_prompt: int
+    as_text: int
+    without: int | None = None
+
+    @property
+    def differ(self) -> bool:
+        """Whether the sides that were measured do not all answer the same."""
+        return len({self.as_prompt, self.as_text, self.without} - {None}) > 1
+
+
+@dataclass(frozen=True)
+class AnswerPattern:
+    """How many rows have the same label and the same answers.
+
+    Attributes:
+        answers: theirs.
+        rows: how many.
+    """
+
+    answers: RowAnswers
+    rows: int
+
+
+@dataclass(frozen=True)
+class AnsweredRow:
+    """One row of the data, to be read.
+
+    Attributes:
+        row: its number in the data, from 0.
+        text: what the model was given without the prompt; a long one is cut.
+        answers: the answers.
+    """
+
+    row: int
+    text: str
+    answers: RowAnswers
+
+
+@dataclass(frozen=True)
+class AnsweredRows:
+    """What was answered to which rows.
+
+    Attributes:
+        patterns: every label with every combination of answers that occurs, most frequent first.
+        examples: rows that prompt, text and no prompt do not all answer alike.
+    """
+
+    patterns: tuple[AnswerPattern, ...]
+    examples: tuple[AnsweredRow, ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class Faithfulness:
     """Whether a prompt's text does what its vectors do (arXiv 2504.02144's three differentials, and more).
@@ -236,6 +300,7 @@ class Faithfulness:
         answers: mean answers among the label words; None where these are not known.
         paired: differences row by row, with their standard errors; None in a record of an earlier version.
         label_bias: what was added to the label words' scores with prompt and text (not without), nats; None: no.
+        answered: which rows got which answers; None without label words, and in a record of an earlier version.
         loss_difference: performance differential |loss as prompt - loss as text|, nats.
         accuracy_difference: accuracy as prompt minus accuracy as text; None without label words.
     """
@@ -258,6 +323,7 @@ class Faithfulness:
     answers: AnswerShares | None = None
     paired: PairedEstimates | None = None
     label_bias: tuple[float, ...] | None = None
+    answered: AnsweredRows | None = None
     loss_difference: float = field(init=False)
     accuracy_difference: float | None = field(init=False)
 

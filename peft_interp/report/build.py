@@ -15,7 +15,7 @@ from peft_interp.inference.model_lock import locked
 from peft_interp.metrics.changed_base import changed_base, measure_clean_base
 from peft_interp.metrics.choices import label_ids_of
 from peft_interp.metrics.differentials import LabelIds
-from peft_interp.metrics.faithfulness import measure_faithfulness, measure_text
+from peft_interp.metrics.faithfulness import ROW_EXAMPLES, measure_faithfulness, measure_text
 from peft_interp.metrics.label_prior import measure_label_prior
 from peft_interp.metrics.label_scores import bias_to_use, stored_bias
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
@@ -60,6 +60,7 @@ def report_prompt(
     padding_side: str = "right",
     token_effects: bool = True,
     effect_rows: int | None = None,
+    row_examples: int = ROW_EXAMPLES,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
     training_rows: Any | None = None,
@@ -85,12 +86,11 @@ def report_prompt(
         batch_size: rows at a time; it changes no result.
         padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
         token_effects, effect_rows: leave out each token in turn, on so many rows (None: 64 to 200; more decide more).
+        row_examples: rows that the report shows, where prompt, text and no prompt do not answer alike; not passed on.
         without: measure the task with no prompt as well.
         task_naming: for `measure_task_naming`: `task_description`, `examples`, `encoder`. None: this is not asked.
         training_rows: other rows; with them and a `calibration` of the verbalizer, what of the gain is the label prior.
         label_bias: what `calibrate` returned; None: what is kept with the adapter, else estimated on `training_rows`.
-        task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
-            label words are added. None: what the text is about is not asked.
         explanation: what `explain_prompt` found, to be shown as a part of the report.
 
     Returns:
@@ -100,7 +100,7 @@ def report_prompt(
         ValueError: no prompt adapter, rows or a verbalizer that do not fit, or what the measures raise.
     """
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
-    asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
+    asked |= {"token_effects": token_effects, "effect_rows": effect_rows, "row_examples": row_examples}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     known = (rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
     given = _Given(*known, _Prior(training_rows, label_bias))
@@ -232,6 +232,7 @@ def report_text(
     batch_size: int = 32,
     token_effects: bool = True,
     effect_rows: int | None = None,
+    row_examples: int = ROW_EXAMPLES,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
     training_rows: Any | None = None,
@@ -249,7 +250,7 @@ def report_text(
         position: "start" or "end" of the input; None: as the verbalizer has it, else "start".
         perplexity_model: another causal LM that reads the text as well; all that follows is as for `report_prompt`.
         perplexity_tokenizer, rivals, context, scrutability, progress, positions, batch_size: as there.
-        token_effects, effect_rows, without, task_naming, training_rows, label_bias: as there.
+        token_effects, effect_rows, row_examples, without, task_naming, training_rows, label_bias: as there.
 
     Returns:
         The report; its `reading.method` is "TEXT", and nothing is said about faithfulness.
@@ -257,8 +258,8 @@ def report_text(
     Raises:
         ValueError: no text, rows or a verbalizer that do not fit, or what the measures raise.
     """
-    effects = {"token_effects": token_effects, "effect_rows": effect_rows}
-    asked = {"positions": positions, "batch_size": batch_size, "without": without, **effects}
+    asked = {"positions": positions, "batch_size": batch_size, "without": without, "row_examples": row_examples}
+    asked |= {"token_effects": token_effects, "effect_rows": effect_rows}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
     known = (rows, verbalizer, label_token_ids, judging, rivals, context or {})
     given = _Given(*known, progress, asked, task_naming, _Prior(training_rows, label_bias))

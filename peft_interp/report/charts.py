@@ -13,14 +13,14 @@ from markupsafe import Markup
 
 from peft_interp.report.texts import in_html, perplexity, printable
 
-_MARKS = {
-    "yes": '<circle cx="10" cy="10" r="9" fill="var(--yes)"/><path d="M5.6 10.4l3 3 5.8-6.4" fill="none" '
-    'stroke="var(--paper)" stroke-width="2.2"/>',
-    "partly": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--partly)" stroke-width="2"/>'
-    '<path d="M10 2a8 8 0 0 0 0 16z" fill="var(--partly)"/>',
-    "no": '<rect x="1" y="1" width="18" height="18" rx="3" fill="var(--no)"/><path d="M6 6l8 8M14 6l-8 8" '
-    'stroke="var(--paper)" stroke-width="2.2"/>',
-    "unknown": '<circle cx="10" cy="10" r="8" fill="none" stroke="var(--soft)" stroke-width="2" '
+_MARKS = {  # in the colour of the words beside; `--under` is what lies below them
+    "yes": '<circle cx="10" cy="10" r="9" fill="currentColor"/><path d="M5.6 10.4l3 3 5.8-6.4" fill="none" '
+    'stroke="var(--under)" stroke-width="2.2"/>',
+    "partly": '<circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="2"/>'
+    '<path d="M10 2a8 8 0 0 0 0 16z" fill="currentColor"/>',
+    "no": '<rect x="1" y="1" width="18" height="18" rx="3" fill="currentColor"/><path d="M6 6l8 8M14 6l-8 8" '
+    'stroke="var(--under)" stroke-width="2.2"/>',
+    "unknown": '<circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="2" '
     'stroke-dasharray="3.2 3"/>',
 }
 _WIDTH, _MARGIN = 440, 34
@@ -32,12 +32,14 @@ _LINES = (
     ("var(--soft)", 1.5, ""),
     ("var(--soft)", 1.5, "1 4"),
 )
+_VECTORS = "its vectors"
 _SHIFTS = (0, -14, 14, -22, 22, -36, 36, -50, 50)  # heights to try for a label, from its dot
 
 
 KL_SCALE = 0.5  # nats at a bar's end
 LOSS_SCALE = 10.0  # nats at the end of a task loss's bar
 CHANGE_SCALE = 0.5  # nats at either end of a signed bar
+PERPLEXITIES = (1.0, 100_000.0)  # at the ends of their line
 
 
 def mark(answer: str) -> Markup:
@@ -111,20 +113,22 @@ def _bar(parts: Sequence[str]) -> Markup:
 
 
 def perplexity_strip(value: float, levels: Sequence[tuple[str, float]]) -> Markup:
-    """A perplexity on a logarithmic line beside reference levels.
+    """A perplexity beside reference levels on a logarithmic line from 1 to 100,000; others stand at its ends.
 
     Args:
         value: the prompt's perplexity, above 0.
         levels: (name, perplexity) of what it is held against.
     """
-    every = [value, *(level for _, level in levels)]
-    low, high = math.log10(min(every)) - 0.15, math.log10(max(every)) + 0.15
+    low, high = (math.log10(end) for end in PERPLEXITIES)
 
     def x(at: float) -> float:
-        return _MARGIN + (math.log10(at) - low) / (high - low) * (_WIDTH - 2 * _MARGIN)
+        share = (math.log10(at) - low) / (high - low)
+        return _MARGIN + min(max(share, 0.0), 1.0) * (_WIDTH - 2 * _MARGIN)
 
     line = 44
     parts = [_line(_MARGIN, line, _WIDTH - _MARGIN, line, "var(--line)", 2)]
+    for power in range(round(low), round(high) + 1):
+        parts.append(_line(x(10.0**power), line - 4, x(10.0**power), line + 4, "var(--line)", 2))
     rows: list[float] = []  # where the last label of each row ends
     for name, level in sorted(levels, key=lambda item: item[1]):
         label = f"{name} {perplexity(level)}"
@@ -149,16 +153,20 @@ def position(
     rivals: Sequence[tuple[str, float, float]],
     human_nll: float | None,
     without: float | None,
+    vectors: bool = False,
     as_text: float | None = None,
 ) -> Markup:
     """Accuracy against log-perplexity: this prompt among others.
 
+    Vectors have no log-perplexity: they are a line across, and their text is the dot.
+
     Args:
-        here: (log-perplexity, accuracy) of this prompt.
+        here: (log-perplexity, accuracy) of this prompt; of vectors, the log-perplexity of their text.
         rivals: (name, log-perplexity, accuracy) of others.
         human_nll: the median of prompts that people wrote.
         without: accuracy with no prompt.
-        as_text: accuracy of the text that the log-perplexity is of, where vectors act and not the text.
+        vectors: whether vectors act and not the text.
+        as_text: accuracy of the text of vectors; None where it is not known.
     """
     across = [here[0], *(nll for _, nll, _ in rivals), *([human_nll] if human_nll is not None else [])]
     upward = [here[1], *(accuracy for *_, accuracy in rivals)]
@@ -174,33 +182,74 @@ def position(
     def y(accuracy: float) -> float:
         return bottom - (accuracy - y_low) / (y_high - y_low) * (bottom - top)
 
-    parts = []
-    for step in range(round((y_high - y_low) / 0.1) + 1):
-        level = y_low + 0.1 * step
-        parts += [_line(left, y(level), right, y(level), "var(--line)", 1)]
-        parts += [_text(left - 8, y(level) + 4, f"{level:.1f}", "quiet", "end")]
-    for tick in range(math.ceil(x_low), math.floor(x_high) + 1, max(1, round((x_high - x_low) / 6))):
-        parts.append(_text(x(tick), bottom + 18, str(tick), "quiet", "middle"))
+    parts = _scales((x, y), (x_low, x_high), (y_low, y_high), (left, right, bottom))
     if human_nll is not None:
         parts.append(_line(x(human_nll), top - 6, x(human_nll), bottom, "var(--soft)", 1.5, "4 4"))
         anchor = "start" if x(human_nll) < _WIDTH / 2 else "end"
         parts.append(_text(x(human_nll), top - 11, "prompts people wrote", "quiet", anchor))
-    blocked: list[tuple[float, ...]] = []
-    if without is not None:
-        parts.append(_line(left, y(without), right, y(without), "var(--soft)", 1.5, "1 4"))
-        parts.append(_text(right, y(without) - 5, "no prompt", "quiet", "end"))
-        blocked.append((right - 9 * _LETTER, y(without) - 16, right, y(without) - 2))
+    blocked: list[tuple[float, ...]] = [(left, 0.0, right, top - 6)]
+    levels = [("no prompt", without, "quiet", "1 4")] if without is not None else []
+    levels += [(_VECTORS, here[1], "strong", "9 3")] if vectors else []
     points = [(x(nll), y(accuracy), name, False) for name, nll, accuracy in rivals]
-    if as_text is not None:
-        parts.append(_line(x(here[0]), y(here[1]), x(here[0]), y(as_text), "var(--accent)", 1.5, "2 3"))
-        points.append((x(here[0]), y(as_text), "its text", False))
-    points.append((x(here[0]), y(here[1]), "this prompt", True))
+    own = here[1] if not vectors else as_text
+    if own is not None:
+        points.append((x(here[0]), y(own), "its text" if vectors else "this prompt", True))
+    if vectors and own is not None:
+        parts.append(_line(x(here[0]), y(here[1]), x(here[0]), y(own), "var(--accent)", 1.5, "2 3"))
+    for name, level, style, dashes in levels:
+        colour = "var(--accent)" if style == "strong" else "var(--soft)"
+        parts.append(_line(left, y(level), right, y(level), colour, 1.5, dashes))
+        box = _free_place(name, y(level), (left, right), points, blocked)
+        parts.append(_text(box[0], box[3] - 3, name, style, "start"))
+        blocked.append(box)
     parts += _points(points, right, blocked)
-    parts.append(
-        _text((left + right) / 2, bottom + 38, "log-perplexity, nats per token; left reads better", "quiet", "middle")
-    )
-    said = "; ".join(f"{name}: accuracy {accuracy:.2f}, log-perplexity {nll:.1f}" for name, nll, accuracy in rivals)
-    return _picture(bottom + 46, f"this prompt: accuracy {here[1]:.2f}, log-perplexity {here[0]:.1f}; {said}", parts)
+    words = "log-perplexity, nats per token; left reads better"
+    parts.append(_text((left + right) / 2, bottom + 38, words, "quiet", "middle"))
+    return _picture(bottom + 46, _in_words(here, rivals, vectors, as_text), parts)
+
+
+def _in_words(
+    here: tuple[float, float], rivals: Sequence[tuple[str, float, float]], vectors: bool, as_text: float | None
+) -> str:
+    """The picture for those who do not see it."""
+    said = [f"this prompt: accuracy {here[1]:.2f}, log-perplexity {here[0]:.1f}"]
+    if vectors:
+        said = [f"{_VECTORS}: accuracy {here[1]:.2f}"]
+        said += [f"its text: accuracy {as_text:.2f}, log-perplexity {here[0]:.1f}"] if as_text is not None else []
+    said += [f"{name}: accuracy {accuracy:.2f}, log-perplexity {nll:.1f}" for name, nll, accuracy in rivals]
+    return "; ".join(said)
+
+
+def _scales(
+    to: tuple[Callable[[float], float], Callable[[float], float]],
+    across: tuple[float, float],
+    upward: tuple[float, float],
+    edges: tuple[float, float, float],
+) -> list[str]:
+    """Lines at every tenth of accuracy, and numbers along both edges."""
+    (x, y), (left, right, bottom), parts = to, edges, []
+    for step in range(round((upward[1] - upward[0]) / 0.1) + 1):
+        level = upward[0] + 0.1 * step
+        parts += [_line(left, y(level), right, y(level), "var(--line)", 1)]
+        parts += [_text(left - 8, y(level) + 4, f"{level:.1f}", "quiet", "end")]
+    for tick in range(math.ceil(across[0]), math.floor(across[1]) + 1, max(1, round((across[1] - across[0]) / 6))):
+        parts.append(_text(x(tick), bottom + 18, str(tick), "quiet", "middle"))
+    return parts
+
+
+def _free_place(
+    name: str,
+    at: float,
+    ends: tuple[float, float],
+    points: Sequence[tuple[float, float, str, bool]],
+    blocked: Sequence[tuple[float, ...]],
+) -> tuple[float, ...]:
+    """Box for the name of a line across: above or below it, from the right end to the left, where no dot lies."""
+    width = 1.15 * len(name) * _LETTER
+    taken = [*blocked, *((cx - 8, cy - 8, cx + 8, cy + 8) for cx, cy, *_ in points)]
+    starts = [ends[1] - width, ends[0] + 4, (ends[0] + ends[1] - width) / 2]
+    boxes = [(start, base - 11, start + width, base + 3) for start in starts for base in (at - 5, at + 15)]
+    return next((box for box in boxes if not any(_cross(box, other) for other in taken)), boxes[0])
 
 
 def layers(series: Sequence[tuple[str, Sequence[float]]], parted: int | None, limit: float) -> Markup:
@@ -259,7 +308,8 @@ def _points(
         width = _LETTER * len(label) * (1.15 if own else 1)
         places = [(start, cy + 4 + shift) for shift in _SHIFTS for start in (cx + 11, cx - 11 - width, cx - width / 2)]
         boxes = [(start, base - 11, start + width, base + 3) for start, base in places]
-        free = [box for box in boxes if box[0] >= 0 and box[2] <= right and not any(_cross(box, o) for o in taken)]
+        inside = [box for box in boxes if box[0] >= 0 and box[2] <= right and box[1] >= 0]
+        free = [box for box in inside if not any(_cross(box, other) for other in taken)]
         box = free[0] if free else boxes[0]
         taken.append(box)
         fill, size = ("var(--accent)", 7) if own else ("var(--paper)", 5)

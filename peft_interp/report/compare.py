@@ -24,10 +24,15 @@ from peft_interp.metrics.task_outcomes import Contender, adapter_contender, comm
 from peft_interp.metrics.uncertainty import CONFIDENCE, Estimate
 from peft_interp.report.build import base_of, is_causal
 from peft_interp.report.compared import NOTHING, ComparedPrompt, ComparisonData, PromptDifference
-from peft_interp.report.prompt_report import framed, save_as, without_colours
+from peft_interp.report.prompt_report import save_as, without_colours
 from peft_interp.report.provenance import describe_measurement
 from peft_interp.report.record import shortened
-from peft_interp.report.render_comparison import comparison_html, comparison_markdown, comparison_rich
+from peft_interp.report.render_comparison import (
+    comparison_html,
+    comparison_in_notebook,
+    comparison_markdown,
+    comparison_rich,
+)
 from peft_interp.report.texts import json_text
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import START, placement_named
@@ -82,7 +87,8 @@ class PromptComparison(ComparisonData):
         return comparison_rich(self)
 
     def _repr_html_(self) -> str:
-        return framed(self.to_html(), "Prompts compared")
+        """For notebooks: conclusion and scores, and the page folded below."""
+        return comparison_in_notebook(self)
 
 
 @locked

@@ -12,9 +12,10 @@ from rich.console import Console, RenderableType
 from peft_interp.metrics.results import as_plain
 from peft_interp.records import short_repr
 from peft_interp.report.explained import REASONS, ExplanationData
-from peft_interp.report.prompt_report import framed, save_as, without_colours
+from peft_interp.report.prompt_report import save_as, without_colours
 from peft_interp.report.record import rebuild
 from peft_interp.report.render_explanation import explanation_html, explanation_markdown, explanation_rich
+from peft_interp.report.render_html import in_notebook
 from peft_interp.report.texts import json_text, plain
 
 SCHEMA = 1
@@ -99,4 +100,4 @@ class PromptExplanation(ExplanationData):
         return explanation_rich(self)
 
     def _repr_html_(self) -> str:
-        return framed(self.to_html(), "Prompt explained")
+        return in_notebook(f"{self.conclusion()}.", (self.text or "").strip(), [], self.to_html(), "Prompt explained")

@@ -1,8 +1,11 @@
-"""Data for the page's sections: a prompt's tokens one by one, what it does, how it reads."""
+"""The page's sections: what each says of a report. One more is a function, a template, and a line in `SECTIONS`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -19,8 +22,12 @@ from peft_interp.report.charts import (
     position,
     signed_bar,
 )
+from peft_interp.report.explanation_sections import explanation_section
+from peft_interp.report.provenance import provenance
 from peft_interp.report.record import ReportData
-from peft_interp.report.summary import others
+from peft_interp.report.row_sections import rows
+from peft_interp.report.scores import Score, all_scores
+from peft_interp.report.summary import others, usage
 from peft_interp.report.texts import BLANK, number, percent, printable, share, signed, visible
 
 Bar = tuple[str, Markup, str]  # name, picture, value
@@ -215,10 +222,53 @@ def _position(report: ReportData) -> Markup | None:
     without = measured.without.accuracy if measured.without is not None else None
     human = nll.human if _has_place(nll.human, 0.0) else None
     without = without if _has_place(0.0, without) else None
-    as_text = measured.as_text.accuracy if not report.reading.discrete else None
-    return position((nll.value, accuracy), rivals, human, without, as_text if _has_place(0.0, as_text) else None)
+    vectors, as_text = not report.reading.discrete, measured.as_text.accuracy
+    as_text = as_text if vectors and _has_place(0.0, as_text) else None
+    return position((nll.value, accuracy), rivals, human, without, vectors, as_text)
 
 
 def _has_place(nll: float | None, accuracy: float | None) -> bool:
     """Whether a point can be drawn: a stranger's numbers may be anything."""
     return nll is not None and accuracy is not None and 0 <= nll <= _WIDEST_NLL and 0 <= accuracy <= 1
+
+
+def scores(report: ReportData) -> list[tuple[str, list[Score]]]:
+    """Every score, by group."""
+    return [(group, list(found)) for group, found in groupby(all_scores(report), key=lambda score: score.group)]
+
+
+def explained(report: ReportData) -> dict[str, Any] | None:
+    """What a text that behaves like the prompt says of it, where one was looked for."""
+    return None if report.explanation is None else explanation_section(report.explanation)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page below the verdicts.
+
+    Attributes:
+        name: its anchor; `templates/sections/<name>.html` writes it and is given `content`.
+        title: its heading.
+        content: what it says of a report; nothing (None, an empty list) leaves the section out.
+    """
+
+    name: str
+    title: str
+    content: Callable[[ReportData], Any]
+
+    @property
+    def template(self) -> str:
+        """Its file."""
+        return f"sections/{self.name}.html"
+
+
+SECTIONS = (
+    Section("tokens", "Token by token", tokens),
+    Section("behaviour", "What it does", behaviour),
+    Section("rows", "Which rows it answers", rows),
+    Section("explained", "A text that does the same", explained),
+    Section("readability", "How it reads", readability),
+    Section("scores", "Every score", scores),
+    Section("use", "How to use it", usage),
+    Section("origin", "Where this comes from", provenance),
+)

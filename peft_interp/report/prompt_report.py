@@ -11,13 +11,11 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 
 from peft_interp.report.record import ReportData
-from peft_interp.report.render_html import to_html
+from peft_interp.report.render_html import report_in_notebook, to_html
 from peft_interp.report.render_markdown import to_markdown
 from peft_interp.report.render_terminal import to_rich
-from peft_interp.report.texts import in_html, json_text
+from peft_interp.report.texts import json_text
 from peft_interp.storage.atomic import replace_file
-
-_FRAME = "width:100%;height:720px;border:0"
 
 
 class PromptReport(ReportData):
@@ -70,8 +68,8 @@ class PromptReport(ReportData):
         return to_rich(self)
 
     def _repr_html_(self) -> str:
-        """For notebooks: the page in a frame of its own, so that its style stays inside."""
-        return framed(self.to_html(), "Prompt report")
+        """For notebooks: conclusion, prompt and all verdicts at their height, and the page folded below."""
+        return report_in_notebook(self)
 
 
 def without_colours(shown: RenderableType, width: int) -> str:
@@ -79,11 +77,6 @@ def without_colours(shown: RenderableType, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), record=True, color_system=None, force_terminal=False)
     console.print(shown)
     return console.export_text()
-
-
-def framed(page: str, title: str) -> str:
-    """A page in a frame that may run and send nothing."""
-    return f'<iframe sandbox="" title="{in_html(title)}" style="{_FRAME}" srcdoc="{in_html(page)}"></iframe>'
 
 
 def save_as(path: Path, forms: dict[str, Callable[[], Any]], name: str) -> Path:

@@ -9,10 +9,15 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from peft_interp.metrics.results import (
+    TIED,
+    AnsweredRow,
+    AnsweredRows,
+    AnswerPattern,
     BaseChange,
     Faithfulness,
     LabelPrior,
     PromptReading,
+    RowAnswers,
     Scrutability,
     Waywardness,
     as_plain,
@@ -106,12 +111,25 @@ def _check_lengths(report: ReportData) -> None:
         return
     if len(measured.token_effects) not in (0, len(report.reading.tokens)):
         raise ValueError("`report.faithfulness.token_effects` are not one for each token; make the report again.")
-    shares = measured.answers
+    shares, answered = measured.answers, measured.answered
+    words = len(shares.label_words) if shares is not None else 0
+    if answered is not None and not all(_is_known(own.answers, words) for own in _answers_of(answered)):
+        raise ValueError("`report.faithfulness.answered` has answers that are no label word; make the report again.")
     if shares is None:
         return
     columns = (shares.label_token_ids, shares.rows, shares.as_prompt, shares.as_text, shares.without)
     if {len(column) for column in columns if column is not None} != {len(shares.label_words)}:
         raise ValueError("`report.faithfulness.answers` are not one for each label word; make the report again.")
+
+
+def _answers_of(answered: AnsweredRows) -> tuple[AnswerPattern | AnsweredRow, ...]:
+    return (*answered.patterns, *answered.examples)
+
+
+def _is_known(answers: RowAnswers, words: int) -> bool:
+    """Whether the label and every answer is one of so many label words, or a tie."""
+    given = (answers.as_prompt, answers.as_text, TIED if answers.without is None else answers.without)
+    return 0 <= answers.label < words and all(TIED <= answer < words for answer in given)
 
 
 @dataclass(frozen=True)

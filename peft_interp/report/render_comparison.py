@@ -13,7 +13,7 @@ from peft_interp.metrics.uncertainty import Estimate, share_of
 from peft_interp.report.charts import bar, interval
 from peft_interp.report.compared import ComparedPrompt, ComparisonData
 from peft_interp.report.page_sections import with_interval
-from peft_interp.report.render_html import frame
+from peft_interp.report.render_html import frame, in_notebook
 from peft_interp.report.render_terminal import seen
 from peft_interp.report.templating import TEMPLATES, render_html, render_markdown
 from peft_interp.report.texts import number, perplexity
@@ -24,7 +24,17 @@ _REACH = 0.5  # a difference of accuracies, or of losses in nats, at either end 
 
 def comparison_html(data: ComparisonData) -> str:
     """One page that needs nothing else, the conclusion first."""
-    return render_html(TEMPLATES, "comparison.html", **frame("Prompts compared"), **_content(data))
+    content = _content(data)
+    shown = [(one["name"], one["picture"], one["value"], one["says"]) for one in content["differences"]]
+    values = {**content, "differences": shown, **frame("Prompts compared")}
+    return render_html(TEMPLATES, "comparison.html", **values)
+
+
+def comparison_in_notebook(data: ComparisonData) -> str:
+    """Conclusion and scores at their height, and below them the page, folded."""
+    content = _content(data)
+    lines = [(one["score"], "unknown", one["name"], one["text"]) for one in content["prompts"]]
+    return in_notebook(f"{content['conclusion']}.", "", lines, comparison_html(data), "Prompts compared")
 
 
 def comparison_markdown(data: ComparisonData) -> str:
@@ -70,7 +80,7 @@ def _content(data: ComparisonData) -> dict[str, Any]:
             _difference(f"{found.first} less {found.second}", found.decisive, data.confidence)
             for found in data.differences
         ],
-        "facts": [(str(name), str(value)) for name, value in data.context.items()],
+        "origin": [(str(name), str(value)) for name, value in data.context.items()],
     }
 
 

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
 
-from peft_interp.report.explanation_sections import explanation_section
-from peft_interp.report.page_sections import behaviour, readability, tokens
-from peft_interp.report.provenance import provenance
+from peft_interp.report.page_sections import SECTIONS
 from peft_interp.report.record import ReportData
-from peft_interp.report.scores import all_scores
-from peft_interp.report.summary import conclusion, headline, needed, usage
+from peft_interp.report.summary import conclusion, headline, needed
 from peft_interp.report.templating import TEMPLATES, render_html
 from peft_interp.report.verdicts import QUESTIONS
 
 FOOTER = "Made by peft_interp. Perplexity is a proxy of readability that repeats and boilerplate fool: read the text."
+_BADGE = "flex:none;align-self:flex-start;min-width:6.5em;padding:0 .7em;border-radius:1em;text-align:center;"
+_COLOURS = {
+    "yes": "background:#16703f;color:#fff",
+    "partly": "background:#e8c46a;color:#1d2125",
+    "no": "background:#b3261e;color:#fff",
+    "unknown": "background:#d5d8dc;color:#1d2125",
+}
 _POLICY = "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
@@ -40,13 +44,30 @@ def to_html(report: ReportData) -> str:
         needed=needed(report),
         glance=_glance(report),
         verdicts=[(v.answer, QUESTIONS.get(v.question, v.question), v.words) for v in report.verdicts],
-        tokens=tokens(report),
-        behaviour=behaviour(report),
-        explanation=explanation_section(report.explanation) if report.explanation is not None else None,
-        readability=readability(report),
-        scores=[(group, list(rows)) for group, rows in groupby(all_scores(report), key=lambda score: score.group)],
-        ways=usage(report),
-        facts=provenance(report),
+        sections=[(section, content) for section in SECTIONS if (content := section.content(report))],
+    )
+
+
+def report_in_notebook(report: ReportData) -> str:
+    """Conclusion, prompt and all verdicts at their height, and below them the page, folded."""
+    lines = [(v.answer.capitalize(), v.answer, QUESTIONS.get(v.question, v.question), v.words) for v in report.verdicts]
+    text = report.reading.text.strip() or "(no text)"
+    return in_notebook(f"{conclusion(report)}.", text, lines, to_html(report), "Prompt report")
+
+
+def in_notebook(title: str, text: str, lines: Sequence[tuple[str, str, str, str]], page: str, name: str) -> str:
+    """What a notebook shows: no style sheet, since it would reach the notebook; the page in a frame that runs nothing.
+
+    Args:
+        title: the first line.
+        text: shown as a quotation; "" for none.
+        lines: (word in a badge, the answer that gives its colour, what stands out, the rest).
+        page: HTML of the whole page.
+        name: of the frame, for those who do not see it.
+    """
+    shown = [(_BADGE + _COLOURS.get(answer, _COLOURS["unknown"]), word, *rest) for word, answer, *rest in lines]
+    return render_html(
+        TEMPLATES, "notebook.html", conclusion=title, prompt=text, lines=shown, title=name, page=Markup.escape(page)
     )
 
 

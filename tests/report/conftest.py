@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from peft_interp.metrics.results import (
+    AnsweredRow,
+    AnsweredRows,
+    AnswerPattern,
     AnswerShares,
     Faithfulness,
     Flag,
@@ -17,6 +20,7 @@ from peft_interp.metrics.results import (
     PairedEstimates,
     Performance,
     PromptReading,
+    RowAnswers,
     Scrutability,
     TokenEffect,
     TokenReading,
@@ -159,11 +163,39 @@ def report_of() -> Build:
     return build
 
 
+FILMS = (
+    "a fast , funny , highly enjoyable movie .",
+    "we never really feel involved with the story , as all of its ideas remain just that : abstract ideas .",
+    "it 's a charming and often affecting journey .",
+    "though everything might be literate and smart , it never took off and always seemed static .",
+)
+
+
+def answered(patterns: Sequence[tuple[int, int, int, int, int]]) -> AnsweredRows:
+    """(label, as prompt, as text, without, rows) as a record, with two rows to read of each that differs."""
+    known = [AnswerPattern(RowAnswers(*answers), count) for *answers, count in patterns]
+    unlike = [pattern.answers for pattern in known if pattern.answers.differ]
+    texts = [f"{FILMS[i % len(FILMS)]} It was" for i in range(2 * len(unlike))]
+    rows = [AnsweredRow(3 * i, text, unlike[i % len(unlike)]) for i, text in enumerate(texts)]
+    return AnsweredRows(tuple(known), tuple(rows))
+
+
 @pytest.fixture
 def good(reading: Build, judged: Build, measured: Build, effects: Build, report_of: Build) -> PromptReport:
     """A prompt of tokens that is its text, readable, and helps; everything a report can hold."""
     shares = AnswerShares((8, 9), (" terrible", " great"), (0.48, 0.52), (0.41, 0.59), (0.4, 0.6), (0.78, 0.22))
-    behaviour = measured(token_effects=effects(0.02, 0.0, 0.5, 0.21, 0.004), answers=shares)
+    patterns = [
+        (0, 0, 0, 0, 64),
+        (1, 1, 1, 0, 48),
+        (1, 0, 0, 0, 22),
+        (0, 0, 0, 1, 20),
+        (1, 1, 1, 1, 18),
+        (0, 1, 1, 0, 18),
+        (1, 1, 1, -1, 10),
+    ]
+    behaviour = measured(
+        token_effects=effects(0.02, 0.0, 0.5, 0.21, 0.004), answers=shares, answered=answered(patterns)
+    )
     context = {
         "base_model": "gpt2",
         "data": "sentiment",
@@ -180,10 +212,20 @@ def good(reading: Build, judged: Build, measured: Build, effects: Build, report_
 def soft(reading: Build, judged: Build, measured: Build, effects: Build, report_of: Build) -> PromptReport:
     """A soft prompt whose nearest tokens do not explain it."""
     texts = (" the", " of", " harmless", " words", "ing")
+    shares = AnswerShares((8, 9), (" terrible", " great"), (0.5, 0.5), (0.45, 0.55), (0.9, 0.1), (0.9, 0.1))
+    patterns = [
+        (0, 0, 0, 0, 80),
+        (1, 1, 0, 0, 74),
+        (1, 0, 0, 0, 18),
+        (0, 1, 0, 0, 12),
+        (1, 1, 1, 1, 8),
+        (0, 1, 0, 1, 4),
+        (0, 1, 1, 1, 4),
+    ]
     behaviour = measured(
         0.81, 0.52, losses=(0.5, 0.9, 0.9), kl=0.6, js=0.14, top1_agreement=0.44, logit_mse=1.8,
         cosine_distance=0.93, euclidean_distance=3.0, token_error_rate=0.2, skipped_rows=3,
-        token_effects=effects(0.0, 0.002, 0.03, 0.01, 0.02),
+        token_effects=effects(0.0, 0.002, 0.03, 0.01, 0.02), answers=shares, answered=answered(patterns),
     )  # fmt: skip
     scrutability = judged(False, 0.1, 2.0, perplexity=Measure(1979.0, 30.0, 365.0, 3641.0, 2.0), text="".join(texts))
     bound = Waywardness("Read this carefully", 1.0, Performance(0.5, 0.79), Performance(0.9, 0.5))

@@ -47,7 +47,7 @@ POLYGLOT = "\n".join(HOSTILE)
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "main", "header", "footer", "section", "div", "span"),
     *("h1", "h2", "h3", "h4", "p", "ul", "ol", "li", "strong", "b", "blockquote", "pre", "code", "dl", "dt", "dd"),
-    *("svg", "rect", "circle", "path", "line", "text", "table", "thead", "tbody", "tr", "th", "td"),
+    *("svg", "rect", "circle", "path", "line", "text", "table", "caption", "thead", "tbody", "tr", "th", "td"),
 }
 INLINE = {"text", "text_special", "softbreak", "strong_open", "strong_close", "code_inline"}
 

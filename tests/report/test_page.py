@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from peft_interp.metrics.results import AnswerShares, Performance
-from peft_interp.report import PromptReport, Rival
+from peft_interp.report import QUESTIONS, PromptReport, Rival, render_html
+from peft_interp.report.charts import mark, perplexity_strip, position
+from peft_interp.report.page_sections import SECTIONS
+from peft_interp.report.templating import TEMPLATES
 
 Build = Callable[..., Any]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -107,8 +110,6 @@ def test_the_page_says_what_the_report_holds(soft: PromptReport) -> None:
 
 
 def test_marks_differ_in_shape_and_carry_a_word(soft: PromptReport, good: PromptReport) -> None:
-    from peft_interp.report.charts import mark
-
     shapes = {re.sub(r'fill="[^"]*"|stroke="[^"]*"', "", mark(answer)) for answer in ("yes", "partly", "no", "unknown")}
     assert len(shapes) == 4
     assert "</svg>No</span>" in soft.to_html()
@@ -131,8 +132,6 @@ def test_accuracy_against_readability_has_every_rival(good: PromptReport) -> Non
 
 
 def test_labels_of_crowded_rivals_do_not_overlap() -> None:
-    from peft_interp.report.charts import position
-
     rivals = [(f"rival number {i}", 4.0 + i / 50, 0.75) for i in range(6)]
     picture = position((4.0, 0.75), rivals, 3.0, 0.5)
     placed = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"[^>]*>((?:rival|this)[^<]*)<', picture)
@@ -146,12 +145,20 @@ def test_labels_of_crowded_rivals_do_not_overlap() -> None:
             assert right <= other_left or other_right <= left or abs(base - other_base) >= 13
 
 
-def test_a_notebook_gets_the_page_in_a_closed_frame(hostile: PromptReport) -> None:
-    frame = hostile._repr_html_()
-    parsed = Page(frame)
-    assert [name for name, _ in parsed.elements] == ["iframe"]
-    assert parsed.elements[0][1]["sandbox"] == ""
-    assert parsed.elements[0][1]["srcdoc"] == hostile.to_html()
+@pytest.mark.parametrize("name", PAGES)
+def test_a_notebook_gets_every_verdict_and_the_page_in_a_closed_frame(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    report = request.getfixturevalue(name)
+    parsed = Page(report._repr_html_())
+    assert {name for name, _ in parsed.elements} == {"div", "p", "b", "span", "details", "summary", "iframe"}
+    frame = next(attributes for name, attributes in parsed.elements if name == "iframe")
+    assert frame["sandbox"] == ""
+    assert frame["srcdoc"] == report.to_html()
+    said = "".join(parsed.texts)
+    assert all(QUESTIONS[verdict.question] in said for verdict in report.verdicts)
+    looks = [attributes.get("style") or "" for name, attributes in parsed.elements if name != "iframe"]
+    assert not [look for look in looks if re.search("[^-]height:|overflow:", look)]
 
 
 def test_rivals_that_are_no_numbers_are_left_out(good: PromptReport) -> None:
@@ -164,7 +171,48 @@ def test_answers_are_drawn_where_they_are_known(good: PromptReport, soft: Prompt
     said = " ".join(" ".join(Page(good.to_html()).texts).split())
     assert "terrible answer of 48% of the rows as prompt 41% as text 40% no prompt 78%" in said
     assert "great answer of 52% of the rows as prompt 59% as text 60% no prompt 22%" in said
-    assert '<h3 class="apart">Answers</h3>' not in soft.to_html()
+    unknown = replace(good, faithfulness=replace(good.faithfulness, answers=None, answered=None)).to_html()
+    assert '<h3 class="apart">Answers</h3>' not in unknown
+    assert "Which rows it answers" not in unknown
+
+
+def test_right_and_given_answers_are_counted_for_each_side(good: PromptReport, soft: PromptReport) -> None:
+    said = " ".join(" ".join(Page(soft.to_html()).texts).split())
+    assert "As prompt right answer terrible great terrible 80 20 great 18 82" in said
+    assert "As text right answer terrible great terrible 96 4 great 92 8" in said
+    assert "No prompt right answer terrible great terrible 92 8 great 92 8" in said
+    assert "Prompt and text answer 90 of 200 rows differently, prompt and no prompt 86 of 200." in said
+    one = " ".join(" ".join(Page(good.to_html()).texts).split())
+    assert "As prompt and as text right answer terrible great terrible 84 18 great 22 76" in one
+    assert "No prompt right answer terrible great no single one terrible 82 20 0 great 70 18 10" in one
+
+
+def test_rows_are_shown_with_what_each_side_answers(soft: PromptReport) -> None:
+    page = soft.to_html()
+    assert page.count('<p class="input">') == len(soft.faithfulness.answered.examples) == 6
+    said = " ".join(" ".join(Page(page).texts).split())
+    assert "It was right answer great as prompt great as text terrible no prompt terrible row 0" in said
+
+
+def test_no_is_as_visible_as_yes(soft: PromptReport, good: PromptReport) -> None:
+    style = (TEMPLATES / "page.css").read_text()
+    looks = dict(re.findall(r"\.answer\.(yes|no) \{([^}]*)\}", style))
+    assert looks["no"].replace("--no", "--yes") == looks["yes"]
+    assert "background" in looks["no"]
+    for report in (soft, good):
+        shown = re.findall(r'<li><span class="answer (\w+)">', report.to_html())
+        assert shown[-len(report.verdicts) :] == [verdict.answer for verdict in report.verdicts]
+
+
+def test_every_section_has_a_heading_and_can_be_left_out(good: PromptReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    headings = [section.title for section in SECTIONS]
+    assert re.findall(r'<h2 id="[a-z]+">([^<]*)</h2>', good.to_html()) == ["Verdict", *headings]
+    facts = SECTIONS[-1]
+    more = [*SECTIONS[:-1], replace(facts, title="<One> more", content=lambda report: [("a", report.reading.text)])]
+    monkeypatch.setattr(render_html, "SECTIONS", more)
+    assert '<h2 id="origin">&lt;One&gt; more</h2>' in good.to_html()
+    monkeypatch.setattr(render_html, "SECTIONS", [replace(facts, content=lambda report: None)])
+    assert re.findall(r'<h2 id="[a-z]+">([^<]*)</h2>', good.to_html()) == ["Verdict"]
 
 
 def test_many_label_words_are_cut_to_those_answered_most(good: PromptReport) -> None:
@@ -188,10 +236,20 @@ def test_both_distances_stand_beside_what_is_usual(soft: PromptReport) -> None:
         assert "token to token 1.20" in shown
 
 
-def test_a_soft_prompts_text_has_a_point_of_its_own(soft: PromptReport, good: PromptReport) -> None:
+def test_vectors_and_their_text_both_stand_in_the_picture(soft: PromptReport, good: PromptReport) -> None:
     """The log-perplexity is the text's, and the accuracy there is not the vectors'."""
-    assert ">its text</text>" in soft.to_html()
+    page = soft.to_html()
+    assert ">its text</text>" in page
+    assert ">its vectors</text>" in page
+    assert ">this prompt</text>" not in page
+    assert "its vectors: accuracy 0.81; its text: accuracy 0.52, log-perplexity 3.1" in page
     assert ">its text</text>" not in good.to_html()
+    assert ">this prompt</text>" in good.to_html()
+
+
+def test_the_line_of_perplexities_has_one_scale() -> None:
+    heads = [re.search(r'<path d="M([\d.]+) 44', perplexity_strip(value, [])) for value in (1.0, 100.0, 1e5, 1e9)]
+    assert [float(head.group(1)) for head in heads] == pytest.approx([34.0, 182.8, 406.0, 406.0])
 
 
 def test_numbers_without_a_place_are_not_drawn(good: PromptReport) -> None:

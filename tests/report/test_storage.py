@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from peft_interp.hub.scores import plain_report
 from peft_interp.metrics.results import Measure
 from peft_interp.report import PromptReport
 
@@ -67,7 +68,23 @@ def test_differences_and_answers_are_stored_and_computed_again(good: PromptRepor
     assert plain["answers"]["label_words"] == [" terrible", " great"]
     again = PromptReport.from_dict(json.loads(json.dumps(good.to_dict())))
     assert again.faithfulness.answers == good.faithfulness.answers
-    old = {name: value for name, value in plain.items() if name not in ("loss_difference", "answers")}
+    old = {name: value for name, value in plain.items() if name not in ("loss_difference", "answers", "answered")}
     older = PromptReport.from_dict({**good.to_dict(), "faithfulness": old})
     assert older.faithfulness.loss_difference == 0
     assert older.faithfulness.answers is None
+
+
+def test_answers_that_are_no_label_word_are_refused(good: PromptReport) -> None:
+    for place, wrong in (("label", 2), ("label", -1), ("as_prompt", 2), ("as_text", -2), ("without", 9)):
+        plain = json.loads(json.dumps(good.to_dict()))
+        plain["faithfulness"]["answered"]["examples"][0]["answers"][place] = wrong
+        with pytest.raises(ValueError, match=r"`report\.faithfulness\.answered` has answers that are no label word"):
+            PromptReport.from_dict(plain)
+
+
+def test_rows_of_the_data_are_not_passed_on(good: PromptReport) -> None:
+    plain = plain_report(good)
+    assert "enjoyable movie" in json.dumps(good.to_dict())
+    assert "enjoyable movie" not in json.dumps(plain)
+    assert plain["faithfulness"]["answered"]["patterns"] == good.to_dict()["faithfulness"]["answered"]["patterns"]
+    assert PromptReport.from_dict(plain).verdicts == good.verdicts
