@@ -150,8 +150,8 @@ class PromptCallback(TrainerCallback):
     `history` has every prompt that was logged, and `prompt_history.jsonl` in the output folder has it after training.
 
     With `hub_strategy="every_save"` and its relatives, Trainer copies only the adapter's config and weights into the
-    folder it pushes; this callback puts the same prompt's text, portable copy and card there, so that no commit has
-    those of an earlier one. With `hub_always_push=True`, where Trainer would overwrite files that are being uploaded,
+    folder it pushes; this callback puts the same prompt's text and card there, so that no commit has those of an
+    earlier one. With `hub_always_push=True`, where Trainer would overwrite files that are being uploaded,
     training waits for the uploads before.
 
     Every evaluation during training offers its `metric_for_best_model` (the loss by default) to

@@ -1,8 +1,9 @@
 """The only file that writes into PEFT's registries; it also joins the models with their files, and goes on training.
 
-PEFT's method enum is closed, so no new method can be registered. Three registry rows are enough instead: the saved name
-"INTERP_PROMPT" leads to our config, and the rows for prompt tuning and for the task types become dispatchers that give
-our config our classes and every other config exactly what it got before. No function of PEFT is replaced.
+PEFT's method enum is closed, so no new method can be registered. Rows of its registries are enough instead: the row for
+prompt tuning's config becomes a dispatcher that makes ours of files of ours, and the rows for prompt tuning and for the
+task types ones that give our config our classes and every other config exactly what it got before. No function of PEFT
+is replaced.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ from peft_interp.hub.adapter_files import is_adapter, read_config
 from peft_interp.hub.model_files import PromptFilesMixin
 from peft_interp.inference.compilation import keep_out_of_graphs
 from peft_interp.storage.atomic import finish_save
-from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.saved_adapter import OVERWRITTEN
 from peft_interp.tuner.saved_modules import foreign_tensors
+from peft_interp.tuner.stored_config import (
+    NOT_FOR_PLAIN_PEFT,
+    PEFT_TYPE_NAME,
+    is_stored_prompt,
+    known_settings,
+)
 from peft_interp.tuner.task_models import TaskModelMixin
 from peft_interp.tuner.task_types import TASK_TYPES, PromptTask
 
@@ -53,7 +60,10 @@ MODEL_CLASSES: dict[str, type] = {task.name: _model_class(task) for task in TASK
 
 def register() -> None:
     """Make PEFT know `InterpPromptConfig`. Called on import; calling it again changes nothing."""
-    PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE_NAME] = InterpPromptConfig  # type: ignore[index]
+    configs: dict[Any, type] = PEFT_TYPE_TO_CONFIG_MAPPING  # type: ignore[assignment]
+    configs[PEFT_TYPE_NAME] = InterpPromptConfig
+    for name in (NOT_FOR_PLAIN_PEFT, PeftType.PROMPT_TUNING):
+        configs[name] = _config_dispatcher(configs[PeftType.PROMPT_TUNING])
     tuners: dict[Any, type] = PEFT_TYPE_TO_TUNER_MAPPING  # type: ignore[assignment]
     tuners[PeftType.PROMPT_TUNING] = _encoder_dispatcher(tuners[PeftType.PROMPT_TUNING])
     for task_type, ours in MODEL_CLASSES.items():
@@ -65,6 +75,19 @@ def register() -> None:
 def _is_ours(config: PeftConfig) -> bool:
     # by name, so that it is true for a reloaded class as well; subclasses count
     return any(base.__name__ == InterpPromptConfig.__name__ for base in type(config).__mro__)
+
+
+def _config_dispatcher(registered: type) -> type:
+    """What PEFT makes a config with for the settings of a file."""
+    previous: Any = _before(registered)
+
+    def new(cls: type, *args: Any, **settings: Any) -> Any:
+        if not args and is_stored_prompt(settings):
+            return InterpPromptConfig(**known_settings(settings, InterpPromptConfig))
+        return previous(*args, **settings)
+
+    members = {"__new__": new, "_peft_interp_previous": previous, "__annotations__": previous.__annotations__}
+    return type(previous.__name__, (previous,), members)
 
 
 def _model_dispatcher(registered: type, ours: type) -> type:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from transformers import (
 )
 
 from peft_interp import InterpPromptConfig
+from peft_interp.tuner.stored_config import SETTINGS_KEY
 
 VOCAB_SIZE = 64
 PAD, BOS, EOS = 0, 1, 2
@@ -90,3 +93,12 @@ def readable(
             latent = adapted.prompt_encoder["default"].latent
             latent.data += 0.3 * latent.data.std() * torch.randn_like(latent)
     return adapted
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    """Write settings into a saved adapter's config, each where the file has it."""
+    stored = json.loads((folder / "adapter_config.json").read_text())
+    ours = stored.get(SETTINGS_KEY, {})
+    for name, value in changes.items():
+        (ours if name in ours else stored)[name] = value
+    (folder / "adapter_config.json").write_text(json.dumps(stored))

@@ -270,6 +270,7 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     *("tests/tuner/training/test_two_processes.py", "tests/tuner/models/test_compile.py"),
     *("tests/hub/test_every_save.py", "tests/hub/test_push_and_pull.py", "tests/hub/test_snippets.py"),
     *("tests/scoring/test_searches_on_answers.py", "tests/answers/test_benchmark.py"),
+    "tests/hub/test_plain_peft.py",
     *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
     "tests/metrics/test_label_scores.py",
     *("tests/explain/test_explain_prompt.py", "tests/explain/test_turned_labels.py", "tests/cli/test_explain.py"),

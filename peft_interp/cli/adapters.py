@@ -19,23 +19,20 @@ from peft_interp.hub.adapter_files import (
     CARD_FILE,
     CONFIG_FILE,
     FACTS_FILE,
-    PORTABLE_FOLDER,
     REPORT_FILE,
     TEXT_FILE,
     WEIGHTS_FILE,
     check_weights,
     checked_tensors,
-    is_ours,
     read_config,
     read_tensors,
 )
-from peft_interp.hub.facts import same_prompt
 from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.storage.atomic import finish_save
-from peft_interp.tuner.config import PEFT_TYPE_NAME
 from peft_interp.tuner.initialization import has_words
 from peft_interp.tuner.saved_adapter import MOST_TOKENS, check_names
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME
 from peft_interp.tuner.task_types import prompt_task
 
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE, *TOKENIZER_FILES)
@@ -90,7 +87,7 @@ def _newest_checkpoint(folder: Path) -> str:
 
 
 def shown_name(name: str, revision: str | None = None, subfolder: str | None = None) -> str:
-    """An adapter for people: "me/prompt@v1/portable"."""
+    """An adapter for people: "me/prompt@v1/second"."""
     return f"{name}{f'@{revision}' if revision else ''}{f'/{_inside(subfolder).as_posix()}' if subfolder else ''}"
 
 
@@ -102,7 +99,7 @@ def _inside(subfolder: str | None) -> Path:
     """
     inside = Path(subfolder or "")
     if inside.is_absolute() or ".." in inside.parts:
-        raise ValueError(f"`--subfolder {subfolder}` must lie within the adapter's folder: 'portable', say.")
+        raise ValueError(f"`--subfolder {subfolder}` must lie within the adapter's folder: 'second', say.")
     return inside
 
 
@@ -213,8 +210,7 @@ def _check_files(folder: Path, config: PeftConfig) -> None:
     """Refuse files that say one thing and hold another, before a model is loaded.
 
     Raises:
-        ValueError: tensors that would overwrite the base model, too long a prompt, or a copy for plain PEFT that is
-            not that of the adapter it lies in.
+        ValueError: tensors that would overwrite the base model, or too long a prompt.
     """
     if read_config(folder).get("peft_type") == PEFT_TYPE_NAME:
         checked_tensors(folder)
@@ -224,11 +220,6 @@ def _check_files(folder: Path, config: PeftConfig) -> None:
     length = getattr(config, "num_virtual_tokens", None)
     if not isinstance(length, int) or not 1 <= length <= MOST_TOKENS:
         raise ValueError(f"`num_virtual_tokens={length!r}` of the adapter must be 1 to {MOST_TOKENS:,}.")
-    if folder.name == PORTABLE_FOLDER and is_ours(folder.parent) and not same_prompt(folder.parent, folder):
-        raise ValueError(
-            f"{str(folder)!r} holds another prompt than the adapter it lies in; save the adapter again, or export a "
-            "copy with `peft-interp export --to portable`."
-        )
 
 
 def _labels(folder: Path) -> dict[str, int]:

@@ -38,10 +38,10 @@ the text explains; shows none where none does. Works for prompt tuning, P-tuning
 """
 _EXPORT = """\
 Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "portable" a stock
-PROMPT_TUNING adapter that plain PEFT loads without this package.
+PROMPT_TUNING adapter without a trace of this package, which plain PEFT loads without a warning.
 """
 _PUSH = """\
-Push a saved adapter with its text, its portable copy and a model card. Nothing else in the folder leaves it, and the
+Push a saved adapter with its text and a model card. Nothing else in the folder leaves it, and the
 base model is not needed. Log in with `hf auth login`, or set HF_TOKEN.
 """
 _EPILOG = "exit codes: 0 done, 1 a mistake that one line on standard error names, 2 arguments not understood"
@@ -118,7 +118,7 @@ def _add_adapter(command: argparse.ArgumentParser, or_text: bool = False) -> Non
 
 def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--revision", metavar="NAME", help="of an adapter on the Hub: branch, tag or commit")
-    command.add_argument("--subfolder", metavar="NAME", help="where the adapter lies within ADAPTER: 'portable', say")
+    command.add_argument("--subfolder", metavar="NAME", help="where the adapter lies within ADAPTER")
     command.add_argument(
         "--base-model",
         metavar="NAME",

@@ -28,7 +28,7 @@ from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
 from peft_interp.hub.export import chat_json
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.pushing import push_adapter_folder
-from peft_interp.hub.saving import folder_report, may_hold_portable, write_beside
+from peft_interp.hub.saving import folder_report, write_beside
 from peft_interp.hub.scores import plain_report
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.metrics.reading import read_prompt
@@ -287,11 +287,19 @@ def _check_with_base(folder: Path, arguments: Namespace) -> None:
         )
 
 
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether Trainer resumes each of the folder's subfolders that holds an adapter as one more adapter of the model.
+
+    A checkpoint that was renamed is known by its optimizer.
+    """
+    return re.fullmatch(r"checkpoint-\d+", folder.name) is not None or (folder / "optimizer.pt").is_file()
+
+
 def _export_portable(folder: Path, arguments: Namespace) -> None:
     output = arguments.output
     if not output:
         raise ValueError("`--to portable` needs `--output FOLDER`.")
-    if not may_hold_portable(Path(output).resolve().parent):
+    if _is_checkpoint(Path(output).resolve().parent):
         raise ValueError(
             f"`--output {output}` lies within a checkpoint, which Trainer would then resume as a model with two "
             "adapters; name a folder elsewhere."

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from peft import PeftType, PromptTuningConfig, PromptTuningInit
+from peft import PeftType, PromptTuningConfig
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from peft_interp.storage.atomic import files_together, replace_file
 from peft_interp.text.placement import placement_of
-from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.saved_adapter import check_config, check_names, check_tensors, foreign_names
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME, from_stored, stock_settings
 
 logger = logging.getLogger(__name__)
 CONFIG_FILE = "adapter_config.json"
@@ -24,14 +24,10 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 TEXT_FILE = "prompt.txt"
 FACTS_FILE = "prompt.json"
 REPORT_FILE = "prompt_report.json"
-PORTABLE_FOLDER = "portable"
 CARD_FILE = "README.md"
 _PICKLE = "adapter_model.bin"
 _MOST_BYTES = 64 * 2**20  # of a JSON file
-SAVED_FILES = (
-    *(CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE),
-    *(f"{PORTABLE_FOLDER}/{name}" for name in (CONFIG_FILE, WEIGHTS_FILE)),
-)
+SAVED_FILES = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE, CARD_FILE)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -59,14 +55,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json` as it is, without making a config of it; of an InterpPrompt adapter, checked.
+    """The settings in `adapter_config.json`, without making a config of them; of an InterpPrompt adapter, checked.
+
+    The `peft_type` of an InterpPrompt adapter's is "INTERP_PROMPT", whatever the file has it stored as.
 
     Raises:
         ValueError: there is none, or it is broken.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{str(folder)!r} is no adapter folder (it has no {CONFIG_FILE}); name the folder of one.")
-    config = read_json(folder / CONFIG_FILE)
+    config = from_stored(read_json(folder / CONFIG_FILE))
     method = config.get("peft_type")
     if not isinstance(method, str) or method not in {PEFT_TYPE_NAME, *(known.value for known in PeftType)}:
         raise ValueError(f"{folder / CONFIG_FILE} names no method of PEFT's (`peft_type={method!r}`); ask for it anew.")
@@ -147,34 +145,12 @@ def keep_own_tensors(folder: Path) -> None:
         save_file(kept, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
 
 
-def stock_tensors(folder: Path) -> dict[str, Tensor]:
-    """What stock prompt tuning knows: the effective rows, and trained heads beside them."""
-    known = checked_tensors(folder).items()
-    return {name: tensor for name, tensor in known if name == "prompt_embeddings" or "." in name}  # heads have a path
-
-
-_REPLACED = ("peft_type", "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs")
-
-
-def has_portable(config: dict[str, Any]) -> bool:
-    """Whether plain PEFT can place the prompt of this `adapter_config.json`."""
-    return placement_of(config).before_text
-
-
-def remove_portable(destination: Path) -> None:
-    """Remove the copy of an earlier prompt, and its folder if nothing else is in it."""
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        (destination / name).unlink(missing_ok=True)
-    if destination.is_dir() and not any(destination.iterdir()):
-        destination.rmdir()
-
-
 def write_portable(adapter: Path, destination: Path) -> None:
-    """Write the stock copy of an InterpPrompt adapter: the effective rows, and trained heads beside them.
+    """Write a stock copy of an InterpPrompt adapter, with nothing of this package: vectors, and trained heads.
 
-    It gives the same logits where a row has neither left padding nor a BOS or CLS token: stock PEFT puts the prompt
-    in front of those, and nowhere else, so a prompt that stands at the end has no such copy. Its config has stock keys
-    only, since plain PEFT would warn about others.
+    Plain PEFT loads the adapter itself too, with a warning about the one key it does not know. Either gives the same
+    logits where a row has neither left padding nor a BOS or CLS token: stock PEFT puts the prompt in front of those,
+    and nowhere else, so a prompt that stands at the end has no such copy.
 
     Args:
         adapter: folder of the adapter.
@@ -189,17 +165,14 @@ def write_portable(adapter: Path, destination: Path) -> None:
             f"{str(adapter)!r} holds a {config.get('peft_type')} adapter, which plain PEFT loads as it is; a portable "
             f"copy is made of {PEFT_TYPE_NAME} adapters."
         )
-    if not has_portable(config):
+    if not placement_of(config).before_text:
         raise ValueError(
             f"the prompt in {str(adapter)!r} stands at the end of the input, and plain PEFT puts a prompt at its start "
             "only, so there is no copy for it; use the prompt's text (`--to text`)."
         )
-    known = {field.name for field in fields(PromptTuningConfig) if field.init} - set(_REPLACED)
-    # RANDOM, since the values come from the file; TEXT would make PEFT load a tokenizer for nothing
-    stock = PromptTuningConfig(
-        prompt_tuning_init=PromptTuningInit.RANDOM, **{name: config[name] for name in known if name in config}
-    )
-    tensors = stock_tensors(adapter)
+    known = checked_tensors(adapter).items()  # trained heads have a path for a name
+    tensors = {name: tensor for name, tensor in known if name == "prompt_embeddings" or "." in name}
+    stock = PromptTuningConfig(**stock_settings(config))
     with files_together(destination, (WEIGHTS_FILE, CONFIG_FILE)) as folder:
         save_file(tensors, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
         stock.save_pretrained(str(folder))

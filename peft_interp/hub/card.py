@@ -39,7 +39,6 @@ def section(
     scores: str = "",
     folder: str = "",
     location: str | None = None,
-    portable: bool = True,
     template: str | None = None,
     label_words: Sequence[str] = (),
 ) -> str:
@@ -50,7 +49,6 @@ def section(
         scores: the report as Markdown; "" when none is attached.
         folder: where the adapter is within the repository; "" for its top.
         location: hub name of the repository where it is known.
-        portable: whether there is a portable copy.
         template: of the input, where the report knows it.
         label_words: the answers to choose from, where the report knows them.
     """
@@ -68,7 +66,7 @@ def section(
         read_command=f"peft-interp read {place}",
         install=INSTALL,
         ours=adapter_code(facts, place, folder, template, label_words),
-        stock=stock_code(facts, place, folder, portable),
+        stock=stock_code(facts, place, folder),
         text=plain_text(facts, template),
         hub_link=Markdown(f"https://huggingface.co/{facts.base_model}"),
         found_by=_found_by(facts.found_by),
@@ -151,13 +149,11 @@ class CardEntry:
         folder: its folder within the repository, "" for the top.
         facts: of the prompt.
         report: a `PromptReport` as a dictionary, or None.
-        portable: whether there is a copy for plain PEFT.
     """
 
     folder: str
     facts: PromptFacts
     report: dict[str, Any] | None
-    portable: bool
 
 
 def update_card(
@@ -243,10 +239,10 @@ def _joined(foreign: str, ours: str, heading: str) -> str:
 def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
     main, *others = entries
     report = readable_report(main.report)
-    asked, bias = _asked(report.context) if report is not None else (None, []), _bias(main.facts)
+    asked, bias = _asked(report.context) if report is not None else (None, ()), _bias(main.facts)
     if bias is not None:  # the numbers are for these
         asked = (bias.template, list(bias.words))
-    text = section(main.facts, report_markdown(report), main.folder, location, main.portable, *asked)
+    text = section(main.facts, report_markdown(report), main.folder, location, *asked)
     if others:
         listed = [f"In {code_line(o.folder)}:\n\n{shown_text(o.facts.text or str(o.facts.ids))}" for o in others]
         text += "\n## Other prompts in this repository\n\n" + "\n\n".join(listed) + "\n"

@@ -10,28 +10,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from peft_interp.base_model_name import public_name
 from peft_interp.hub.adapter_files import (
     CONFIG_FILE,
     FACTS_FILE,
-    PORTABLE_FOLDER,
     TEXT_FILE,
-    WEIGHTS_FILE,
     checked_tensors,
     read_config,
     read_json,
-    read_tensors,
-    stock_tensors,
     write_json,
 )
 from peft_interp.storage.atomic import is_plain_file, replace_file
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import Placement, placement_named, placement_of
 from peft_interp.text.tokenization import decode
-from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.saved_adapter import digest_of
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME
 
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")  # as transformers names classifiers
 _PATHS = ("perplexity_model_name_or_path",)
@@ -190,18 +185,7 @@ def contradictions(folder: Path, facts: PromptFacts) -> list[str]:
     wanted = known.get("text") if facts.text is None else facts.text
     if is_plain_file(folder, TEXT_FILE) and isinstance(wanted, str) and text.read_bytes() != wanted.encode("utf-8"):
         found.append(f"{TEXT_FILE} holds another text than the prompt's")
-    if (folder / PORTABLE_FOLDER / WEIGHTS_FILE).is_file() and not same_prompt(folder, folder / PORTABLE_FOLDER):
-        found.append(f"{PORTABLE_FOLDER}/ holds another prompt")
     return found
-
-
-def same_prompt(adapter: Path, copy: Path) -> bool:
-    """Whether a copy for plain PEFT has the adapter's tensors, and no others."""
-    try:
-        own, other = stock_tensors(adapter), read_tensors(copy)
-    except ValueError:
-        return False
-    return own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from peft_interp.hub.adapter_files import SAVED_FILES, is_ours, keep_own_tensors, read_config
 from peft_interp.hub.facts import contradictions, read_facts
 from peft_interp.hub.pushing import push_staged
-from peft_interp.hub.saving import fill_beside, may_hold_portable, report_beside, saved_tokenizer, write_card
+from peft_interp.hub.saving import fill_beside, report_beside, saved_tokenizer, write_card
 from peft_interp.storage.atomic import files_together, finish_save
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -118,7 +118,7 @@ def save_beside(model: Any, work: Path, folder: Path, adapter_names: Iterable[st
     for name in adapter_names:
         reader = _reader(model, folder, name)
         keep_own_tensors(work / folder_of(name))
-        fill_beside(work / folder_of(name), reader, model.attached_report(name), may_hold_portable(folder))
+        fill_beside(work / folder_of(name), reader, model.attached_report(name))
 
 
 def _tokenizer_of(encoder: Any) -> Any | None:
@@ -158,7 +158,7 @@ def complete(model: Any, work: Path, folder: Path, adapter_names: Iterable[str])
     """
     for name in adapter_names:
         if is_ours(work / folder_of(name)):
-            fill_beside(work / folder_of(name), _reader(model, folder, name), None, may_hold_portable(folder))
+            fill_beside(work / folder_of(name), _reader(model, folder, name), None)
 
 
 def push_model(model: Any, repo_id: str, tags: Any, options: dict[str, Any]) -> Any:
@@ -218,7 +218,7 @@ class PromptFilesMixin(Base):
         return loaded
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As PEFT's; beside a readable prompt its text, a copy for plain PEFT, and a card.
+        """As PEFT's; beside a readable prompt its text and a card.
 
         With `safe_serialization=False` the pickle that this asks for is written beside the safetensors, which are what
         is read here: a pickle could run code where it is loaded.

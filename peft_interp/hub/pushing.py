@@ -15,7 +15,6 @@ from peft_interp.hub.adapter_files import (
     CARD_FILE,
     CONFIG_FILE,
     FACTS_FILE,
-    PORTABLE_FOLDER,
     REPORT_FILE,
     TEXT_FILE,
     WEIGHTS_FILE,
@@ -25,11 +24,11 @@ from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer, write_besid
 from peft_interp.storage.atomic import finish_save, is_plain_file
 
 _ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE)
-_NOT_ALWAYS = [REPORT_FILE, TEXT_FILE, *(f"{PORTABLE_FOLDER}/{name}" for name in (CONFIG_FILE, WEIGHTS_FILE))]
+_NOT_ALWAYS = [REPORT_FILE, TEXT_FILE]
 
 
 def push_adapter_folder(adapter: Path, repo_id: str, tokenizer: Any | None = None, **options: Any) -> Any:
-    """Push a saved adapter without its base model: adapter, text, portable copy, report and card, nothing else.
+    """Push a saved adapter without its base model: adapter, text, report and card, nothing else.
 
     Optimizer states, training arguments (a pickle) and checkpoints stay at home; the folder itself is not changed.
 

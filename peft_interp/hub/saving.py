@@ -1,9 +1,8 @@
-"""What is written beside a saved adapter: text, facts, a copy for plain PEFT, the report, the repository's card."""
+"""What is written beside a saved adapter: text, facts, the report, the repository's card."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +11,12 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from peft_interp.hub.adapter_files import (
-    CONFIG_FILE,
     FACTS_FILE,
-    PORTABLE_FOLDER,
     REPORT_FILE,
     SAVED_FILES,
-    has_portable,
     is_ours,
-    read_config,
     read_json,
-    remove_portable,
     write_json,
-    write_portable,
 )
 from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
 from peft_interp.storage.atomic import files_together, is_plain_file
@@ -33,61 +26,42 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
-_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 def write_beside(
     folder: Path,
     tokenizer: Any | None,
     report: dict[str, Any] | None = None,
-    portable: bool | None = None,
     card: bool = False,
 ) -> None:
-    """Complete a saved adapter: text, facts, portable copy, report; after a kill all are the old ones or the new ones.
+    """Complete a saved adapter: text, facts, report; after a kill all are the old ones or the new ones.
 
     Args:
         folder: of an InterpPrompt adapter.
         tokenizer: writes the ids as text; None takes one that was saved in the folder.
         report: of this prompt; None keeps one that lies there for the same prompt and removes that of another.
-        portable: whether to make the copy, where there can be one; without it, that of an earlier save is removed.
-            None: unless the folder is a checkpoint (see `may_hold_portable`).
         card: write the card of this one prompt as well.
 
     Raises:
         ValueError: broken files.
     """
-    wanted = may_hold_portable(folder) if portable is None else portable
     reader = tokenizer or saved_tokenizer(folder)
     with files_together(folder, SAVED_FILES) as work:
-        fill_beside(work, reader, report, wanted)
+        fill_beside(work, reader, report)
         if card:
             write_card(work, {"": reader})
 
 
-def fill_beside(folder: Path, tokenizer: Any | None, report: dict[str, Any] | None, portable: bool) -> None:
+def fill_beside(folder: Path, tokenizer: Any | None, report: dict[str, Any] | None) -> None:
     """`write_beside` within a folder that nobody else reads yet."""
     earlier = earlier_facts(folder).get("digest")
     facts = read_facts(folder, tokenizer)
     write_facts(folder, facts)
-    if portable and has_portable(read_config(folder)):
-        write_portable(folder, folder / PORTABLE_FOLDER)
-    else:
-        remove_portable(folder / PORTABLE_FOLDER)
     if report is not None:
         write_json(folder / REPORT_FILE, report)
     elif earlier != facts.digest and (folder / REPORT_FILE).exists():
         logger.warning("%s is removed: it was the report of another prompt", REPORT_FILE)
         (folder / REPORT_FILE).unlink()
-
-
-def may_hold_portable(folder: Path) -> bool:
-    """Whether a second adapter may lie inside the folder.
-
-    Not in a checkpoint: Trainer resumes each of its subfolders that holds an adapter as one more adapter of the model.
-    One that was renamed is known by its optimizer.
-    """
-    folder = folder.resolve()
-    return _CHECKPOINT.fullmatch(folder.name) is None and not (folder / "optimizer.pt").is_file()
 
 
 def saved_tokenizer(folder: Path) -> Any | None:
@@ -114,9 +88,7 @@ def card_entry(folder: Path, name: str = "", tokenizer: Any | None = None) -> Ca
     here = folder / name if name else folder
     from peft_interp.hub.card import CardEntry  # with the reports, only where a card is written
 
-    return CardEntry(
-        name, read_facts(here, tokenizer), folder_report(here), (here / PORTABLE_FOLDER / CONFIG_FILE).is_file()
-    )
+    return CardEntry(name, read_facts(here, tokenizer), folder_report(here))
 
 
 def folder_report(folder: Path) -> dict[str, Any] | None:

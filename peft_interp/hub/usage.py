@@ -14,9 +14,9 @@ from peft_interp.base_model_name import (
     packaged_place,
     tokenizer_loading_code,
 )
-from peft_interp.hub.adapter_files import PORTABLE_FOLDER
 from peft_interp.hub.export import fill_template
 from peft_interp.hub.facts import PromptFacts
+from peft_interp.tuner.stored_config import SETTINGS_KEY
 from peft_interp.tuner.task_types import names_where
 
 
@@ -47,14 +47,13 @@ def adapter_code(
     )
 
 
-def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> dict[str, str]:
-    """`code` that loads the copy for plain PEFT, "" where there is none, and `words` beside it.
+def stock_code(facts: PromptFacts, place: str, folder: str) -> dict[str, str]:
+    """`code` that loads the adapter with plain PEFT, "" where that cannot be, and `words` beside it.
 
     Args:
         facts: of the prompt.
         place: hub name or a stand-in for it.
         folder: the adapter's folder within the repository.
-        portable: whether there is a copy for plain PEFT.
     """
     if not facts.placement.before_text:
         words = (
@@ -62,18 +61,14 @@ def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> d
             f"{facts.placement.preposition} it."
         )
         return {"code": "", "words": words}
-    if not portable:
-        words = f"There is no copy for it here; peft-interp export {place} --to portable makes one."
-        return {"code": "", "words": words}
     load, base = _base(facts)
     if facts.base_model_kind == "embedded":  # its weights are files of this package
         auto = auto_class(facts.task_type, facts.masked)
         load = f"from transformers import {auto}"
         base = f"base = {auto}.from_pretrained({_quoted(PLACE_OF_THE_BASE)})  # {packaged_place(facts.base_model)}"
-    inside = _options(folder, PORTABLE_FOLDER)
     code = (
         f"from peft import PeftModel\n{load}\n\n{base}\n"
-        f"model = PeftModel.from_pretrained(base, {_quoted(place)}{inside})"
+        f"model = PeftModel.from_pretrained(base, {_quoted(place)}{_options(folder)})"
     )
     where = "padded on the left, whose padding then stands between prompt and text"
     if "score" in facts.trained_modules:  # a causal model with a classifier
@@ -81,6 +76,7 @@ def stock_code(facts: PromptFacts, place: str, folder: str, portable: bool) -> d
     if facts.leading_ids:
         where += ", and for rows that begin with a BOS or CLS token, which then stands after the prompt"
     words = f"The logits are the same, except for rows {where}: that is where plain PEFT puts a prompt."
+    words += f" PEFT warns that it leaves out the settings under `{SETTINGS_KEY}`, which only this package needs."
     return {"code": code, "words": words}
 
 
@@ -126,9 +122,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _options(*subfolders: str) -> str:
-    inside = "/".join(part for part in subfolders if part)
-    return f", subfolder={_quoted(inside)}" if inside else ""
+def _options(subfolder: str) -> str:
+    return f", subfolder={_quoted(subfolder)}" if subfolder else ""
 
 
 def _tokenizer(facts: PromptFacts) -> tuple[str, str]:

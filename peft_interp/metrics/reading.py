@@ -22,9 +22,10 @@ from peft_interp.metrics.results import TEXT, Neighbour, PromptReading, TokenRea
 from peft_interp.text.placement import START, placement_named, placement_of
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import check_tokenizer, named_token_ids, token_texts
-from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
+from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding
 from peft_interp.tuner.projection import row_terms, similarity
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME
 
 _KEY_VALUES = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
 _SPECIAL_NAMES = ("bos", "eos", "pad", "sep", "cls", "mask", "unk", "decoder_start")

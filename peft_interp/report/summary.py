@@ -7,7 +7,7 @@ from peft_interp.metrics.results import Neighbour, TokenReading
 from peft_interp.report.record import ReportData
 from peft_interp.report.task_verdicts import why_no_text
 from peft_interp.text.placement import PLACEMENTS
-from peft_interp.tuner.config import PEFT_TYPE_NAME
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME
 
 _FAITHFUL = {
     ("tokens", "yes"): "the text is the prompt",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from peft import PeftType, PromptTuningConfig, PromptTuningInit
+from peft.utils import CONFIG_NAME
 
 from peft_interp.records import weight_settings
 from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_named
@@ -15,9 +18,9 @@ from peft_interp.text.token_filter import TOKEN_FILTERS
 from peft_interp.tuner.loss_terms import LOSS_TERMS, PERPLEXITY, LossTerm
 from peft_interp.tuner.projection import SIMILARITIES
 from peft_interp.tuner.saved_adapter import MOST_TOKENS, check_config
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME, to_stored
 from peft_interp.tuner.task_types import TASK_TYPES, listed, names_where, prompt_task
 
-PEFT_TYPE_NAME = "INTERP_PROMPT"
 DEFAULT_PROMPT_LENGTH = 10
 FIRST_CONTROLLED_WEIGHT = 0.03
 
@@ -27,8 +30,8 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
     """Configuration of a prompt that is trained like prompt tuning and consists of real tokens.
 
     The defaults are plain PEZ (arXiv 2302.03668): cosine projection, no perplexity term. In memory the config is a
-    prompt-tuning config, so every branch of PEFT applies; on disk its type is "INTERP_PROMPT". The weights of the
-    loss's terms (`perplexity_weight`) are made from the records in `tuner/loss_terms.py`.
+    prompt-tuning config, so every branch of PEFT applies; a file is as `tuner/stored_config.py` has it. The weights of
+    the loss's terms (`perplexity_weight`) are made from the records in `tuner/loss_terms.py`.
 
     Raises:
         ValueError: for values outside what the fields' help texts allow.
@@ -265,8 +268,15 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
         return full * min(1.0, (elapsed + 1) / (self.perplexity_warmup_steps + 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """As PEFT's, with "INTERP_PROMPT" for the type, so that a saved adapter comes back as ours."""
+        """As PEFT's, with "INTERP_PROMPT" for the type, so that PEFT makes a config of ours of it again."""
         return {**super().to_dict(), "peft_type": PEFT_TYPE_NAME}
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """As PEFT's; a prompt before the text is written as prompt tuning, which plain PEFT loads."""
+        super().save_pretrained(save_directory, **kwargs)
+        path = Path(save_directory, CONFIG_NAME)
+        stored = to_stored(json.loads(path.read_text(encoding="utf-8")))
+        path.write_text(json.dumps(stored, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _check_choices(config: InterpPromptConfig) -> None:

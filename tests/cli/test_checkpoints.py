@@ -61,20 +61,10 @@ def test_an_attached_report_does_not_break_resuming(run: Build, trained: Path, t
     assert ran.code == 0, ran.err
     assert (folder / "prompt_report.json").exists()
     assert "### Verdict" in (folder / "README.md").read_text()
-    assert not (folder / "portable").exists()
     resumed = trainer(tmp_path / "again")
     resumed.train(resume_from_checkpoint=str(folder))
     assert resumed.state.global_step == 2
     assert list(resumed.model.peft_config) == ["default"]
-
-
-def test_a_checkpoint_with_a_second_adapter_is_mended(run: Build, trained: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoint-1"
-    shutil.copytree(trained / "checkpoint-1", folder)
-    assert run("export", folder, "--to", "portable", "--output", "copy").code == 0
-    shutil.move(tmp_path / "copy", folder / "portable")
-    assert run("read", folder, "--attach").code == 0
-    assert not (folder / "portable").exists()
 
 
 def test_a_copy_is_not_exported_into_a_checkpoint(run: Build, trained: Path) -> None:

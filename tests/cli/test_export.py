@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel, PromptTuningConfig
 
 from peft_interp import embedded
+from tests.builders import configure
 
 Build = Callable[..., Any]
 TEXT = " Is this film review positive or negative?"
@@ -85,9 +86,7 @@ def test_what_a_prompt_after_the_text_cannot_be_is_said(run: Build, adapters: Pa
 def moved(adapters: Path, tmp_path: Path) -> Path:
     """An adapter whose base model is gone and whose tokenizer is named nowhere; its text was saved."""
     shutil.copytree(adapters / "ours", tmp_path / "moved")
-    config = json.loads((tmp_path / "moved" / "adapter_config.json").read_text())
-    config |= {"base_model_name_or_path": "/gone/base", "tokenizer_name_or_path": None}
-    (tmp_path / "moved" / "adapter_config.json").write_text(json.dumps(config))
+    configure(tmp_path / "moved", base_model_name_or_path="/gone/base", tokenizer_name_or_path=None)
     return tmp_path / "moved"
 
 

@@ -13,6 +13,7 @@ import pytest
 from transformers.utils import logging
 
 from peft_interp import embedded
+from peft_interp.hub.adapter_files import write_portable
 
 Build = Callable[..., Any]
 TEXT = " Is this film review positive or negative?"
@@ -74,8 +75,9 @@ def test_scores_are_json_and_nothing_else(run: Build, adapters: Path, tmp_path: 
         assert scores["text"] == TEXT
 
 
-def test_the_portable_copy_reads_the_same_with_a_named_base_model(run: Build, adapters: Path) -> None:
-    ran = run("evaluate", adapters / "ours" / "portable", "--base-model", "embedded")
+def test_a_stock_copy_reads_the_same_with_a_named_base_model(run: Build, adapters: Path, tmp_path: Path) -> None:
+    write_portable(adapters / "ours", tmp_path / "plain")
+    ran = run("evaluate", tmp_path / "plain", "--base-model", "embedded")
     assert ran.code == 0, ran.err
     scores = json.loads(ran.out)
     assert (scores["text"], scores["method"], scores["discrete"]) == (TEXT, "PROMPT_TUNING", True)

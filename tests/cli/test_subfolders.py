@@ -8,16 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peft_interp.hub.adapter_files import write_portable
+
 Build = Callable[..., Any]
 TEXT = " Is this film review positive or negative?"
 
 
-def test_the_portable_copy_is_read_by_its_subfolder(run: Build, adapters: Path) -> None:
-    ran = run("evaluate", adapters / "ours", "--subfolder", "portable", "--base-model", "embedded")
+def test_a_stock_copy_is_read_by_its_subfolder(run: Build, adapters: Path, tmp_path: Path) -> None:
+    write_portable(adapters / "ours", tmp_path / "copies" / "plain")
+    ran = run("evaluate", tmp_path / "copies", "--subfolder", "plain", "--base-model", "embedded")
     assert ran.code == 0, ran.err
     scores = json.loads(ran.out)
     assert (scores["text"], scores["method"]) == (TEXT, "PROMPT_TUNING")
-    assert scores["context"]["adapter"] == "ours/portable"
+    assert scores["context"]["adapter"] == "copies/plain"
 
 
 def test_a_report_is_attached_where_the_adapter_lies(run: Build, adapters: Path, tmp_path: Path) -> None:

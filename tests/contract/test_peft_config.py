@@ -44,7 +44,7 @@ def alias_on_disk(tmp_path: Path, gpt2: Build) -> Path:
 
 
 def test_saved_type_is_what_to_dict_says(alias_on_disk: Path) -> None:
-    """Promise: `to_dict` alone decides that adapter_config.json says INTERP_PROMPT."""
+    """Promise: a config whose `to_dict` says INTERP_PROMPT is written as that, before we rewrite the file."""
     saved = json.loads((alias_on_disk / "adapter_config.json").read_text())
     assert saved["peft_type"] == "CONTRACT_PROMPT"
     assert saved["extra_weight"] == 0.25
@@ -66,7 +66,7 @@ def test_registered_string_brings_our_class_back(
 
 
 def test_unregistered_string_is_a_bare_key_error(alias_on_disk: Path, gpt2: Build) -> None:
-    """Promise: the model card tells people to import the plug-in, since this is all they see."""
+    """Promise: the type of a prompt that plain PEFT cannot place says what to do, since this is all people see."""
     with pytest.raises(KeyError, match=r"^'CONTRACT_PROMPT'$"):
         PeftConfig.from_pretrained(alias_on_disk)
     with pytest.raises(KeyError, match=r"^'CONTRACT_PROMPT'$"):
@@ -74,7 +74,7 @@ def test_unregistered_string_is_a_bare_key_error(alias_on_disk: Path, gpt2: Buil
 
 
 def test_unknown_keys_give_one_warning(alias_on_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Promise: configs of later versions load; a portable copy must hold no key of ours."""
+    """Promise: plain PEFT loads our folders, with one warning that names the one key of ours."""
     monkeypatch.setitem(PEFT_TYPE_TO_CONFIG_MAPPING, "CONTRACT_PROMPT", PromptTuningConfig)
     with pytest.warns(UserWarning, match=r"\['extra_weight'\].*upgrade the PEFT") as caught:
         config = PeftConfig.from_pretrained(alias_on_disk)
@@ -90,7 +90,7 @@ def test_config_is_built_from_whatever_was_saved() -> None:
 
 
 def test_plain_config_file_holds_exactly_the_fields(gpt2: Build, with_prompt: Build, tmp_path: Path) -> None:
-    """Promise: the portable copy's adapter_config.json has these keys and no others."""
+    """Promise: ours beside these keys is one key; a stock copy has these and no others."""
     with_prompt(gpt2()).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     assert set(saved) == {f.name for f in dataclasses.fields(PromptTuningConfig)}

@@ -92,9 +92,15 @@ def test_auto_class_of_the_task_loads_the_adapter(saved: Path) -> None:
 
 
 def test_transformers_refuses_prompt_adapters(saved: Path) -> None:
-    """Promise: our card names AutoPeftModelFor*, because AutoModelFor* and pipeline(id) fail."""
-    with pytest.raises(ValueError, match="does not support prompt learning"):
-        AutoModelForCausalLM.from_pretrained(saved)
+    """Promise: our card names AutoPeftModelFor*, because AutoModelFor* and pipeline(id) fail with every prompt."""
+    base = AutoModelForCausalLM.from_pretrained(saved.parent / "base")
+    for load in (
+        lambda: AutoModelForCausalLM.from_pretrained(saved),
+        lambda: base.load_adapter(str(saved)),
+        lambda: pipeline("text-generation", str(saved)),
+    ):
+        with pytest.raises(ValueError, match="does not support prompt learning"):
+            load()
 
 
 # Stock drops position ids at every generate step and warns about it.

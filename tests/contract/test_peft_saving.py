@@ -44,7 +44,7 @@ def test_peft_models_are_pushed_by_transformers_with_a_card_of_its_own() -> None
 def test_trainer_resumes_every_subfolder_with_adapter_weights_as_one_more_adapter(
     gpt2: Build, with_prompt: Build, make_trainer: Build, token_ids: Build, tmp_path: Path
 ) -> None:
-    """Hence no portable copy in checkpoints."""
+    """Hence no copy is exported into a checkpoint."""
     ids = token_ids(1, 4)[0]
     trainer = make_trainer(with_prompt(gpt2()), [{"input_ids": ids, "labels": ids}])
     trainer.model.save_pretrained(tmp_path / "checkpoint")

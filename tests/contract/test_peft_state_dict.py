@@ -90,7 +90,7 @@ def test_loading_asks_the_encoder_itself_with_everything(gpt2: Build, with_promp
 
 
 def test_plain_encoder_saves_its_rows_only(gpt2: Build, with_prompt: Build) -> None:
-    """Promise: `prompt_embeddings` is the one key stock PEFT reads from a portable copy."""
+    """Promise: `prompt_embeddings` is the one key of ours that stock PEFT reads."""
     model = with_prompt(gpt2())
     weight = model.prompt_encoder["default"].embedding.weight
     for inference_mode in (False, True):

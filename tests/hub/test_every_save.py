@@ -64,12 +64,6 @@ def prompt_told(files: dict[str, bytes], top: str = "") -> str:
     card = files[f"{top}README.md"].decode()
     assert card.count("## The prompt\n") == 1
     assert shown_text(text) in card
-    if f"{top}portable/adapter_model.safetensors" in files:
-        copy = load(files[f"{top}portable/adapter_model.safetensors"])
-        assert copy["prompt_embeddings"].equal(tensors["prompt_embeddings"])
-    else:
-        assert top, "a checkpoint alone has no copy"
-        assert "peft-interp export" in card
     return str(text)
 
 

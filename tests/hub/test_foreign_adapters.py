@@ -24,6 +24,8 @@ from peft_interp import InterpPromptConfig, continue_training, report_prompt
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.saving import write_beside
 from peft_interp.tuner.saved_adapter import MOST_TOKENS
+from peft_interp.tuner.stored_config import SETTINGS_KEY
+from tests.builders import configure
 
 Build = Callable[..., Any]
 WEIGHTS = "adapter_model.safetensors"
@@ -34,11 +36,6 @@ def change(folder: Path, **changes: Any) -> None:
     """Put tensors into the adapter's file; None takes one out."""
     tensors = {**load_file(folder / WEIGHTS), **changes}
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / WEIGHTS)
-
-
-def configure(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
 
 
 @pytest.fixture
@@ -212,28 +209,54 @@ def test_a_latent_in_another_precision_keeps_the_ids_that_were_shown(adapter: Pa
 
 
 def test_what_lies_beside_the_prompt_and_contradicts_it_is_named(adapter: Path, base: Build) -> None:
-    tensors = load_file(adapter / "portable" / WEIGHTS)
-    save_file({"prompt_embeddings": tensors["prompt_embeddings"] + 1}, adapter / "portable" / WEIGHTS)
-    with pytest.warns(UserWarning, match="portable/ holds another prompt. Only the weights count"):
+    facts = json.loads((adapter / "prompt.json").read_text())
+    (adapter / "prompt.json").write_text(json.dumps({**facts, "ids": [1, 2, 3, 4]}))
+    with pytest.warns(UserWarning, match=r"prompt.json tells of another prompt.*Only the weights count"):
         PeftModel.from_pretrained(base(), adapter)
     write_beside(adapter, None)
     PeftModel.from_pretrained(base(), adapter)
-    facts = json.loads((adapter / "prompt.json").read_text())
-    (adapter / "prompt.json").write_text(json.dumps({**facts, "ids": [1, 2, 3, 4]}))
-    with pytest.warns(UserWarning, match="prompt.json tells of another prompt"):
-        PeftModel.from_pretrained(base(), adapter)
 
 
-def test_the_portable_copy_of_another_prompt_is_refused_by_the_command_line(
+SAYS_TWO_THINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "length": ({"num_virtual_tokens": 3}, "num_virtual_tokens under `peft_interp`, which plain PEFT reads elsewhere"),
+    "base": ({"base_model_name_or_path": "me/other"}, "base_model_name_or_path under `peft_interp`"),
+    "modules": ({"modules_to_save": ["ln_f"]}, "modules_to_save under `peft_interp`"),
+    "type": ({"peft_type": "LORA"}, "peft_type under `peft_interp`"),
+    "place": (
+        {"prompt_position": "end"},
+        "plain PEFT would put its prompt in front of the text, where it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAYS_TWO_THINGS)
+def test_a_config_that_tells_plain_peft_another_thing_is_refused(adapter: Path, base: Build, case: str) -> None:
+    settings, words = SAYS_TWO_THINGS[case]
+    stored = json.loads((adapter / "adapter_config.json").read_text())
+    stored[SETTINGS_KEY] |= settings
+    (adapter / "adapter_config.json").write_text(json.dumps(stored))
+    for load in (lambda: PeftModel.from_pretrained(base(), adapter), lambda: read_facts(adapter)):
+        with pytest.raises(ValueError, match=words):
+            load()
+
+
+def test_a_prompt_saved_again_by_plain_peft_is_its_vectors_alone(adapter: Path, base: Build) -> None:
+    """It keeps neither our settings nor our tensors, and loads as the stock adapter that it then is."""
+    stored = json.loads((adapter / "adapter_config.json").read_text())
+    del stored[SETTINGS_KEY]
+    (adapter / "adapter_config.json").write_text(json.dumps(stored))
+    change(adapter, **dict.fromkeys(set(load_file(adapter / WEIGHTS)) - {"prompt_embeddings"}))
+    assert type(PeftModel.from_pretrained(base(), adapter).peft_config["default"]) is PromptTuningConfig
+    with pytest.raises(ValueError, match="holds a PROMPT_TUNING adapter"):
+        read_facts(adapter)
+
+
+def test_vectors_of_another_prompt_are_refused_by_the_command_line(
     adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from peft_interp.cli import main
 
-    tensors = load_file(adapter / "portable" / WEIGHTS)
-    save_file({"prompt_embeddings": tensors["prompt_embeddings"] + 1}, adapter / "portable" / WEIGHTS)
-    assert main(["read", str(adapter / "portable")]) == 1
-    assert "holds another prompt than the adapter it lies in" in capsys.readouterr().err
-    change(adapter, prompt_embeddings=tensors["prompt_embeddings"] + 1)
+    change(adapter, prompt_embeddings=load_file(adapter / WEIGHTS)["prompt_embeddings"] + 1)
     for command in (["export", str(adapter), "--to", "portable", "--output", str(adapter.parent / "out")],):
         assert main(command) == 1
         assert "the file says one prompt and holds another" in capsys.readouterr().err

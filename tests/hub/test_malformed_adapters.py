@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 from peft_interp import InterpPromptConfig, continue_training
 from peft_interp.cli import main
 from peft_interp.hub.facts import read_facts
+from peft_interp.tuner.stored_config import SETTINGS_KEY, is_stored_prompt
 
 Build = Callable[..., Any]
 CONFIGS, TENSORS, FILES = 480, 120, 60  # cases of each
@@ -49,7 +50,7 @@ def in_words(adapter: Path, base: Any, capsys: pytest.CaptureFixture[str], case:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ways: list[Callable[[], Any]] = [lambda: read_facts(adapter), lambda: continue_training(base, str(adapter))]
-        if json_of(adapter).get("peft_type") == "INTERP_PROMPT":  # else PEFT's own code reads it first
+        if is_stored_prompt(json_of(adapter)):  # else PEFT's own code reads it first
             ways.append(lambda: PeftModel.from_pretrained(base, adapter))
         for way in ways:
             try:
@@ -77,11 +78,12 @@ def test_fuzzed_configs(adapter: Path, gpt2: Build, capsys: pytest.CaptureFixtur
     refused = 0
     for _ in range(CONFIGS):
         changed, case = copy.deepcopy(config), {}
-        for name in draw.sample(sorted(config), draw.choice((1, 1, 1, 2, 3))):
+        places = dict.fromkeys(config, changed) | dict.fromkeys(config[SETTINGS_KEY], changed[SETTINGS_KEY])
+        for name in draw.sample(sorted(places), draw.choice((1, 1, 1, 2, 3))):
             case[name] = draw.choice((*STRANGE, "left out"))
-            changed[name] = case[name]
+            places[name][name] = case[name]
             if case[name] == "left out":
-                del changed[name]
+                del places[name][name]
         (adapter / "adapter_config.json").write_text(json.dumps(changed))
         refused += in_words(adapter, base, capsys, case)
     assert 0.5 * CONFIGS < refused < CONFIGS  # the fuzz breaks things, and not all of them

@@ -15,6 +15,7 @@ from peft import PeftModel, get_peft_model
 from peft_interp import InterpPromptConfig
 from peft_interp.cli import main
 from peft_interp.hub.saving import write_beside
+from tests.builders import configure
 
 Build = Callable[..., Any]
 
@@ -34,11 +35,10 @@ def trap(gpt2: Build, tmp_path: Path) -> Path:
     """An adapter with code in every place where some loader might look for it."""
     folder, code = tmp_path / "trap", f"import os; os.mkdir({str(tmp_path / 'ran')!r})\n"
     get_peft_model(gpt2(), InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)).save_pretrained(folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
     named = {"AutoConfig": "bomb.Bomb", "AutoTokenizer": ["bomb.Bomb", None], "AutoModelForCausalLM": "bomb.Bomb"}
-    config |= {"tokenizer_name_or_path": str(folder), "tokenizer_kwargs": {"trust_remote_code": True}}
+    config = {"tokenizer_name_or_path": str(folder), "tokenizer_kwargs": {"trust_remote_code": True}}
     config |= {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "x", "base_model_name_or_path": str(folder)}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    configure(folder, **config)
     for name in ("config.json", "tokenizer_config.json"):
         (folder / name).write_text(json.dumps({"auto_map": named, "model_type": "bomb", "tokenizer_class": "Bomb"}))
     for name in ("bomb.py", "modeling.py", "__init__.py", "conftest.py", "handler.py"):

@@ -11,6 +11,8 @@ import pytest
 from peft import PeftModel, get_peft_model
 
 from peft_interp import InterpPromptConfig, embedded, report_prompt
+from peft_interp.hub.adapter_files import write_portable
+from tests.builders import configure
 
 Build = Callable[..., Any]
 TEXT = " Is this film review positive or negative?"
@@ -26,9 +28,8 @@ def repo(hub: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
         "tokenizer_name_or_path": embedded.MODEL_PATH,
     }
     get_peft_model(embedded.load_model(), InterpPromptConfig(task_type="CAUSAL_LM", **text)).save_pretrained(folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config |= {"base_model_name_or_path": None, "tokenizer_name_or_path": None}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    configure(folder, base_model_name_or_path=None, tokenizer_name_or_path=None)
+    write_portable(folder, folder / "plain")
     for name in ("prompt.txt", "prompt.json"):
         (folder / name).unlink()
     tokenizer.save_pretrained(folder)
@@ -50,15 +51,15 @@ def test_the_tokenizer_beside_an_adapter_comes_with_it_and_nothing_that_runs(
 
 def test_a_subfolder_of_a_revision_is_read(hub: Any, repo: str, run_python: Build) -> None:
     hub.requests.clear()
-    options = ["--revision", "v1", "--subfolder", "portable", "--base-model", "embedded"]
+    options = ["--revision", "v1", "--subfolder", "plain", "--base-model", "embedded"]
     scores = json.loads(run_python("-m", "peft_interp", "evaluate", repo, *options))
     assert (scores["text"], scores["method"]) == (TEXT, "PROMPT_TUNING")
-    assert scores["context"]["adapter"] == "me/prompt@v1/portable"
+    assert scores["context"]["adapter"] == "me/prompt@v1/plain"
     asked = [request for request in hub.requests if "/revision/" in request]
     assert asked
     assert all("/revision/v1" in request for request in asked)
     fetched = {request.split("/resolve/")[1].split("/", 1)[1] for request in hub.requests if "/resolve/" in request}
-    assert fetched == {"portable/adapter_config.json", "portable/adapter_model.safetensors"}
+    assert fetched == {"plain/adapter_config.json", "plain/adapter_model.safetensors"}
     told = run_python("-m", "peft_interp", "evaluate", repo, "--subfolder", "none", expect=1)
     assert "the repository 'me/prompt/none' holds no adapter" in told
 

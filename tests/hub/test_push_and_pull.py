@@ -15,7 +15,6 @@ from peft_interp.hub.card import shown_text
 
 Build = Callable[..., Any]
 FILES = {"adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "README.md"}
-PORTABLE = {"portable/adapter_config.json", "portable/adapter_model.safetensors"}
 
 TRAIN_AND_PUSH = """
 import sys, torch
@@ -51,13 +50,14 @@ with torch.no_grad():
 """
 
 PULL_PLAIN = """
-import sys, torch
+import sys, torch, warnings
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-model = PeftModel.from_pretrained(base, "me/from-model", subfolder="portable").eval()
+warnings.filterwarnings("ignore", message=r"Unexpected keyword arguments \\['peft_interp'\\]")  # all other are errors
+model = PeftModel.from_pretrained(base, "me/from-model").eval()
 expected = load_file(sys.argv[2] + "/expected.safetensors")
 with torch.no_grad():
     logits = model(input_ids=expected["ids"]).logits
@@ -97,7 +97,7 @@ def trained(hub: Any, run_python: Build, tmp_path_factory: pytest.TempPathFactor
 
 def test_trainer_pushes_everything_with_a_right_card(hub: Any, trained: Path, parts_of: Build) -> None:
     files = hub.repos["me/from-trainer"]
-    assert set(files) >= FILES | PORTABLE
+    assert set(files) >= FILES
     data, body = parts_of(hub.card("me/from-trainer"))
     assert data["library_name"] == "peft"
     assert set(data["tags"]) == {"films", "generated_from_trainer", "given", "interpretable-prompt", "peft"} | {
@@ -119,14 +119,14 @@ def test_trainer_pushes_everything_with_a_right_card(hub: Any, trained: Path, pa
 
 def test_model_pushes_its_own_card_with_verdicts_and_results(hub: Any, trained: Path, parts_of: Build) -> None:
     files = hub.repos["me/from-model"]
-    assert set(files) == FILES | PORTABLE | {"prompt_report.json"}
+    assert set(files) == FILES | {"prompt_report.json"}
     assert hub.private["me/from-model"]
     data, body = parts_of(hub.card("me/from-model"))
     assert data["library_name"] == "peft"
     assert set(data["tags"]) == {"films", "mine", "interpretable-prompt", "peft", "prompt-tuning"}
     assert body.count("## The prompt\n") == 1
     assert "### Verdict" in body
-    assert 'PeftModel.from_pretrained(base, "me/from-model", subfolder="portable")' in body
+    assert body.count('PeftModel.from_pretrained(base, "me/from-model")') == 2, "with this package and without"
     report = json.loads(files["prompt_report.json"])
     results = {m["name"]: m["value"] for r in data["model-index"][0]["results"] for m in r["metrics"]}
     measured = report["faithfulness"]
@@ -137,7 +137,7 @@ def test_model_pushes_its_own_card_with_verdicts_and_results(hub: Any, trained: 
         assert MODEL_PATH.encode() not in files[name]
 
 
-def test_plain_peft_loads_the_portable_copy_without_a_warning(trained: Path, run_python: Build) -> None:
+def test_plain_peft_loads_the_prompt_with_one_warning(trained: Path, run_python: Build) -> None:
     run_python(MODEL_PATH, str(trained), code=PULL_PLAIN)
 
 
@@ -170,7 +170,7 @@ def test_command_line_pushes_the_adapter_and_nothing_else(
     printed = run_python("-m", "peft_interp", "push", str(trained), "me/from-cli", "--private")
     assert printed.strip() == f"{hub.url}/me/from-cli"
     files = hub.repos["me/from-cli"]
-    assert set(files) == FILES | PORTABLE
+    assert set(files) == FILES
     assert hub.private["me/from-cli"]
     assert files["prompt.txt"] == (trained / "prompt.txt").read_bytes()
     data, body = parts_of(hub.card("me/from-cli"))

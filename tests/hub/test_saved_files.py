@@ -20,10 +20,11 @@ from transformers import (
 )
 
 from peft_interp import InterpPromptConfig, embedded
+from peft_interp.hub.adapter_files import write_portable
 from peft_interp.hub.saving import write_beside
 
 Build = Callable[..., Any]
-BESIDE = {"prompt.json", "portable/adapter_config.json", "portable/adapter_model.safetensors"}
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_text_and_facts_are_exact(
     assert facts["leading_text"] == "<s>"
     assert facts["settings"] == {"perplexity_weight": 0.25}
     assert facts["table_fingerprint"] == model.peft_config["default"].table_fingerprint
-    assert files_below(tmp_path / "saved") >= BESIDE | {"prompt.txt", "README.md"}
+    assert files_below(tmp_path / "saved") == {*ADAPTER, "prompt.json", "prompt.txt", "README.md"}
 
 
 def test_a_text_that_is_no_longer_the_prompt_does_not_stay(
@@ -76,29 +77,25 @@ def test_vectors_are_not_written_as_text(gpt2: Build, readable: Build, tmp_path:
     assert "need not act like them" in (tmp_path / "README.md").read_text()
 
 
-def test_a_prompt_at_the_end_has_its_working_text_and_no_stock_copy(tmp_path: Path, files_below: Build) -> None:
+def test_a_prompt_at_the_end_has_its_working_text_and_is_not_for_plain_peft(tmp_path: Path, files_below: Build) -> None:
     """Its leading blank is part of it; plain PEFT cannot place it, and the card says so."""
     tokenizer, folder = embedded.load_tokenizer(), tmp_path / "saved"
     start = {"task_type": "CAUSAL_LM", "tokenizer_name_or_path": embedded.MODEL_PATH, "prompt_tuning_init": "TEXT"}
     get_peft_model(
         embedded.load_model(), InterpPromptConfig(**start, prompt_tuning_init_text="Judge this:")
     ).save_pretrained(folder)
-    assert (folder / "portable" / "adapter_config.json").exists()
     config = InterpPromptConfig(**start, prompt_tuning_init_text=" The review is", prompt_position="end")
     model = get_peft_model(embedded.load_model(), config).eval()
-    model.save_pretrained(folder)  # over the other one, whose copy must not stay
+    model.save_pretrained(folder)
     text = (folder / "prompt.txt").read_bytes().decode()
     assert text == " The review is" == model.prompt_text(tokenizer)
-    assert files_below(folder) == {
-        *("adapter_config.json", "adapter_model.safetensors", "prompt.txt", "prompt.json", "README.md")
-    }
+    assert files_below(folder) == {*(*ADAPTER, "prompt.txt", "prompt.json", "README.md")}
     facts = json.loads((folder / "prompt.json").read_text())
     assert (facts["position"], facts["text"]) == ("end", text)
     card = (folder / "README.md").read_text()
     assert "```text\n The review is\n```" in card
     assert "right after the input, before the answer" in card
     assert "plain PEFT puts a prompt in front of the input only" in card
-    assert "portable" not in card
     (code,) = [line for line in card.splitlines() if line.startswith("text = ")]
     known: dict[str, str] = {}
     exec(code, known)
@@ -135,7 +132,7 @@ BASES = {
 
 @pytest.mark.parametrize("case", BASES)
 @pytest.mark.parametrize("soft", [False, True])
-def test_stock_peft_gives_the_same_logits_from_the_portable_copy(
+def test_stock_peft_gives_the_same_logits_from_a_stock_copy(
     case: str, soft: bool, gpt2: Build, t5: Build, bert: Build, readable: Build, token_ids: Build, tmp_path: Path
 ) -> None:
     """Of projected and soft prompts, trained heads included; no warning, since those are errors here.
@@ -148,7 +145,8 @@ def test_stock_peft_gives_the_same_logits_from_the_portable_copy(
         if parameter.requires_grad:
             parameter.data += 0.5 * torch.randn_like(parameter)
     model.save_pretrained(tmp_path)
-    stock = PeftModel.from_pretrained(make(), str(tmp_path), subfolder="portable").eval()
+    write_portable(tmp_path, tmp_path / "plain")
+    stock = PeftModel.from_pretrained(make(), tmp_path / "plain").eval()
     assert type(stock.peft_config["default"]) is PromptTuningConfig
     rows = torch.tensor([[1] * 6, [1] * 6 if case == "SEQ_CLS/gpt2" else [1] * 4 + [0] * 2])
     batch = {"input_ids": token_ids(2, 6), "attention_mask": rows}
@@ -164,7 +162,7 @@ def test_stock_peft_gives_the_same_logits_from_the_portable_copy(
 def test_adapters_of_other_methods_are_saved_as_peft_saves_them(
     gpt2: Build, readable: Build, tmp_path: Path, files_below: Build
 ) -> None:
-    stock = {"adapter_config.json", "adapter_model.safetensors"}
+    stock = set(ADAPTER)
     model = readable(gpt2())
     model.add_adapter("plain", PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
     model.save_pretrained(tmp_path / "both")
@@ -190,7 +188,7 @@ def test_two_prompts_in_one_folder_are_both_told(gpt2: Build, readable: Build, t
     card = (tmp_path / "only" / "README.md").read_text()
     assert second in card
     assert first not in card
-    assert 'subfolder="second/portable"' in card
+    assert 'subfolder="second"' in card
 
 
 def test_nothing_is_written_by_another_process_than_the_first(gpt2: Build, readable: Build, tmp_path: Path) -> None:
@@ -211,12 +209,9 @@ def test_a_pickle_is_written_only_where_it_is_asked_for_and_never_alone(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_checkpoints_hold_no_second_adapter_that_trainer_would_resume(
-    gpt2: Build, readable: Build, tmp_path: Path, files_below: Build
-) -> None:
-    """Trainer loads every subfolder with adapter weights as one more adapter of the model."""
-    readable(gpt2()).save_pretrained(tmp_path / "checkpoint-10")
-    files = files_below(tmp_path / "checkpoint-10")
-    assert "prompt.txt" in files
-    assert not [name for name in files if name.startswith("portable")]
-    assert "peft-interp export" in (tmp_path / "checkpoint-10" / "README.md").read_text()
+def test_an_adapter_of_any_name_is_saved_whole(gpt2: Build, readable: Build, tmp_path: Path) -> None:
+    """Earlier versions kept a copy under this name."""
+    model = readable(gpt2())
+    model.add_adapter("portable", PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    model.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "portable" / "adapter_model.safetensors")["prompt_embeddings"].shape == (3, 32)

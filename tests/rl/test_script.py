@@ -22,6 +22,6 @@ def test_it_searches_saves_resumes_and_shows_the_trade_off(run_script: Build, tm
     assert f"prompt:     {text!r}" in printed
     assert "on 20 test rows" in printed
     assert "%  " in printed.split("against readability")[1]
-    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_type"] == "INTERP_PROMPT"
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_type"] == "PROMPT_TUNING"
     state = json.loads((tmp_path / "out" / "checkpoint-2" / "trainer_state.json").read_text())
     assert state["global_step"] == 2

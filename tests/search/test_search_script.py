@@ -19,7 +19,7 @@ def test_it_searches_resumes_and_reports_the_front(run_script: Build, tmp_path: 
     assert f"prompt:     {text!r}" in printed
     assert "on 20 test rows" in printed
     assert repr(text) in printed.split("the front")[1]
-    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_type"] == "INTERP_PROMPT"
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_type"] == "PROMPT_TUNING"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<svg" in page
     assert "embedded:sentiment (test)" in page

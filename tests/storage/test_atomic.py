@@ -161,7 +161,7 @@ def test_a_complete_set_that_is_a_link_is_not_moved(tmp_path: Path) -> None:
 
 def test_links_of_the_hubs_cache_are_plain_files(tmp_path: Path) -> None:
     cache = tmp_path / "models--me--prompt"
-    snapshot = cache / "snapshots" / "abc" / "portable"
+    snapshot = cache / "snapshots" / "abc" / "second"
     (cache / "blobs").mkdir(parents=True)
     snapshot.mkdir(parents=True)
     (cache / "blobs" / "123").write_text("x")
@@ -170,7 +170,7 @@ def test_links_of_the_hubs_cache_are_plain_files(tmp_path: Path) -> None:
     (snapshot / "bad").symlink_to(tmp_path / "secret")
     assert is_plain_file(snapshot, "good")
     assert not is_plain_file(snapshot, "bad")
-    assert is_plain_file(snapshot.parent, "portable/good")
+    assert is_plain_file(snapshot.parent, "second/good")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import PeftConfig, PeftType
+from peft import PeftConfig, PeftType, PromptTuningConfig, get_peft_config
 
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -64,12 +64,40 @@ def test_saving_and_loading_gives_the_same_config(config: InterpPromptConfig, tm
         assert loaded == config
 
 
-def test_the_file_is_plain_json_under_our_name(config: InterpPromptConfig, tmp_path: Path) -> None:
+def read(folder: Path) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    return stored
+
+
+def test_a_prompt_that_plain_peft_can_place_is_prompt_tuning_with_one_key_more(tmp_path: Path) -> None:
+    config = InterpPromptConfig(**{**EVERYTHING, "prompt_position": "start"}, modules_to_save=["score"])
     config.save_pretrained(tmp_path)
-    stored = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
-    assert stored["peft_type"] == "INTERP_PROMPT"
+    stored = read(tmp_path)
+    ours = stored.pop("peft_interp")
+    stock = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, modules_to_save=["score"])
+    assert stored == {**stock.to_dict(), "num_transformer_submodules": 1}
+    assert {**stored, **ours} == {**config.to_dict(), "peft_type": "PROMPT_TUNING"}
+    assert PeftConfig.from_pretrained(tmp_path) == config
+
+
+def test_another_prompt_is_plain_json_of_a_type_that_says_what_to_do(
+    config: InterpPromptConfig, tmp_path: Path
+) -> None:
+    config.save_pretrained(tmp_path)
+    stored = read(tmp_path)
+    assert stored["peft_type"].startswith("INTERP_PROMPT: plain PEFT cannot place this prompt; `import peft_interp`")
     assert {name: stored[name] for name in EVERYTHING} == EVERYTHING
     assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+
+
+@pytest.mark.parametrize("position", ["start", "end"])
+def test_a_dictionary_and_a_file_of_an_earlier_version_load(tmp_path: Path, position: str) -> None:
+    config = InterpPromptConfig(**{**EVERYTHING, "prompt_position": position})
+    assert config.to_dict()["peft_type"] == "INTERP_PROMPT"
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config.to_dict()))
+    for loaded in (PeftConfig.from_pretrained(tmp_path), get_peft_config(config.to_dict())):
+        assert type(loaded) is InterpPromptConfig
+        assert loaded == config
 
 
 def test_pickles_and_copies_are_equal_and_independent(config: InterpPromptConfig) -> None:
@@ -81,14 +109,14 @@ def test_pickles_and_copies_are_equal_and_independent(config: InterpPromptConfig
     assert config.banned_words == ["good"]
 
 
-def test_unknown_keys_are_one_warning_and_are_ignored(config: InterpPromptConfig, tmp_path: Path) -> None:
-    config.save_pretrained(tmp_path)
-    path = tmp_path / "adapter_config.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**stored, "from_the_future": 1, "and_another": 2}), encoding="utf-8")
+@pytest.mark.parametrize("position", ["start", "end"])
+def test_unknown_keys_are_one_warning_and_are_ignored(tmp_path: Path, position: str) -> None:
+    InterpPromptConfig(**{**EVERYTHING, "prompt_position": position}).save_pretrained(tmp_path)
+    stored = {**read(tmp_path), "from_the_future": 1}
+    stored.get("peft_interp", stored)["and_another"] = 2
+    (tmp_path / "adapter_config.json").write_text(json.dumps(stored), encoding="utf-8")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded = PeftConfig.from_pretrained(tmp_path)
-    assert [str(warning.message) for warning in caught if "from_the_future" in str(warning.message)]
-    assert len(caught) == 1
+    assert ["['and_another', 'from_the_future']" in str(warning.message) for warning in caught] == [True]
     assert loaded.perplexity_weight == 0.25

@@ -139,18 +139,18 @@ for name, config in {
     out[name + " modules"] = [str(type(m)) for m in loaded.modules()]
 torch.save(out, sys.argv[3] + "out")
 if sys.argv[1] == "without":
+    import warnings
     from peft import PeftConfig
-    try:
-        PeftConfig.from_pretrained(sys.argv[4])
-    except KeyError as error:
-        print("KeyError", error)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        print(type(PeftConfig.from_pretrained(sys.argv[4])).__name__, len(caught), caught[0].message)
 """
 
 
 def test_a_process_without_the_plugin(
     causal: Build, readable: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompt tuning and LoRA, trained, saved and loaded, are the same with and without; our adapter is not known."""
+    """Prompt tuning and LoRA, trained, saved and loaded, are the same with and without; ours is a stock one there."""
     causal("llama").save_pretrained(tmp_path / "base")
     readable(causal("llama")).save_pretrained(tmp_path / "ours")
     script = tmp_path / "stock.py"
@@ -161,7 +161,8 @@ def test_a_process_without_the_plugin(
     monkeypatch.setattr(sys, "argv", [str(script), "with", *arguments["with"]])
     runpy.run_path(str(script), run_name="__main__")
     command = [sys.executable, str(script), "without", *arguments["without"]]
-    assert "KeyError 'INTERP_PROMPT'" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "PromptTuningConfig 1 Unexpected keyword arguments ['peft_interp'] for class PromptTuningConfig" in printed
     first, second = (torch.load(tmp_path / mode / "out") for mode in MODES)
     assert list(first) == list(second)
     for name, value in first.items():

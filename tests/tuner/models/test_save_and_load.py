@@ -95,8 +95,8 @@ def test_files(saved: tuple[Any, Path]) -> None:
     assert tensors["prompt_ids"].tolist() == model.prompt_token_ids()
     assert torch.equal(tensors["prompt_embeddings"], model.get_prompt(1)[0])
     config = json.loads((path / "adapter_config.json").read_text())
-    assert config["peft_type"] == "INTERP_PROMPT"
-    assert config["leading_token_ids"] == [1]
+    assert config["peft_type"] == "PROMPT_TUNING"
+    assert config["peft_interp"]["leading_token_ids"] == [1]
     assert isinstance(PeftConfig.from_pretrained(path), InterpPromptConfig)
 
 

@@ -39,7 +39,7 @@ def test_the_folder_tells_the_prompt_that_is_pushed(
     model.save_pretrained(tmp_path / "out")
     model.use_prompt([9, 8, 7, 6])
     files = push(model, processing_class=AutoTokenizer.from_pretrained(tokenizer_dir))
-    assert {"adapter_model.safetensors", "prompt.txt", "prompt.json", "portable", "README.md"} <= files
+    assert {"adapter_model.safetensors", "prompt.txt", "prompt.json", "README.md"} <= files
     assert (tmp_path / "out" / "prompt.txt").read_text() == "w9 w8 w7 w6"
     assert json.loads((tmp_path / "out" / "prompt.json").read_text())["ids"] == [9, 8, 7, 6]
     assert "```text\nw9 w8 w7 w6\n```" in (tmp_path / "out" / "README.md").read_text()
