@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from peft import PeftModel, PeftType
 from transformers import (
@@ -21,22 +21,20 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import IntervalStrategy
+from transformers.utils import is_in_notebook
 
 from peft_interp.inference.compat import wait_for_uploads
 from peft_interp.metrics.likelihood import mean_nll, token_nlls
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.results import PromptReading, Scrutability
 from peft_interp.metrics.scrutability import measure_scrutability
-from peft_interp.report.texts import fenced
+from peft_interp.report.trackers import Track, close_trackers, open_trackers
 from peft_interp.scoring.choice import Contender, accuracy_error, most_readable, why
 from peft_interp.storage.atomic import replace_file
 from peft_interp.storage.runs import RunLock
 from peft_interp.text.tokenization import named_token_ids
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.prompt_model import PromptModelMixin
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 IDS, OFFERED = "prompt/ids", "prompt/offered"
 SCORES = ("nll", "perplexity", "readability", "readable", "cosine_distance")
@@ -110,31 +108,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= SHOWN_LETTERS else text[: SHOWN_LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def tensorboard_writer(args: TrainingArguments) -> SummaryWriter | None:
-    """A writer beside that of Trainer, if TensorBoard is among the trackers.
-
-    Trainer's own writer logs before any callback of the user and is not handed to one. A second file in the same
-    folder would make TensorBoard stop reading the first, so ours stands in the folder `prompt` inside it and shows as
-    a run of that name.
-    """
-    if "tensorboard" not in (args.report_to or ()):
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(log_dir=str(_logging_folder(args) / "prompt"))
-
-
-def _logging_folder(args: TrainingArguments) -> Path:
-    """Where Trainer's TensorBoard callback, which begins before ours, has just begun its file."""
-    given = os.getenv("TENSORBOARD_LOGGING_DIR")
-    if given is not None:
-        return Path(given).expanduser()
-    begun = [path for path in Path(str(args.output_dir)).rglob("events.out.tfevents.*") if path.parent.name != "prompt"]
-    if begun:
-        return max(begun, key=lambda path: path.stat().st_mtime_ns).parent
-    return Path(str(args.output_dir)) / "runs"
-
-
 logger = logging.getLogger(__name__)
 
 
@@ -143,9 +116,10 @@ class PromptCallback(TrainerCallback):
 
     Every entry of `trainer.state.log_history` gains `prompt_text` (with a tokenizer) and what
     `model.prompt_statistics()` knows, prefixed `prompt/`; with `scores`, also `prompt/nll`, `prompt/perplexity`,
-    `prompt/readability` and `prompt/readable`. The line beside the progress bar shows the text, its perplexity and
-    whether it is readable; a callback added after the Trainer was made comes too late for that. TensorBoard gets texts
-    and figures as a run called `prompt`; other trackers log before any callback of the user.
+    `prompt/readability` and `prompt/readable`. The line beside the progress bar, and Jupyter's table of evaluations,
+    show the text, its perplexity and whether it is readable; a callback added after the Trainer was made comes too late
+    for that. What `report_to` names gets figures and text as well (TensorBoard, as a run called `prompt`, MLflow,
+    Weights & Biases, trackio); a tracker that is a callback of your own gets the shown line, if it stands after this.
 
     `history` has every prompt that was logged, and `prompt_history.jsonl` in the output folder has it after training.
 
@@ -184,7 +158,7 @@ class PromptCallback(TrainerCallback):
         self._training = False
         self._log: list[dict[str, Any]] = []
         self._scored: dict[tuple[int, ...], dict[str, float]] = {}
-        self._writer: SummaryWriter | None = None
+        self._trackers: list[Track] = []
         self._lock: RunLock | None = None
 
     @property
@@ -213,7 +187,7 @@ class PromptCallback(TrainerCallback):
         self._training = True
         self._log = state.log_history
         if state.is_world_process_zero and (model is not None or self._reads(kwargs.get("model"))):
-            self._writer = tensorboard_writer(args)
+            self._trackers = open_trackers(args)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -234,8 +208,8 @@ class PromptCallback(TrainerCallback):
         logs.update(_short(extra))
         if self._log:
             self._log[-1].update(extra, **({IDS: ids} if ids is not None and changed else {}))
-        if self._writer is not None:
-            _write(self._writer, extra, state.global_step, changed)
+        for track in self._trackers:
+            track(extra, state.global_step, changed)
 
     def _extra(self, model: Any) -> dict[str, Any]:
         """What is known of the prompt now; empty for models that are none of ours."""
@@ -305,9 +279,8 @@ class PromptCallback(TrainerCallback):
         _warn_of_the_head(_prompt_model(kwargs.get("model")))
         self._choose(_prompt_model(kwargs.get("model")), state.log_history)
         self._restore(_prompt_model(kwargs.get("model")))
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        close_trackers(self._trackers)
+        self._trackers = []
         if state.is_world_process_zero:
             write_history(self.history, self._ids_now(kwargs.get("model")), args.output_dir)
 
@@ -393,24 +366,15 @@ def _prompt_model(model: Any) -> PromptModelMixin | None:
 
 
 def _short(extra: dict[str, Any]) -> dict[str, Any]:
-    """The part that fits a line."""
+    """The part that fits a line, under names of which Jupyter's table makes "Text", "Perplexity", ... as headings."""
     shown: dict[str, Any] = {}
     if "prompt_text" in extra:
-        shown["prompt_text"] = shortened(extra["prompt_text"])
+        text = shortened(extra["prompt_text"])
+        shown["prompt_text"] = html.escape(text) if is_in_notebook() else text  # that table takes cells for markup
     if "prompt/perplexity" in extra:
-        shown["perplexity"] = extra["prompt/perplexity"]
+        shown["prompt_perplexity"] = extra["prompt/perplexity"]
     if "prompt/readable" in extra:
-        shown["readable"] = "yes" if extra["prompt/readable"] else "no"
+        shown["prompt_readable"] = "yes" if extra["prompt/readable"] else "no"
     if "prompt/cosine_distance" in extra:
-        shown["distance"] = extra["prompt/cosine_distance"]
+        shown["prompt_distance"] = extra["prompt/cosine_distance"]
     return shown
-
-
-def _write(writer: SummaryWriter, extra: dict[str, Any], step: int, changed: bool) -> None:
-    """Figures at every log, the text whenever it changed."""
-    for name, value in extra.items():
-        if isinstance(value, (int, float)):
-            writer.add_scalar(name, value, step)
-    if changed and "prompt_text" in extra:
-        writer.add_text("prompt/text", fenced(extra["prompt_text"]), step)
-    writer.flush()

@@ -1,17 +1,19 @@
-"""`PromptCallback(scores=True)`: what is scored, where it is shown, and what TensorBoard gets."""
+"""`PromptCallback(scores=True)`: what is scored, where it is shown, and what trackers get."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import DataCollatorForSeq2Seq, Trainer
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback
 
 from peft_interp import InterpPromptConfig, PromptCallback, embedded, text_nll
 
@@ -20,14 +22,17 @@ Build = Callable[..., Any]
 
 @pytest.fixture
 def trained(learner: Build) -> Build:
-    """`trained(config, callback=None, **arguments)`: the embedded model after three steps, and its callback."""
+    """`trained(config, callback=None, later=(), **arguments)`: three steps of the embedded model, and the callback."""
 
-    def run(config: Any, callback: PromptCallback | None = None, **arguments: Any) -> tuple[Trainer, PromptCallback]:
+    def run(
+        config: Any, callback: PromptCallback | None = None, later: tuple[Any, ...] = (), **arguments: Any
+    ) -> tuple[Trainer, PromptCallback]:
         tokenizer, task = embedded.load_tokenizer(), embedded.TASKS["sentiment"]
         data = embedded.load_data("sentiment")["train"].select(range(8))
         rows = [task.encode(tokenizer, row["sentence"], row["label"]) for row in data]
         callback = callback or PromptCallback(tokenizer, scores=True)
-        options = {"callbacks": [callback], "data_collator": DataCollatorForSeq2Seq(tokenizer)}
+        options: dict[str, Any] = {"callbacks": [callback, *later], "data_collator": DataCollatorForSeq2Seq(tokenizer)}
+        options |= {"eval_dataset": rows[:4]} if "eval_strategy" in arguments else {}
         torch.manual_seed(0)
         model = get_peft_model(embedded.load_model(), config)
         trainer = learner(model, rows, options, **{"max_steps": 3, "learning_rate": 0.3, **arguments})
@@ -59,8 +64,8 @@ def test_every_log_has_the_scores_of_its_prompt(
         name: last[f"prompt/{name}"] for name in ("nll", "perplexity", "readability", "readable")
     }
     printed = capfd.readouterr().out
-    assert "'perplexity': " in printed
-    assert "'readable': 'no'" in printed or "'readable': 'yes'" in printed
+    assert "'prompt_perplexity': " in printed
+    assert "'prompt_readable': 'no'" in printed or "'prompt_readable': 'yes'" in printed
 
 
 def test_a_prompt_is_scored_once(trained: Build, tokens: InterpPromptConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +100,100 @@ def test_tensorboard_gets_texts_and_figures(trained: Build, tokens: InterpPrompt
 def test_no_tensorboard_file_without_tensorboard(trained: Build, tokens: InterpPromptConfig, tmp_path: Path) -> None:
     trained(tokens)
     assert not list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_mlflow_gets_texts_and_figures(
+    trained: Build, tokens: InterpPromptConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its file store, beside what Trainer's own callback writes there."""
+    mlflow = pytest.importorskip("mlflow")
+    uri = (tmp_path / "mlruns").as_uri()
+    for name, value in {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}.items():
+        monkeypatch.setenv(name, value)
+    trainer, callback = trained(tokens, report_to=["mlflow"])
+    assert mlflow.active_run() is None
+    client = mlflow.MlflowClient(uri)
+    (run,) = client.search_runs(["0"])
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    losses = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")}
+    assert losses == {entry["step"]: entry["loss"] for entry in entries}
+    for name in ("prompt/nll", "prompt/perplexity", "prompt/readability", "prompt/readable"):
+        written = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, name)}
+        assert written == {entry["step"]: pytest.approx(entry[name]) for entry in trainer.state.log_history}
+    assert run.data.tags["prompt_text"] == callback.history[-1]["text"]
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.rglob("artifacts/prompt/step-*.txt")}
+    assert texts == {f"step-{record['step']}": record["text"] for record in callback.history}
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_tracker_that_logs_everything_gets_both(
+    trained: Build, tokens: InterpPromptConfig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A module that records what its `log` is given stands in for the two, which need a service or are large."""
+    received: list[dict[str, Any]] = []
+    recorder = ModuleType(name)
+    recorder.log = received.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, recorder)
+    callback = PromptCallback(embedded.load_tokenizer(), scores=True)
+    trainer, _ = trained(tokens, callback, (Begins(name),))
+    assert [entry["train/global_step"] for entry in received] == [1, 2, 3, 3]
+    for entry, told in zip(trainer.state.log_history, received, strict=True):
+        assert told["prompt/text"] == entry["prompt_text"]
+        assert told["prompt/nll"] == entry["prompt/nll"]
+        assert not any(key in told for key in ("prompt/ids", "prompt_text"))
+
+
+class Begins(TrainerCallback):
+    """Names a tracker after the Trainer was made, which would ask for the package itself, and before it trains."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_init_end(self, args: Any, *rest: Any, **kwargs: Any) -> None:
+        args.report_to = [self.name]
+
+
+class Table(TrainerCallback):
+    """A notebook's table as it is after the last evaluation, and the lines that a user's own tracker is given."""
+
+    def __init__(self) -> None:
+        from transformers.utils.notebook import NotebookProgressCallback
+
+        self.shown = NotebookProgressCallback()
+        self.rows: list[list[Any]] = []
+        self.lines: list[dict[str, Any]] = []
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.shown.on_train_begin(*args, **kwargs)
+
+    def on_log(self, *args: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        self.lines.append(dict(logs))
+
+    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.shown.on_evaluate(*args, **kwargs)
+        self.rows = [list(row) for row in self.shown.training_tracker.inner_table]
+
+
+@pytest.mark.parametrize("in_notebook", [True, False])
+def test_jupyters_table_has_readable_headings(
+    trained: Build, tokens: InterpPromptConfig, monkeypatch: pytest.MonkeyPatch, in_notebook: bool
+) -> None:
+    pytest.importorskip("IPython")
+    from peft_interp import callbacks
+
+    monkeypatch.setattr(callbacks, "is_in_notebook", lambda: in_notebook)
+    monkeypatch.setattr(callbacks, "shortened", lambda text: f"<b>{text.strip()}")
+    table = Table()
+    _, callback = trained(tokens, None, (table,), eval_strategy="steps", eval_steps=1)
+    headings = table.rows[0]
+    assert headings == ["Step", "Training Loss", "Validation Loss", "Text", "Perplexity", "Readable"]
+    mark = "&lt;b&gt;" if in_notebook else "<b>"
+    for step, row in enumerate(table.rows[1:], start=1):
+        (known,) = [record for record in callback.history if record["step"] == step]
+        assert row[headings.index("Text")] == mark + known["text"].strip()
+        assert row[headings.index("Perplexity")] == known["scores"]["perplexity"]
+        assert row[headings.index("Readable")] == ("yes" if known["scores"]["readable"] else "no")
+    assert all({"prompt_text", "prompt_perplexity", "prompt_readable"} <= line.keys() for line in table.lines)
 
 
 @pytest.mark.parametrize("ours", [True, False])
