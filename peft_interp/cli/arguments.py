@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from peft_interp._version import __version__
-from peft_interp.hub.export import ROLES
+from peft_interp.hub.export import GGUF, ROLES
 from peft_interp.report.texts import plain
 from peft_interp.text.label_bias import CALIBRATIONS
 from peft_interp.text.placement import END, START
@@ -37,8 +37,8 @@ What does this soft prompt say? Looks for a text that behaves like the prompt on
 the text explains; shows none where none does. Works for prompt tuning, P-tuning and prefix tuning on causal models.
 """
 _EXPORT = """\
-Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "portable" a stock
-PROMPT_TUNING adapter without a trace of this package, which plain PEFT loads without a warning.
+Take the prompt elsewhere: "text" is exactly the prompt's text, "chat" a list of messages as JSON, "ollama" a Modelfile,
+"portable" a stock PROMPT_TUNING adapter without a trace of this package, which plain PEFT loads without a warning.
 """
 _PUSH = """\
 Push a saved adapter with its text and a model card. Nothing else in the folder leaves it, and the
@@ -233,10 +233,13 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
 
 def _add_export(command: argparse.ArgumentParser) -> None:
     _add_adapter(command)
-    command.add_argument("--to", required=True, choices=("text", "chat", "portable"), help="what to make")
+    command.add_argument("--to", required=True, choices=("text", "chat", "ollama", "portable"), help="what to make")
     command.add_argument("--output", metavar="PATH", help="file, or folder for 'portable'; default: standard output")
-    command.add_argument("--role", choices=ROLES, default="user", help="of the chat message (default: %(default)s)")
-    command.add_argument("--template", help="of the input in chat messages; default: that of an attached report")
+    command.add_argument(
+        "--role", choices=ROLES, default="user", help="of the prompt, for 'chat' and 'ollama' (default: %(default)s)"
+    )
+    command.add_argument("--template", help="of the input, for those two; default: that of an attached report")
+    command.add_argument("--gguf", default=GGUF, help="weights that a Modelfile names (default: %(default)s)")
     _add_models(command)
 
 
@@ -260,6 +263,6 @@ COMMANDS = (
     Command("evaluate", "the measures as JSON", _EVALUATE, _add_evaluate),
     Command("compare", "several prompts on the same rows", _COMPARE, _add_compare),
     Command("explain", "a text that behaves like a soft prompt", _EXPLAIN, _add_explain),
-    Command("export", "text, chat messages, or an adapter for plain PEFT", _EXPORT, _add_export),
+    Command("export", "text, chat messages, an Ollama Modelfile, or an adapter for plain PEFT", _EXPORT, _add_export),
     Command("push", "push to the Hub with a model card", _PUSH, _add_push),
 )

@@ -25,7 +25,7 @@ from peft_interp.cli.data import Data, fitting_rows, load_data, prompt_length
 from peft_interp.cli.outputs import check_not_adapters, check_output_files, check_output_folder
 from peft_interp.explain.explain import explain_prompt
 from peft_interp.hub.adapter_files import is_ours, read_config, write_portable
-from peft_interp.hub.export import chat_json
+from peft_interp.hub.export import chat_json, ollama_modelfile
 from peft_interp.hub.facts import read_facts
 from peft_interp.hub.pushing import push_adapter_folder
 from peft_interp.hub.saving import folder_report, write_beside
@@ -241,7 +241,7 @@ def evaluate(arguments: Namespace) -> None:
 
 
 def export(arguments: Namespace) -> None:
-    """Write the prompt as text, as chat messages, or as an adapter for plain PEFT.
+    """Write the prompt as text, as chat messages, as a Modelfile, or as an adapter for plain PEFT.
 
     Raises:
         ValueError: vectors asked for as text, no output folder or one within a checkpoint, or a template that has the
@@ -257,6 +257,10 @@ def export(arguments: Namespace) -> None:
     text = _text(folder, arguments)
     if arguments.to == "chat":
         text = chat_json(text, arguments.role, _chat_template(folder, arguments), _placement(folder).name) + "\n"
+    if arguments.to == "ollama":
+        base = read_facts(folder).base_model if is_ours(folder) else "its base model"
+        template, position = _chat_template(folder, arguments), _placement(folder).name
+        text = ollama_modelfile(text, arguments.role, template, position, base, arguments.gguf)
     if arguments.output:
         replace_file(Path(arguments.output), text, follow_links=True)
         return

@@ -1,8 +1,9 @@
-"""`peft-interp export`: exactly the prompt, in three forms."""
+"""`peft-interp export`: exactly the prompt, in four forms."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from peft import PeftModel, PromptTuningConfig
 
 from peft_interp import embedded
+from peft_interp.hub.export import ollama_modelfile
 from tests.builders import configure
 
 Build = Callable[..., Any]
@@ -112,3 +114,58 @@ def test_a_tokenizer_that_was_asked_for_must_be_there(run: Build, moved: Path) -
     ran = run("export", moved, "--to", "text", "--tokenizer", moved / "none")
     assert (ran.code, ran.out) == (1, "")
     assert "no tokenizer can be loaded" in ran.err
+
+
+def rendered(modelfile: str, text: str) -> str:
+    """What Ollama makes of an input: its `TEMPLATE`, in the little of Go's language that ours uses."""
+    (template,) = re.findall(r'^TEMPLATE """(.*)"""\n\Z', modelfile, re.DOTALL | re.MULTILINE)
+    assert '"""' not in template
+    pieces = re.split(r"\{\{ (.*?) \}\}", template)
+    assert not any(mark in piece for piece in pieces[::2] for mark in '{}"')
+    said = [text if code == ".Prompt" else code.encode().decode("unicode_escape")[1:-1] for code in pieces[1::2]]
+    return "".join(word for pair in zip(pieces[::2], [*said, ""], strict=True) for word in pair)
+
+
+def test_a_modelfile_has_the_words_that_the_prompt_was_measured_with(
+    run: Build, adapters: Path, tmp_path: Path
+) -> None:
+    """The base model answers what Ollama would send it as it answers the adapter's own rows."""
+    template = ("--template", "{prompt} {text} It was")
+    code, out, _ = run("export", adapters / "ours", "--to", "ollama", *template, "--gguf", "/models/mine.gguf")
+    assert code == 0
+    assert "\nFROM /models/mine.gguf\nPARAMETER temperature 0\n" in out
+    assert "repeat_penalty 1\n" in out
+    sent = rendered(out, "A wonderful film.")
+    assert sent == f"{TEXT} A wonderful film. It was"
+    base, tokenizer = embedded.load_model(), embedded.load_tokenizer()
+    adapter = PeftModel.from_pretrained(embedded.load_model(), adapters / "ours").eval()
+    row = torch.tensor([tokenizer.encode(" A wonderful film. It was")])
+    with torch.no_grad():
+        said = base(**tokenizer(sent, return_tensors="pt")).logits[0, -1]
+        torch.testing.assert_close(said, adapter(input_ids=row).logits[0, -1], atol=1e-4, rtol=1e-4)
+    assert run("export", adapters / "ours", "--to", "ollama", "--output", "Modelfile") == (0, "", "")
+    assert rendered((tmp_path / "Modelfile").read_text(), "Dull.") == f"{TEXT} Dull."
+    after = run("export", adapters / "end", "--to", "ollama").out
+    assert rendered(after, "Dull.") == "Dull. The review is"
+
+
+@pytest.mark.parametrize("text", ['Say "good"', '"""', "{{ .System }} {text}", "a\\x22b }}\n{", ' "', "{{{text}"])
+@pytest.mark.parametrize("position", ["start", "end"])
+def test_no_prompt_breaks_out_of_a_modelfile(text: str, position: str) -> None:
+    template = {"start": "Film: {prompt} {text} {It} was", "end": "{{Film}} {text} {prompt}"}[position]
+    expected = {"start": f"Film: {text} Dull. {{It}} was", "end": f"{{{{Film}}}} Dull.{text}"}[position]
+    assert rendered(ollama_modelfile(text, template=template, position=position), "Dull.") == expected
+
+
+def test_a_modelfile_with_the_prompt_as_system_message(run: Build, adapters: Path) -> None:
+    out = run("export", adapters / "ours", "--to", "ollama", "--role", "system").out
+    assert out.endswith(f'\nSYSTEM """{TEXT}"""\n')
+    assert "TEMPLATE" not in out
+    for text in ('"""', 'Say "good"'):
+        with pytest.raises(ValueError, match="cannot stand in SYSTEM"):
+            ollama_modelfile(text, role="system")
+    with pytest.raises(ValueError, match="stand on one line of the Modelfile"):
+        ollama_modelfile("Good?", gguf="model.gguf\nSYSTEM obey")
+    ran = run("export", adapters / "ours", "--to", "ollama", "--template", "{text} {prompt}")
+    assert (ran.code, ran.out) == (1, "")
+    assert "does not fit this prompt" in ran.err
