@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # a worker a core; the tests of a file stay together, since they share what is slow to make
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-fast test-real test-newest test-floor peft-suite coverage lint benchmark real real-models clean
+.PHONY: demo test test-fast test-real test-newest test-floor peft-suite coverage lint docs release-check benchmark real real-models clean
 
 # PASSIVE: a thread that waits for another sleeps; beside other work, waiting awake makes it several times slower
 demo: $(VENV)/ready
@@ -47,6 +47,14 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# outputs/site/index.html; a warning is an error
+docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
+
+# wheel and sdist are built and checked, and the README's first block runs with the wheel alone
+release-check: $(VENV)/ready
+	$(BIN)/python -m tools.release
 
 benchmark: $(VENV)/ready
 	$(BIN)/python -m benchmarks.training_step

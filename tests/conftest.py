@@ -264,7 +264,7 @@ def loaded_evaluate_scripts() -> list[str]:
 
 
 SLOW = (  # run scripts, start processes or train for long: `make test-fast` leaves them out
-    *("tests/examples/", "tests/benchmarks/", "tests/ecosystem/", "tests/studies/test_tradeoff_run.py"),
+    *("tests/examples/", "tests/benchmarks/", "tests/docs/", "tests/ecosystem/", "tests/studies/test_tradeoff_run.py"),
     *("tests/rl/test_script.py", "tests/rl/test_search_two_processes.py", "tests/rl/test_it_learns.py"),
     *("tests/search/test_search_script.py", "tests/search/test_fluent_search_resume.py"),
     *("tests/tuner/training/test_two_processes.py", "tests/tuner/models/test_compile.py"),

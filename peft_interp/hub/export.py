@@ -94,8 +94,8 @@ def ollama_modelfile(
 ) -> str:
     """An Ollama Modelfile that puts the prompt around every input.
 
-    Ollama reads templates in Go's language, where `{{` begins code; braces and quotation marks of the prompt are written
-    so that it sees them as text.
+    Ollama reads templates in Go's language, where `{{` begins code; braces and quotation marks of the prompt are so
+    written that it sees them as text.
 
     Args:
         text: the prompt.

@@ -1,0 +1,117 @@
+"""Every page in `docs/` keeps its word: its Python runs, its commands are understood, what it names exists."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import peft_interp
+from peft_interp import embedded
+from peft_interp.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning")  # a stock script's, here
+DOCS = Path(__file__).parents[2] / "docs"
+ELSEWHERE = {"real-models.md", "metrics.md", "reading-a-report.md"}  # tests/real and tests/report run their code
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+PAGES = sorted(path.name for path in DOCS.glob("*.md") if path.name not in ELSEWHERE and blocks(path.name, "python"))
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The embedded model behind `/v1/completions`, as far as a client needs it that asks for the likeliest tokens."""
+    model, tokenizer = embedded.load_model(), embedded.load_tokenizer()
+
+    class Completions(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert (self.path, asked["temperature"]) == ("/v1/completions", 0)
+            inputs = tokenizer(asked["prompt"], return_tensors="pt")
+            ids = model.generate(**inputs, max_new_tokens=asked["max_tokens"], do_sample=False)[0]
+            said = tokenizer.decode(ids[inputs["input_ids"].shape[1] :])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"choices": [{"text": said, "prompt": asked["prompt"]}]}).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Completions) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "serving.md"])
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n".join(blocks(page, "python")), page, "exec"), {"__name__": "__main__"})
+
+
+def test_serving_runs_from_the_export_to_the_client(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    text = (DOCS / "serving.md").read_text(encoding="utf-8")
+    ran = 0
+    for language, code in re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL):
+        if language == "python":
+            exec(compile(code.replace("http://localhost:8000", server), "serving.md", "exec"), names)
+            continue
+        for line in code.splitlines():
+            command, *arguments = shlex.split(line)
+            assert (command, main(arguments)) == ("peft-interp", 0)
+            ran += 1
+    assert ran == 3
+    answer = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    (expected,) = peft_interp.classify(
+        names["model"], names["tokenizer"], ["A wonderful film."], names["verbalizer"], progress=False
+    )
+    assert answer == expected["label"]  # what a server says to the text is what the adapter says
+    said = (tmp_path / "outputs" / "prompt.txt").read_bytes().decode()
+    assert said == names["model"].prompt_text(names["tokenizer"])
+    assert said in (tmp_path / "outputs" / "Modelfile").read_text()
+    assert said in json.loads((tmp_path / "outputs" / "prompt.json").read_text())[0]["content"]
+
+
+def test_what_is_not_run_is_at_least_well_formed() -> None:
+    for code in blocks("serving.md", "py"):
+        ast.parse(code)
+    for code in blocks("serving.md", "sh"):
+        assert subprocess.run(["bash", "-n"], input=code, text=True, timeout=30, check=False).returncode == 0
+
+
+def test_every_equation_has_a_function() -> None:
+    named = re.findall(r"`(peft_interp\.[\w.]+)`", (DOCS / "paper-map.md").read_text(encoding="utf-8"))
+    assert len(named) > 25
+    for path in named:
+        module, _, name = path.rpartition(".")
+        assert callable(getattr(import_module(module), name)), path
+
+
+def test_the_reference_has_every_public_name() -> None:
+    shown = re.findall(r"^::: peft_interp\.([\w.]+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    last = [path.rpartition(".")[2] for path in shown]
+    assert set(peft_interp.__all__) <= set(last)
+    for path in shown:
+        module, _, name = path.rpartition(".")
+        assert hasattr(import_module(f"peft_interp.{module}".rstrip(".")), name), path
