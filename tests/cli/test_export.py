@@ -126,9 +126,7 @@ def rendered(modelfile: str, text: str) -> str:
     return "".join(word for pair in zip(pieces[::2], [*said, ""], strict=True) for word in pair)
 
 
-def test_a_modelfile_has_the_words_of_the_measurement(
-    run: Build, adapters: Path, tmp_path: Path
-) -> None:
+def test_a_modelfile_has_the_words_of_the_measurement(run: Build, adapters: Path, tmp_path: Path) -> None:
     """The base model answers what Ollama would send it as it answers the adapter's own rows."""
     template = ("--template", "{prompt} {text} It was")
     code, out, _ = run("export", adapters / "ours", "--to", "ollama", *template, "--gguf", "/models/mine.gguf")

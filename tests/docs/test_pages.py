@@ -109,7 +109,8 @@ def test_every_equation_has_a_function() -> None:
 
 
 def test_the_reference_has_every_public_name() -> None:
-    shown = re.findall(r"^::: peft_interp\.([\w.]+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^::: peft_interp\.([\w.]+)$", page, re.MULTILINE)
     last = [path.rpartition(".")[2] for path in shown]
     assert set(peft_interp.__all__) <= set(last)
     for path in shown:
