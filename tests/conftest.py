@@ -270,7 +270,11 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     *("tests/tuner/training/test_two_processes.py", "tests/tuner/models/test_compile.py"),
     *("tests/hub/test_every_save.py", "tests/hub/test_push_and_pull.py", "tests/hub/test_snippets.py"),
     *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
-    "tests/metrics/test_label_scores.py",
+    *(
+        "tests/metrics/test_label_scores.py",
+        "tests/scoring/test_calibrated_rewards.py",
+        "tests/cli/test_calibration_option.py",
+    ),
 )
 
 
