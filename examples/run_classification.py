@@ -37,7 +37,7 @@ from transformers import (
     set_seed,
 )
 
-from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, embedded, load_rows, text_nll
+from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, calibrate, embedded, load_rows, text_nll
 from peft_interp.text.data_files import label_indices
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,10 @@ class DataArguments:
     )
     label_words: list[str] | None = field(default=None, metadata={"help": "The word for label 0, 1, ..."})
     first_token: bool = field(default=False, metadata={"help": "Score label words of several tokens by the first."})
+    calibration: str = field(
+        default="none",
+        metadata={"help": "Take the label words' prior away: none, batch, content_free or fitted (on training rows)."},
+    )
     max_length: int = field(default=128, metadata={"help": "Most tokens of an example, the prompt not counted."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many rows."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate and test on the first so many."})
@@ -164,7 +168,7 @@ def make_verbalizer(arguments: DataArguments) -> Verbalizer:
         raise ValueError("`--label_words` is needed for data of your own: one word per label, in the labels' order.")
     default = embedded.TASKS[arguments.task]
     words = arguments.label_words or list(default.label_words)
-    return Verbalizer(arguments.template or default.template, words, arguments.first_token)
+    return Verbalizer(arguments.template or default.template, words, arguments.first_token, arguments.calibration)
 
 
 def prepare(
@@ -186,6 +190,18 @@ def prepare(
         rows = rows.select(range(min(limit, len(rows)))) if limit else rows
         prepared[name] = verbalizer.encode_dataset(tokenizer, rows, arguments.text_column, column, arguments.max_length)
     return prepared
+
+
+def keep_numbers(trainer: Trainer, tokenizer: Any, verbalizer: Verbalizer) -> None:
+    """Estimate what the trained prompt needs beside its text, keep it with the adapter, and test with it.
+
+    Training itself follows the loss of the whole vocabulary, which knows no such numbers.
+    """
+    model: Any = trainer.model
+    bias = calibrate(model, tokenizer, trainer.train_dataset, verbalizer)
+    model.keep_label_bias(bias)
+    trainer.compute_metrics = verbalizer.accuracy(tokenizer, bias)
+    print(f"\n{bias.sentence()}")
 
 
 def report(trainer: Trainer, tokenizer: Any, test: Any | None) -> dict[str, Any]:
@@ -234,6 +250,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )
     resume = training.resume_from_checkpoint  # a folder, or "True" for the last checkpoint in the output folder
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
+    if verbalizer.calibration != "none":
+        keep_numbers(trainer, tokenizer, verbalizer)
     trainer.save_model()
     return report(trainer, tokenizer, splits.get("test"))
 

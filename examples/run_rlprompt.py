@@ -81,6 +81,8 @@ def report(trainer: RLPromptTrainer, test: Any | None) -> dict[str, Any]:
     print(f"\nprompt:     {text!r}")
     if test is not None:
         print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
+    if (bias := model.label_bias()) is not None:
+        print(f"numbers:    {bias.sentence()}")
     print(f"saved to:   {trainer.args.output_dir}")
     print(
         "\nthe front of reward against readability (accuracy on validation rows; nats per token, lower is more fluent):"

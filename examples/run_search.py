@@ -59,6 +59,8 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
     print(f"\nprompt:     {model.prompt_text(trainer.processing_class)!r}")
     if test is not None:
         print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
+    if (bias := model.label_bias()) is not None:
+        print(f"numbers:    {bias.sentence()}")
     print(f"saved to:   {folder} (with report.html)")
     front = trainer.front()
     tested = trainer.scores_on(front, test) if test is not None else [record.scores for record in front]
@@ -71,7 +73,15 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
     rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
     known = {"data": data} if test is not None else {}
     tokenizer: Any = trainer.processing_class
-    page = report_prompt(model, tokenizer, test, trainer.verbalizer, rivals=rivals, context=known)
+    page = report_prompt(
+        model,
+        tokenizer,
+        test,
+        trainer.verbalizer,
+        rivals=rivals,
+        context=known,
+        training_rows=trainer.train_dataset,  # where the prompt is calibrated, what of its gain is the label prior
+    )
     page.save(f"{folder}/report.html")
     model.attach_report(page)
     trainer.save_model()  # the model card has the report now

@@ -272,7 +272,8 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     *("tests/scoring/test_searches_on_answers.py", "tests/answers/test_benchmark.py"),
     "tests/hub/test_plain_peft.py",
     *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
-    "tests/metrics/test_label_scores.py",
+    *("tests/metrics/test_label_scores.py", "tests/scoring/test_calibrated_rewards.py"),
+    "tests/cli/test_calibration_option.py",
     *("tests/explain/test_explain_prompt.py", "tests/explain/test_turned_labels.py", "tests/cli/test_explain.py"),
 )
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.scoring.task_scorer import TaskScorer
+from peft_interp.text.label_prior import estimate_bias, with_bias
 from peft_interp.text.verbalizer import right_answers
 from studies.tradeoff.data import TaskData
 
@@ -31,10 +32,21 @@ class Answers:
     Attributes:
         right: (rows,) bool.
         losses: (rows,) nats: of the label word among the label words, or per token of a written answer.
+        log_probs: (rows, labels) of the label words among themselves, nats; None for a written answer.
+        gold: (rows,) index of the right label; None for a written answer.
     """
 
     right: Tensor
     losses: Tensor
+    log_probs: Tensor | None = None
+    gold: Tensor | None = None
+
+    def calibrated(self, training: Answers, calibration: str) -> Answers | None:
+        """The same with the prompt's label prior taken away, estimated on training rows; None for written answers."""
+        if self.log_probs is None or self.gold is None or training.log_probs is None:
+            return None
+        bias = estimate_bias(calibration, training.log_probs, training.gold)
+        return _compared(with_bias(self.log_probs, bias), self.gold)
 
     @property
     def accuracy(self) -> float:
@@ -102,7 +114,8 @@ class PromptAnswers:
 
 def _compared(log_probs: Tensor, gold: Tensor) -> Answers:
     """Label words against each other; (rows, labels)."""
-    return Answers(right_answers(log_probs, gold), -log_probs.gather(1, gold.unsqueeze(1)).squeeze(1))
+    losses = -log_probs.gather(1, gold.unsqueeze(1)).squeeze(1)
+    return Answers(right_answers(log_probs, gold), losses, log_probs, gold)
 
 
 def _run(model: Callable[..., Any], rows: Sequence[Row]) -> Iterator[tuple[Tensor, Tensor]]:

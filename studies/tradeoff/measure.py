@@ -10,12 +10,14 @@ from peft import PeftType, get_peft_model
 
 from peft_interp import InterpPromptConfig, measure_faithfulness, measure_scrutability
 from peft_interp.metrics.references import reference_levels
+from peft_interp.text.label_prior import FEWEST_ROWS
 from peft_interp.text.tokenization import leading_ids, survives
-from studies.tradeoff.answers import PromptAnswers
+from studies.tradeoff.answers import Answers, PromptAnswers
 from studies.tradeoff.bench import Bench, Prompt, load_model, load_tokenizer
 from studies.tradeoff.config import Study
 from studies.tradeoff.data import encoded
 
+CALIBRATED = ("batch", "fitted")  # how label words are calibrated on the method's own training rows, beside not at all
 Record = dict[str, Any]
 
 
@@ -31,21 +33,31 @@ class Measurement:
         self.study, self.bench = study, bench
         self.model = kept_model(study.model_path)
         self._test = PromptAnswers(self.model, bench.data, "test", bench.leading)
+        self._train = PromptAnswers(self.model, bench.data, "train", bench.leading)
         self._second = None if study.second_model is None else SecondModel(study, bench)
 
     def of(self, prompt: Prompt) -> Record:
         """Everything that is recorded of a prompt, in numbers and words that JSON can hold."""
-        if prompt.ids is None:
-            answers = self._test.of_adapter(prompt.adapter)
-        else:
-            answers = self._test.of_prompts([prompt.ids])[0]
+        answers = _answers(self._test, prompt)
         record: Record = {"role": prompt.role, "accuracy": answers.accuracy, "loss": answers.loss}
+        record |= self._calibrated(prompt, answers)
         record |= {f"dev_{name}": value for name, value in prompt.dev.items()}
         if prompt.ids is not None:
             record |= self._of_text(prompt.ids)
         if prompt.role == "chosen" and prompt.ids != ():
             record |= self._faithfulness(prompt)
         return _finite(record)
+
+    def _calibrated(self, prompt: Prompt, answers: Answers) -> Record:
+        """Accuracies with the prompt's label prior taken away; nothing for written answers, or too few training rows.
+
+        It costs the method nothing: the training rows are its own, and nothing is chosen by these numbers.
+        """
+        if answers.log_probs is None or len(self.bench.data.rows["train"]) < FEWEST_ROWS:
+            return {}
+        training = _answers(self._train, prompt)
+        found = {name: answers.calibrated(training, name) for name in CALIBRATED}
+        return {f"{name}_accuracy": own.accuracy for name, own in found.items() if own is not None}
 
     def _of_text(self, ids: tuple[int, ...]) -> Record:
         """What the tokens say and how readable that is."""
@@ -106,6 +118,11 @@ class SecondModel:
     def accuracy(self, text: str) -> float:
         """On the test rows."""
         return self.answers.of_prompts([self.tokenizer.encode(text, add_special_tokens=False)])[0].accuracy
+
+
+def _answers(on: PromptAnswers, prompt: Prompt) -> Answers:
+    """What a prompt of either kind answers on a split's rows."""
+    return on.of_adapter(prompt.adapter) if prompt.ids is None else on.of_prompts([prompt.ids])[0]
 
 
 @cache

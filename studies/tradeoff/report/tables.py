@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, methodcaller
 from statistics import mean
 from typing import Any
 
@@ -46,6 +47,7 @@ def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]
     tables = [
         in_short(outcomes),
         accuracies(outcomes),
+        calibrated(outcomes),
         perplexities(outcomes),
         fronts(outcomes),
         seeds(outcomes),
@@ -88,6 +90,27 @@ def accuracies(outcomes: Sequence[Outcome]) -> Table:
         "change."
     )
     return _by_task("Accuracy", notes, outcomes, lambda o: o.accuracy, 100, 1)
+
+
+def calibrated(outcomes: Sequence[Outcome]) -> Table:
+    """Accuracy with each prompt's label prior taken away, beside that as it is; empty for records without it."""
+    notes = (
+        "Test accuracy, %, mean over splits, as it is / with batch calibration / with numbers fitted to labels: one "
+        "number for each label word, estimated for each prompt on the run's own training rows, is added to the label "
+        "words' log-probabilities (docs/metrics.md). Methods searched without it, and nothing was chosen by it. What "
+        '"no prompt" gains is the label prior alone; a prompt\'s own work is what it adds to that.'
+    )
+    names = ("batch_accuracy", "fitted_accuracy")
+    known = [o for o in judged(outcomes) if all(o.number(name) is not None for name in names)]
+    tasks, rows = list(groups(known, lambda o: o.task)), []
+    for (family, setting), own in groups(known, lambda o: (o.family, o.setting)).items():
+        cells = []
+        for here in (select(own, task=task) for task in tasks):
+            values = [over_units(here, attrgetter("accuracy"))]
+            values += [over_units(here, methodcaller("number", name)) for name in names]
+            cells.append(" / ".join(f"{100 * value:.1f}" for value in values if value is not None))
+        rows.append([family, setting, *cells])
+    return Table("With calibrated label words", notes, ["method", "setting", *tasks], rows)
 
 
 def perplexities(outcomes: Sequence[Outcome]) -> Table:
