@@ -83,9 +83,9 @@ class Browser:
         for kind in ("performance", "browser"):
             self.driver.get_log(kind)  # what came before is not this page's
         self.driver.get(address)
-        wider = self.driver.execute_script(_WIDER)
+        wider = self.wider()
         messages = [f"{one['level']}: {one['message']}" for one in self.driver.get_log("browser")]
-        return View(messages, list(wider), [one for one in self._requests() if one != address])
+        return View(messages, wider, [one for one in self._requests() if one != address])
 
     def picture(self, path: Path, height: int | None = None) -> Path:
         """Save what is seen as PNG: the whole page, or its first `height` CSS pixels."""
@@ -94,6 +94,10 @@ class Browser:
         shot = self.command("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
         path.write_bytes(base64.b64decode(shot["data"]))
         return path
+
+    def wider(self) -> list[str]:
+        """What stands out of the screen now."""
+        return list(self.driver.execute_script(_WIDER))
 
     def run(self, script: str) -> Any:
         """What a script in the page returns."""

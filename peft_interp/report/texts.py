@@ -37,6 +37,8 @@ def printable(text: str, keep: str = "") -> str:
         text: any string, lone surrogates included.
         keep: control characters to leave as they are ("\\n").
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         sign if sign == " " or sign in keep or _is_seen(sign) else _SIGNS.get(sign) or _escape(sign) for sign in text
     )

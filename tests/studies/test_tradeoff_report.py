@@ -12,12 +12,66 @@ from tradeoff_records import TRADEOFF, measured, record, several_seeds, study
 
 from studies.tradeoff.__main__ import main
 from studies.tradeoff.config import Study, TaskSettings
-from studies.tradeoff.outcomes import outcomes_of, reaching_human_level
+from studies.tradeoff.outcomes import Outcome, outcomes_of, reaching_human_level
 from studies.tradeoff.report import write_report
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
 from studies.tradeoff.report.headlines import headlines
+from studies.tradeoff.report.overview import marks_of, overview, overview_file, sentence
 from studies.tradeoff.report.tables import in_short, seeds, spread_cell, transfer
 from studies.tradeoff.store import read_lines
+
+
+def one_task(*fluent: float, nll: float = 2.0) -> list[Outcome]:
+    """Vectors at 80%, no prompt at 50% and a search of this accuracy on each split."""
+    runs = []
+    for split, accuracy in enumerate(fluent):
+        runs.append(record(split, "empty", measured(accuracy=0.5, nll=None)))
+        runs.append(record(split, "prompt_tuning", measured(accuracy=0.8, nll=None)))
+        runs.append(record(split, "search", measured(accuracy=accuracy, nll=nll)))
+    return outcomes_of(runs)
+
+
+def test_the_sentence_says_what_the_interval_allows() -> None:
+    numbers = "vectors that nobody can read (prompt_tuning) 80.0% and no prompt 50.0%."
+    as_good = sentence(one_task(0.79, 0.8, 0.8, 0.81))
+    assert as_good == f"Prompts as fluent as people write are as good as vectors, on films: search 80.0%, {numbers}"
+    worse = sentence(one_task(0.69, 0.7, 0.7, 0.71))
+    assert worse == f"Being as fluent as people write costs 10.0 points, on films: search 70.0%, {numbers}"
+    assert sentence(one_task(0.9, 0.6, 0.8)).startswith(
+        "Whether it costs anything to be as fluent as people write is open"
+    )
+    rough = sentence(one_task(0.8, 0.8, 0.8, nll=6.0))  # none is as fluent as people write: no prompt is left
+    assert rough.startswith("Being as fluent as people write costs 30.0 points, on films: search 50.0%")
+    assert sentence(outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None))])) == ""
+
+
+def test_the_overview_is_of_means_over_tasks_on_each_split() -> None:
+    runs = []
+    for task, accuracies in (("films", (0.6, 0.8)), ("news", (0.8, 0.8)), ("rare", (0.1,))):
+        for split, accuracy in enumerate(accuracies):
+            runs.append({**record(split, "pez", measured(accuracy=accuracy, nll=4.0)), "task": task})
+            if task != "rare":
+                runs += [{**record(split, "search", measured(nll=2.0)), "task": task}]
+                runs += [{**record(split, "empty", measured(accuracy=0.5, nll=None)), "task": task}]
+    (pez,), (search,) = marks_of(outcomes_of(runs))
+    assert (pez.name, pez.nll.mean, pez.accuracy.n) == ("PEZ", 4.0, 2)
+    assert pez.accuracy.mean == pytest.approx((0.7 + 0.8) / 2)
+    assert pez.accuracy.high == pytest.approx(0.75 + 12.7062 * 0.05, abs=1e-4)
+    assert search.name == "search"
+    drawn = overview(outcomes_of(runs))
+    assert {"PEZ", "search", "no prompt"} <= {text.text for text in ElementTree.fromstring(drawn).iter("text")}
+    assert overview(outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None))])) == ""
+    ElementTree.fromstring(overview_file([]))
+
+
+def test_a_reader_of_the_page_sees_one_sentence_and_one_picture_first() -> None:
+    page = (TRADEOFF / "report.html").read_text()
+    top, rest = page.split("</header>")
+    assert top.count("<svg") == top.count('<p class="lead">') == 1
+    assert len(top.split('<p class="lead">')[1].split("</p>")[0].split()) < 50
+    assert rest.count("<h2>") == rest.count("<details><summary><h2>") > 10
+    labels = re.findall(r'<text class="label"[^>]*>([^<]*)<', top)
+    assert 4 <= len(labels) == len(set(labels)) <= 7
 
 
 def test_front_line_steps_up_as_less_fluent_prompts_join() -> None:
@@ -137,7 +191,7 @@ def test_the_published_results_are_what_the_published_records_say(tmp_path: Path
     arguments += ["--results", str(TRADEOFF / "results.jsonl.gz"), "--output_dir", str(tmp_path)]
     assert main(arguments) == 0
     today = r"(Made|Versions): .*?(?=\n|<br>)"  # the day and the libraries that the report was written with
-    for name in ("RESULTS.md", "report.html", "fronts.svg"):
+    for name in ("RESULTS.md", "report.html", "fronts.svg", "tradeoff.svg"):
         found, published = (re.sub(today, "", (folder / name).read_text()) for folder in (tmp_path, TRADEOFF))
         assert found == published, name
     records = read_lines(TRADEOFF / "results.jsonl.gz")

@@ -28,6 +28,7 @@ from studies.tradeoff.outcomes import (
     steps,
     variant,
 )
+from studies.tradeoff.report.marks import Axes, line, sign, words
 from studies.tradeoff.statistics import Spread, spread
 
 FIGURE = "Accuracy against log-perplexity"
@@ -45,7 +46,7 @@ STYLE = Path(__file__).with_suffix(".css")
 WIDTH, HEIGHT = 460.0, 330.0
 _COLUMNS, _MARGIN, _NAME, _ENTRY = 2, 16, 24, 20  # of the file of all pictures
 _LETTERS = 24.0  # width of the space that a weight needs
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 448.0, 14.0, 282.0
+_BOX = _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 448.0, 14.0, 282.0
 _STYLES = {  # by method: name of the colour in the page's style, shape
     "written": ("written", "diamond"),
     "random_tokens": ("random", "ring"),
@@ -68,24 +69,6 @@ _VARIANTS = {  # what stands after a family's comma: the same colour, another sh
     "published settings": "diamond",
     "5 x budget": "triangle",
 }
-
-
-@dataclass(frozen=True)
-class Axes:
-    """From numbers to places in the picture; what lies outside is put on its edge."""
-
-    nll: tuple[float, float]
-    accuracy: tuple[float, float]
-
-    def x(self, nll: float) -> float:
-        """Left reads better."""
-        low, high = self.nll
-        return _LEFT + min(1.0, max(0.0, (nll - low) / (high - low))) * (_RIGHT - _LEFT)
-
-    def y(self, accuracy: float) -> float:
-        """Up is better."""
-        low, high = self.accuracy
-        return _BOTTOM - min(1.0, max(0.0, (accuracy - low) / (high - low))) * (_BOTTOM - _TOP)
 
 
 @dataclass(frozen=True)
@@ -156,16 +139,16 @@ def picture(task: str, outcomes: Sequence[Outcome]) -> str:
     parts = _grid(axes)
     if human:
         middle = sorted(number for number in human if number is not None)[len(human) // 2]
-        parts += [_line(axes.x(middle), _TOP, axes.x(middle), _BOTTOM, "mark", "5 4")]
-        parts += [_words(axes.x(middle) + 4, _BOTTOM - 6, "human median", "start")]
+        parts += [line(axes.x(middle), _TOP, axes.x(middle), _BOTTOM, "mark", "5 4")]
+        parts += [words(axes.x(middle) + 4, _BOTTOM - 6, "human median", "start")]
     for name, level, dashes in across:
-        parts += [_line(_LEFT, axes.y(level), _RIGHT, axes.y(level), "mark", dashes)]
+        parts += [line(_LEFT, axes.y(level), _RIGHT, axes.y(level), "mark", dashes)]
         left = name == _NOTHING  # random prompts stand at the right end of that line
-        parts += [_words(_LEFT + 4 if left else _RIGHT - 2, axes.y(level) - 4, name, "start" if left else "end")]
+        parts += [words(_LEFT + 4 if left else _RIGHT - 2, axes.y(level) - 4, name, "start" if left else "end")]
     parts += [_front(axes, line, select(outcomes, family=family)[0]) for family, line in lines.items()]
     parts += [_dot(axes, dot) for dot in dots] + _weights(axes, dots)
     said = f"{task}: accuracy against log-perplexity of {len(dots)} settings; the table beside it has the numbers"
-    label = _words((_LEFT + _RIGHT) / 2, HEIGHT - 8, "log-perplexity, nats per token (left reads better)", "middle")
+    label = words((_LEFT + _RIGHT) / 2, HEIGHT - 8, "log-perplexity, nats per token (left reads better)", "middle")
     size = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{in_html(said)}"'
     return f"<svg {size}>{''.join(parts)}{label}</svg>"
 
@@ -175,7 +158,7 @@ def signs(outcomes: Sequence[Outcome]) -> dict[str, str]:
     found, tasks = {}, shared_tasks(outcomes)
     for family, own in groups([o for o in outcomes if o.number("nll") is not None], lambda o: o.family).items():
         front = one_run_front(outcomes, family, tasks)
-        found[family if front is None else f"{family} ({front:.2f})"] = _sign(*style_of(own[0]), 10, 10)
+        found[family if front is None else f"{family} ({front:.2f})"] = sign(*style_of(own[0]), 10, 10)
     return found
 
 
@@ -200,17 +183,18 @@ def _axes(dots: Sequence[Dot], levels: Sequence[float], corners: Sequence[tuple[
     nlls = [dot.nll.mean for dot in dots] + [nll for nll, _ in corners] or [0.0, 1.0]
     accuracies = [dot.accuracy.mean for dot in dots] + [*levels, *(accuracy.mean for _, accuracy in corners)]
     low, high = math.floor(min(accuracies) * 10 - 0.3) / 10, math.ceil(max(accuracies) * 10 + 0.3) / 10
-    return Axes((max(0.0, math.floor(min(nlls)) - 0.2), math.ceil(max(nlls)) + 0.2), (max(0.0, low), min(1.0, high)))
+    across = (max(0.0, math.floor(min(nlls)) - 0.2), math.ceil(max(nlls)) + 0.2)
+    return Axes(across, (max(0.0, low), min(1.0, high)), _BOX)
 
 
 def _grid(axes: Axes) -> list[str]:
     parts = []
     for tenth in range(round(axes.accuracy[0] * 10), round(axes.accuracy[1] * 10) + 1):
         y = axes.y(tenth / 10)
-        parts += [_line(_LEFT, y, _RIGHT, y, "grid"), _words(_LEFT - 6, y + 4, f"{10 * tenth}%", "end")]
+        parts += [line(_LEFT, y, _RIGHT, y, "grid"), words(_LEFT - 6, y + 4, f"{10 * tenth}%", "end")]
     step = max(1, round((axes.nll[1] - axes.nll[0]) / 7))
     for tick in range(math.ceil(axes.nll[0]), math.floor(axes.nll[1]) + 1, step):
-        parts.append(_words(axes.x(tick), _BOTTOM + 17, str(tick), "middle"))
+        parts.append(words(axes.x(tick), _BOTTOM + 17, str(tick), "middle"))
     return parts
 
 
@@ -246,8 +230,8 @@ def _dot(axes: Axes, dot: Dot) -> str:
     name = f"{own.family} ({own.setting})" if own.setting else own.family
     numbers = f"accuracy {dot.accuracy.mean:.1%}, log-perplexity {dot.nll.mean:.1f}"
     said = in_html(f"{name}: {numbers}; for example: {printable(own.text or '').strip()}")
-    sign = _sign(colour, shape, hollow, x, y)
-    return f'<g><title>{said}</title><path d="{bars}" class="bars" stroke="var(--{colour})"/>{sign}</g>'
+    drawn = sign(colour, shape, hollow, x, y)
+    return f'<g><title>{said}</title><path d="{bars}" class="bars" stroke="var(--{colour})"/>{drawn}</g>'
 
 
 def _weights(axes: Axes, dots: Sequence[Dot]) -> list[str]:
@@ -259,36 +243,9 @@ def _weights(axes: Axes, dots: Sequence[Dot]) -> list[str]:
             near = any(abs(x - u) < _LETTERS and abs(middle - v) < _LETTERS / 2 for u, v in taken)
             if dot.sample.weight and not near:
                 taken.append((x, middle))
-                found.append(_words(x, middle + 4, f"{dot.sample.weight:g}", "middle"))
+                found.append(words(x, middle + 4, f"{dot.sample.weight:g}", "middle"))
                 break
     return found
-
-
-def _sign(colour: str, shape: str, hollow: bool, x: float, y: float) -> str:
-    fill = "var(--paper)" if hollow or shape == "ring" else f"var(--{colour})"
-    look = f'fill="{fill}" stroke="var(--{colour})" stroke-width="2"'
-    if shape in ("circle", "ring"):
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" {look}/>'
-    corners = {
-        "square": ((-4.2, -4.2), (4.2, -4.2), (4.2, 4.2), (-4.2, 4.2)),
-        "diamond": ((0, -6), (6, 0), (0, 6), (-6, 0)),
-        "triangle": ((0, -5.5), (5.2, 4), (-5.2, 4)),
-        "flipped": ((0, 5.5), (5.2, -4), (-5.2, -4)),
-        "star": tuple(
-            (r * math.sin(k * math.pi / 5), -r * math.cos(k * math.pi / 5)) for k, r in enumerate((7.5, 3.2) * 5)
-        ),
-    }[shape]
-    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
-    return f'<polygon points="{points}" {look}/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str, dashes: str = "") -> str:
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{style}"{dashed}/>'
-
-
-def _words(x: float, y: float, words: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{in_html(words)}</text>'
 
 
 def to_svg(outcomes: Sequence[Outcome]) -> str:

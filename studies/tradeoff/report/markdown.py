@@ -5,6 +5,7 @@ from __future__ import annotations
 from peft_interp.report.texts import in_markdown
 from studies.tradeoff.report.figure import FIGURE, HOW_TO_READ
 from studies.tradeoff.report.findings import SHOWN, Example, Findings
+from studies.tradeoff.report.overview import CAPTION, TITLE, sentence
 from studies.tradeoff.report.tables import Table
 
 
@@ -17,7 +18,9 @@ def to_markdown(found: Findings) -> str:
         "published as `results.jsonl.gz`.",
         "",
     ]
-    lines += [*(f"- {sentence}" for sentence in found.headlines), "", *_section(found.tables[0])]
+    if said := sentence(found.outcomes):
+        lines += [f"**{said}**", "", f"![{TITLE}](tradeoff.svg)", "", CAPTION, ""]
+    lines += [*(f"- {answer}" for answer in found.headlines), "", *_section(found.tables[0])]
     lines += ["## How it was made", ""]
     lines += [f"- {name}: {value}" for name, value in found.facts.items()]
     lines += ["", *_failures(found), "", f"## {FIGURE}", "", HOW_TO_READ, "", f"![{FIGURE}](fronts.svg)", ""]
@@ -28,7 +31,7 @@ def to_markdown(found: Findings) -> str:
     ]
     for claim in found.claims:
         lines += [f"**{claim.statement}** *{claim.verdict}*", "", f"Rule: {claim.rule}.", ""]
-        lines += [f"- {sentence}" for sentence in claim.evidence] + [""]
+        lines += [f"- {one}" for one in claim.evidence] + [""]
     for table in found.tables[1:]:
         lines += _section(table)
     lines += [

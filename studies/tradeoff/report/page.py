@@ -7,6 +7,7 @@ from pathlib import Path
 from peft_interp.report.texts import in_html, printable
 from studies.tradeoff.report.figure import FIGURE, HOW_TO_READ, STYLE, pictures, signs
 from studies.tradeoff.report.findings import SHOWN, Example, Findings
+from studies.tradeoff.report.overview import CAPTION, overview, sentence
 from studies.tradeoff.report.tables import Table
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -20,13 +21,17 @@ _HEAD = """<!DOCTYPE html>
 <title>Readable prompts: the trade-off</title>
 <style>
 """
-_TITLE = "Readable prompts: the trade-off, measured"
+_TITLE = "Can a prompt be readable and good?"
+_INTRO = (
+    "Every method got the same number of model evaluations, unless its name says otherwise; every prompt was measured "
+    "on the same test rows."
+)
 
 
 def to_page(found: Findings) -> str:
     """The page. Light and dark follow the reader's system; it fits a phone and prints."""
     first, *tables = map(_table, found.tables)
-    body = [_header(found), first, _figure(found), _claims(found), *tables]
+    body = [_header(found), _headlines(found), first, _figure(found), _claims(found), *tables]
     body += [_prompts(found.examples), _made(found)]
     style = STYLE.read_text(encoding="utf-8") + _STYLE.read_text(encoding="utf-8")
     return f"{_HEAD}{style}</style>\n</head>\n<body><main>{''.join(body)}</main></body>\n</html>\n"
@@ -38,17 +43,25 @@ def _header(found: Findings) -> str:
         troubles.append(f"{found.not_run} runs of the grid are not done yet.")
     troubles += [f"Failed, {count} times: {error}" for error, count in found.failures.items()]
     warning = "".join(f'<p class="warning">{in_html(line)}</p>' for line in troubles)
-    intro = (
-        "Can a prompt be readable and good? Every method got the same number of model evaluations, unless its name "
-        "says otherwise; every prompt was measured on the same test rows."
-    )
-    answers = "".join(f"<li>{in_html(sentence)}</li>" for sentence in found.headlines)
-    return f'<header><h1>{_TITLE}</h1><p>{intro}</p><ul class="answers">{answers}</ul>{warning}</header>'
+    drawn, caption = overview(found.outcomes), in_html(f"{CAPTION} Model: {found.facts['Model']}.")
+    figure = f'<figure class="overview">{drawn}<figcaption>{caption}</figcaption></figure>' if drawn else ""
+    lead = f'<p class="lead">{in_html(sentence(found.outcomes))}</p>'
+    return f"<header><h1>{_TITLE}</h1>{lead}{figure}{warning}</header>"
+
+
+def _folded(title: str, inside: str) -> str:
+    """A part that is shown when its heading is clicked."""
+    return f"<details><summary><h2>{in_html(title)}</h2></summary>{inside}</details>"
+
+
+def _headlines(found: Findings) -> str:
+    answers = "".join(f"<li>{in_html(answer)}</li>" for answer in found.headlines)
+    return _folded("Task by task", f'<ul class="answers">{answers}</ul>')
 
 
 def _made(found: Findings) -> str:
     facts = "<br>".join(f"{in_html(name)}: {in_html(value)}" for name, value in found.facts.items())
-    return f'<h2>How it was made</h2><p class="facts">{facts}</p>'
+    return _folded("How it was made", f'<p class="note">{_INTRO}</p><p class="facts">{facts}</p>')
 
 
 def _figure(found: Findings) -> str:
@@ -61,18 +74,19 @@ def _figure(found: Findings) -> str:
         for task, drawn in pictures(found.outcomes).items()
     )
     note = f'<p class="note">{HOW_TO_READ} Point at a sign to see a prompt.</p>'
-    return f'<h2>{FIGURE}</h2>{note}<ul class="legend">{legend}</ul><div class="pictures">{shown}</div>'
+    content = f'{note}<ul class="legend">{legend}</ul><div class="pictures">{shown}</div>'
+    return _folded(f"{FIGURE}, every setting", content)
 
 
 def _claims(found: Findings) -> str:
     items = []
     for claim in found.claims:
-        evidence = "".join(f"<li>{in_html(sentence)}</li>" for sentence in claim.evidence)
+        evidence = "".join(f"<li>{in_html(one)}</li>" for one in claim.evidence)
         rule = f'<span class="note">Rule: {in_html(claim.rule)}.</span>'
         said = f"<b>{in_html(claim.statement)}</b><ul>{evidence}</ul>{rule}"
         items.append(f'<li><span class="verdict">{in_html(claim.verdict.capitalize())}</span><div>{said}</div></li>')
     about = in_html(found.about_verdicts)
-    return f'<h2>The paper\'s claims</h2><p class="note">{about}</p><ul class="claims">{"".join(items)}</ul>'
+    return _folded("The paper's claims", f'<p class="note">{about}</p><ul class="claims">{"".join(items)}</ul>')
 
 
 def _table(table: Table) -> str:
@@ -82,8 +96,8 @@ def _table(table: Table) -> str:
         cells = "".join(f"<td>{in_html(cell)}</td>" for cell in row[1:])
         lines.append(f'<tr><th scope="row">{in_html(row[0])}</th>{cells}</tr>')
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    title, notes = in_html(table.title), in_html(table.notes)
-    return f'<h2>{title}</h2><p class="note">{notes}</p><div class="scroll" tabindex="0"><table>{body}</table></div>'
+    notes = f'<p class="note">{in_html(table.notes)}</p>'
+    return _folded(table.title, f'{notes}<div class="scroll" tabindex="0"><table>{body}</table></div>')
 
 
 def _prompts(examples: dict[str, list[Example]]) -> str:
@@ -99,4 +113,4 @@ def _prompts(examples: dict[str, list[Example]]) -> str:
             said = f"<small>{in_html(numbers)}</small><small>{in_html(example.pattern)}</small>"
             cards.append(f"<article><h3>{in_html(example.name)}</h3>{said}<p><code>{text}</code></p></article>")
         parts.append(f'<h3>{in_html(task)}</h3><div class="prompts">{"".join(cards)}</div>')
-    return f'<h2>Prompts to read</h2><p class="note">{SHOWN}</p>{"".join(parts)}'
+    return _folded("Prompts to read", f'<p class="note">{SHOWN}</p>{"".join(parts)}')
