@@ -58,9 +58,8 @@ def run(cases: list[Case], done: dict[str, Any], arguments: argparse.Namespace) 
         text = texts[case.length][case.number] if planted else None
         done[case.key] = explain(setting, case, text, arguments.budget)
         replace_file(arguments.results, json.dumps({"cases": done}, indent=1, ensure_ascii=False) + "\n")
-        print(
-            case.key, {name: done[case.key][name] for name in ("text", "reason", "kl", "share", "seconds")}, flush=True
-        )
+        shown = {name: done[case.key][name] for name in ("text", "reason", "kl", "share", "seconds")}
+        print(case.key, shown, flush=True)
 
 
 def explain(setting: Setting, case: Case, text: str | None, budget: int) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from peft_interp import embedded
 from peft_interp.explain.inversion import divergence
 from peft_interp.explain.target import Target, compared, make_target
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.metrics.differentials import kl_divergence
 from peft_interp.metrics.references import human_prompts
 from peft_interp.text.tokenization import decode, encode
 
 ROWS, TRAINING_ROWS = 48, 24
 LENGTHS = (4, 8)
+WANTED = 5  # planted texts of each length
 LEAST_EFFECT = 0.05  # nats; a planted text that does less is no test
 NOISE = 0.2  # of the vectors' standard deviation
 STEPS, RATE = 60, 0.05  # of Adam, on all training rows at once
@@ -91,19 +93,20 @@ def load(task: str) -> Setting:
 
 
 def planted_texts(setting: Setting, length: int) -> list[str]:
-    """Beginnings of prompts that people wrote, of so many tokens, that do something to the answers; in a drawn order."""
+    """Beginnings of prompts that people wrote, of so many tokens, that change the answers; in a drawn order."""
     tokenizer = setting.tokenizer
     texts = [decode(tokenizer, encode(tokenizer, prompt)[:length]) for prompt in human_prompts()]
     texts = [text for text in dict.fromkeys(texts) if len(encode(tokenizer, text)) == length]
     random.Random(length).shuffle(texts)
     table = embedded.load_model().get_input_embeddings().weight.detach()
-    found = []
-    for text in texts:
-        target = setting.target(setting.model(table[torch.tensor(encode(tokenizer, text))])).subset(8)
-        found += [text] if target.kl_of_nothing >= LEAST_EFFECT else []
-        if len(found) == 5:
-            break
-    return found
+    target, found = setting.target(setting.model(table[:length])).subset(6), []
+    with eval_mode(target.setup.text.base):
+        for text in texts:
+            answers = target.log_probs([(encode(tokenizer, text), row) for row in range(len(target.rows))])
+            found += [text] if kl_divergence(answers, target.nothing).mean() >= LEAST_EFFECT else []
+            if len(found) == WANTED:
+                return found
+    raise ValueError(f"only {len(found)} texts of {length} tokens change the answers by {LEAST_EFFECT} nats.")
 
 
 def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
