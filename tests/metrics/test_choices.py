@@ -159,7 +159,7 @@ def test_accuracy_in_measures_and_reports(adapted: Build, byte_tokenizer: Any, p
     compared = compare_prompts(model, byte_tokenizer, {"ours": model}, rows, verbalizer, progress=False)
     (ours,) = [prompt for prompt in compared.prompts if prompt.name == "ours"]
     assert ours.accuracy is not None
-    assert ours.accuracy.value == pytest.approx(right)
+    assert ours.accuracy.mean == pytest.approx(right)
 
 
 def test_an_answer_that_is_no_label_word_is_named(adapted: Build, byte_tokenizer: Any) -> None:
