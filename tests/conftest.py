@@ -271,6 +271,11 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     *("tests/hub/test_every_save.py", "tests/hub/test_push_and_pull.py", "tests/hub/test_snippets.py"),
     *("tests/scoring/test_searches_on_answers.py", "tests/answers/test_benchmark.py"),
     "tests/hub/test_plain_peft.py",
+    *(
+        "tests/scoring/test_searches_on_answers.py",
+        "tests/answers/test_benchmark.py",
+        "tests/answers/test_docs_page.py",
+    ),
     *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
     *("tests/metrics/test_label_scores.py", "tests/scoring/test_calibrated_rewards.py"),
     "tests/cli/test_calibration_option.py",

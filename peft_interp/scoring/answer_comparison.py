@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ from peft_interp.text.placement import IGNORED, Placement, placement_of
 from peft_interp.text.rows import Row
 from peft_interp.text.verbalizer import Verbalizer
 
-_BATCH = 32
 _SHOWN = 3  # rows in `to_markdown`
 PROMPT, TEXT, NOTHING = "prompt", "its text", "no prompt"
 
@@ -139,26 +139,27 @@ def compare_answers(
 
 
 def _with_vectors(model: Any, tokenizer: Any, rows: Sequence[Row], settings: AnswerSettings) -> list[str]:
-    """As the adapter itself generates; its inputs are padded in front."""
-    pad = model.get_base_model().generation_config.pad_token_id or 0
+    """As the adapter itself generates, in batches of rows of the same length: stock PEFT spoils padded ones."""
     given = [[*row.leading, *row.ids[: row.first]] for row in rows]
+    pad = model.get_base_model().generation_config.pad_token_id or 0
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "pad_token_id": pad, "do_sample": False}
     if settings.do_sample:
         options |= {"do_sample": True, "temperature": settings.temperature, "top_k": settings.top_k}
         options["top_p"] = settings.top_p
     if settings.stop_strings:
         options |= {"stop_strings": list(settings.stop_strings), "tokenizer": tokenizer}
-    device, found = model.get_input_embeddings().weight.device, []
+    order = sorted(range(len(rows)), key=lambda i: len(given[i]))
+    alike = [list(places) for _, places in groupby(order, key=lambda i: len(given[i]))]
+    device, found = model.get_input_embeddings().weight.device, [""] * len(rows)
     with eval_mode(model), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        for start in range(0, len(given), _BATCH):
-            some = given[start : start + _BATCH]
-            width = max(1, *map(len, some))
-            ids = torch.tensor([[pad] * (width - len(i)) + i for i in some], device=device)
-            mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in some], device=device)
-            new = model.generate(input_ids=ids, attention_mask=mask, **options)[:, width:]
-            found += tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [cut_text(text, settings.stop_strings) for text in found]
+        for places in alike:
+            ids = torch.tensor([given[i] for i in places], device=device)
+            new = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)[:, ids.shape[1] :]
+            texts = tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            for place, text in zip(places, texts, strict=True):
+                found[place] = cut_text(text, settings.stop_strings)
+    return found
 
 
 def _with_its_text(

@@ -41,15 +41,17 @@ def test_a_readable_prompt(position: str, readable: Build, gpt2: Build, tokenize
     assert "The prompt and its text write the same on 100% of 8 rows" in text
 
 
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # stock PEFT's
 def test_a_soft_prompt_writes_something_else_than_its_text(
     with_prompt: Build, gpt2: Build, tokenizer_dir: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     model = with_prompt(gpt2(), num_virtual_tokens=4)
     torch.nn.init.normal_(model.prompt_encoder["default"].embedding.weight)
-    found = compare_answers(model, tokenizer, ROWS, REWARD, text_column="text")
+    rows = [{**row, "text": row["text"] + " w40" * (number % 3)} for number, row in enumerate(ROWS)]
+    found = compare_answers(model, tokenizer, rows, REWARD, text_column="text")
     assert found.same_as_text < 1
-    assert list(found.way("prompt").answers) == [generated(model, tokenizer, row["text"]) for row in ROWS]
+    assert list(found.way("prompt").answers) == [generated(model, tokenizer, row["text"]) for row in rows]
 
 
 def test_mistakes_are_named(readable: Build, gpt2: Build, tokenizer_dir: Path) -> None:
