@@ -34,18 +34,18 @@ def rlprompt(
     return run_search(bench, RLPromptTrainer, RLPromptConfig, length, eval_every, False, settings)
 
 
-def search(bench: Bench, eval_every: int = 10, **settings: Any) -> Found:
+def search(bench: Bench, eval_every: int = 10, label_words: bool = False, **settings: Any) -> Found:
     """One run of `PromptSearchTrainer` within the study's budget; its prompts may hold punctuation, as sentences do.
 
     Args:
         bench: what to work with.
         eval_every: steps between two evaluations.
+        label_words: let prompts name the classes.
         settings: of `PromptSearchConfig`; `length` is the longest prompt, where it is not the study's.
     """
     length = settings.pop("length", bench.length)
-    return run_search(
-        bench, PromptSearchTrainer, PromptSearchConfig, length, eval_every, True, settings, allowed_tokens="ascii"
-    )
+    words: dict[str, Any] = {"allowed_tokens": "ascii"} | ({"banned_words": None} if label_words else {})
+    return run_search(bench, PromptSearchTrainer, PromptSearchConfig, length, eval_every, True, settings, words)
 
 
 class SpendUntil(TrainerCallback):
@@ -95,7 +95,7 @@ def run_search(
     eval_every: int,
     closes: bool,
     settings: dict[str, Any],
-    allowed_tokens: str = "words",
+    prompt: dict[str, Any] | None = None,
 ) -> Found:
     """Search until the budget is used; the trainer chooses the prompt by its own rule on dev.
 
@@ -107,12 +107,11 @@ def run_search(
         eval_every: steps between two evaluations.
         closes: whether the trainer evaluates by itself at the end of training.
         settings: of the arguments.
-        allowed_tokens: what a prompt may hold, as in `InterpPromptConfig`.
+        prompt: settings of `InterpPromptConfig` in place of the study's.
     """
     set_seed(bench.seed)
-    model: Any = get_peft_model(
-        bench.model, bench.prompt_config(num_virtual_tokens=length, allowed_tokens=allowed_tokens)
-    )
+    config = bench.prompt_config(num_virtual_tokens=length, **(prompt or {}))
+    model: Any = get_peft_model(bench.model, config)
     rows, writes = bench.data.rows["train"], bench.data.settings.generates
     start = bench.score_on_dev([model.prompt_token_ids()])[0]
     with tempfile.TemporaryDirectory() as folder:
