@@ -9,6 +9,7 @@ from peft_interp.metrics.differentials import differential_table
 from peft_interp.metrics.flags import flag_table
 from peft_interp.metrics.readability_metrics import metric_table
 from peft_interp.scoring.rewards import reward_table
+from peft_interp.search.constraints import constraint_table
 from peft_interp.search.moves import move_table
 from peft_interp.tuner.loss_terms import term_table
 from peft_interp.tuner.task_types import task_table
@@ -22,6 +23,7 @@ TABLES = {
     "differentials": differential_table,
     "rewards": reward_table,
     "moves": move_table,
+    "constraints": constraint_table,
 }
 
 

@@ -31,7 +31,8 @@ def test_make_targets_exist() -> None:
 
 
 def test_folder_listing_is_the_package() -> None:
-    listing = README.split("```\npeft_interp/\n")[1].split("```")[0].split("examples/")[0]
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listing = page.split("```\npeft_interp/\n")[1].split("```")[0].split("examples/")[0]
     listed = set(
         re.findall(r"\w+\.py\b|\b\w+(?=/)", "\n".join(re.split(r"  +", line)[1] for line in listing.splitlines()))
     )

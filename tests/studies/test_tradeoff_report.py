@@ -198,9 +198,9 @@ def test_the_published_results_are_what_the_published_records_say(tmp_path: Path
     assert sorted(read_lines(tmp_path / "results.jsonl"), key=str) == sorted(records, key=str)
 
 
-def test_the_table_of_the_main_readme_is_a_part_of_the_published_one() -> None:
+def test_the_table_of_the_docs_is_a_part_of_the_published_one() -> None:
     published = (TRADEOFF / "RESULTS.md").read_text().split("## In short")[1].split("\n## ")[0].splitlines()
-    lines = (TRADEOFF.parents[1] / "README.md").read_text().splitlines()
+    lines = (TRADEOFF.parents[1] / "docs" / "studies.md").read_text().splitlines()
     start = lines.index(next(line for line in published if line.startswith("| method")))
     shown = list(takewhile(lambda line: line.startswith("|"), lines[start:]))
     assert len(shown) > 8
