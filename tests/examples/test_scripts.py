@@ -67,3 +67,12 @@ def test_classification_script_reads_local_files(run_script: Build, tmp_path: Pa
     steps = ["--max_steps", "2", "--eval_steps", "2", "--save_strategy", "no"]
     printed = run_script(tmp_path, "run_classification.py", *arguments, *words, *steps)
     assert "on 16 test rows" in printed
+
+
+def test_classification_script_keeps_the_numbers_of_a_calibrated_prompt(run_script: Build, tmp_path: Path) -> None:
+    steps = ["--max_steps", "2", "--eval_steps", "2", "--save_strategy", "no", "--max_train_samples", "32"]
+    rows = ["--max_eval_samples", "16", "--calibration", "batch"]
+    printed = run_script(tmp_path, "run_classification.py", "--output_dir", "out", *steps, *rows)
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    terrible, great = config["label_bias"]["values"]
+    assert f"terrible {terrible:+.2f}, great {great:+.2f} (nats, batch calibration on 32 training rows)" in printed

@@ -42,6 +42,10 @@ EVERYTHING: dict[str, Any] = {
     "align_logits_with_labels": True,
     "stuck_patience": 9,
     "found_by": {"trainer": "RLPromptTrainer", "steps": 3},
+    "label_bias": {
+        **{"words": ["bad", "good"], "values": [0.5, -0.5], "calibration": "batch", "rows": 32},
+        **{"template": "{prompt} {text} It was", "prompt": "0123456789abcdef"},
+    },
     "table_fingerprint": [64.0, 32.0, 0.5],
 }
 
