@@ -269,6 +269,7 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     *("tests/search/test_search_script.py", "tests/search/test_fluent_search_resume.py"),
     *("tests/tuner/training/test_two_processes.py", "tests/tuner/models/test_compile.py"),
     *("tests/hub/test_every_save.py", "tests/hub/test_push_and_pull.py", "tests/hub/test_snippets.py"),
+    *("tests/report/test_in_a_browser.py", "tests/studies/test_tradeoff_in_a_browser.py"),
     *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
 )
 
