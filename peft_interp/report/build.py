@@ -78,11 +78,9 @@ def report_prompt(
         padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
-        row_examples: rows of the data that the report shows, where prompt, text and no prompt do not answer alike;
-            0 for none. They are not passed on with an adapter.
+        row_examples: rows that the report shows where the sides differ; 0 for none. They go with no adapter.
         without: measure the task with no prompt as well.
-        task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
-            label words are added. None: what the text is about is not asked.
+        task_naming: the task, as arguments for `measure_task_naming`; label words are added. None: it is not asked.
 
     Returns:
         The report. The model, its modes and the tokenizer are left as they were.
