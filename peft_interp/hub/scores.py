@@ -52,8 +52,7 @@ def plain_report(report: Any) -> dict[str, Any]:
 def _without_rows(plain: dict[str, Any]) -> dict[str, Any]:
     """The report with the counts of answers, and without the texts of rows."""
     measured = plain.get("faithfulness")
-    answered = measured.get("answered") if isinstance(measured, Mapping) else None
-    if not isinstance(measured, Mapping) or not isinstance(answered, Mapping):
+    if not isinstance(measured, Mapping) or not isinstance(answered := measured.get("answered"), Mapping):
         return plain
     return {**plain, "faithfulness": {**measured, "answered": {**answered, "examples": []}}}
 
