@@ -96,7 +96,7 @@ class Target:
         kept = torch.isin(self.owners.cpu(), chosen).to(self.owners.device)
         numbers = torch.full((len(self.rows),), -1, device=self.owners.device)
         numbers[chosen.to(numbers.device)] = torch.arange(len(chosen), device=numbers.device)
-        rows, places = ([part[i] for i in chosen.tolist()] for part in (self.rows, self.places))
+        rows, places = [self.rows[i] for i in chosen.tolist()], [self.places[i] for i in chosen.tolist()]
         owners = numbers[self.owners[kept]]
         return replace(
             self, rows=rows, places=places, prompt=self.prompt[kept], nothing=self.nothing[kept], owners=owners

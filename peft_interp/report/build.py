@@ -80,8 +80,7 @@ def report_prompt(
         token_effects: leave out each token of the text in turn.
         effect_rows: rows that the token effects are measured on; None chooses 64 to 200. More rows decide more tokens.
         without: measure the task with no prompt as well.
-        task_naming: what the task is known by, for `measure_task_naming`: `task_description`, `examples`, `encoder`;
-            label words are added. None: what the text is about is not asked.
+        task_naming: arguments for `measure_task_naming`, label words added; None: what the text is about is not asked.
         explanation: what `explain_prompt` found, to be shown as a part of the report.
 
     Returns:

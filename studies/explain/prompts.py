@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from peft import PeftModel, PromptTuningConfig, get_peft_model
+from peft import PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
 
 from peft_interp import embedded
@@ -66,14 +66,14 @@ class Setting:
     rows: list[dict[str, Any]]
     training: list[dict[str, Any]]
 
-    def model(self, vectors: Tensor) -> PeftModel:
+    def model(self, vectors: Tensor) -> Any:
         """Stock prompt tuning with these vectors, (length, dim)."""
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(vectors))
-        model = get_peft_model(embedded.load_model(), config)
+        model: Any = get_peft_model(embedded.load_model(), config)
         model.prompt_encoder["default"].embedding.weight.data = vectors.clone()
         return model
 
-    def target(self, model: PeftModel) -> Target:
+    def target(self, model: Any) -> Target:
         """What the model's prompt does on the training rows."""
         labels = embedded.TASKS[self.task].label_token_ids(self.tokenizer)
         with eval_mode(model):
@@ -93,12 +93,13 @@ def load(task: str) -> Setting:
 
 
 def planted_texts(setting: Setting, length: int) -> list[str]:
-    """Beginnings of prompts that people wrote, of so many tokens, that change the answers; in a drawn order."""
+    """Pieces of prompts that people wrote, of so many tokens, that change the answers; in a drawn order."""
     tokenizer = setting.tokenizer
-    texts = [decode(tokenizer, encode(tokenizer, prompt)[:length]) for prompt in human_prompts()]
+    every = [encode(tokenizer, prompt) for prompt in human_prompts()]
+    texts = [decode(tokenizer, ids[i : i + length]) for ids in every for i in range(0, len(ids) - length + 1, 2)]
     texts = [text for text in dict.fromkeys(texts) if len(encode(tokenizer, text)) == length]
     random.Random(length).shuffle(texts)
-    table = embedded.load_model().get_input_embeddings().weight.detach()
+    table = _table()
     target, found = setting.target(setting.model(table[:length])).subset(6), []
     with eval_mode(target.setup.text.base):
         for text in texts:
@@ -111,7 +112,7 @@ def planted_texts(setting: Setting, length: int) -> list[str]:
 
 def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
     """(length, dim) the vectors of a planted text."""
-    table = embedded.load_model().get_input_embeddings().weight.detach()
+    table = _table()
     generator = torch.Generator().manual_seed(100 * case.length + case.number)
     own = table[torch.tensor(encode(setting.tokenizer, text))]
     if case.kind == "rows":
@@ -125,7 +126,7 @@ def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
 def trained_vectors(setting: Setting, case: Case) -> Tensor:
     """(length, dim) a soft prompt trained on the labels, or on labels turned around."""
     generator = torch.Generator().manual_seed(1000 * case.length + case.number)
-    table = embedded.load_model().get_input_embeddings().weight.detach()
+    table = _table()
     start = table[_some(setting, case.length, generator)]
     target = setting.target(setting.model(start))
     words = torch.tensor(embedded.TASKS[case.task].label_token_ids(setting.tokenizer))
@@ -152,3 +153,10 @@ def descend(target: Target, start: Tensor) -> Tensor:
                 (vectors.grad,) = torch.autograd.grad(divergence(target, vectors), vectors)
             optimizer.step()
     return vectors.detach()
+
+
+def _table() -> Tensor:
+    """(vocabulary, dim) the embedded model's rows."""
+    base: Any = embedded.load_model()
+    rows: Tensor = base.get_input_embeddings().weight.detach()
+    return rows
