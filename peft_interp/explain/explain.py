@@ -119,8 +119,8 @@ def _explain(
     model: Any, tokenizer: Any, setup: ComparisonSetup, given: _Given, context: Mapping[str, Any], bar: Any
 ) -> tuple[PromptExplanation, Target]:
     """The explanation without activations, and the rows that judged."""
-    halves = two_halves(setup.rows, given.seed)
-    finding, judging = (make_target(setup, half[:_MOST_ROWS], given.longest) for half in halves)
+    halves = two_halves(setup.rows, given.seed, _MOST_ROWS)
+    finding, judging = (make_target(setup, half, given.longest) for half in halves)
     benches = make_bench(finding, given.label_token_ids), make_bench(judging, given.label_token_ids)
     pool = _make_pool(finding, given.longest, bar)
     if max(bench.kl_without for bench in benches) >= LEAST_EFFECT:

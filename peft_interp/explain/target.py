@@ -59,11 +59,19 @@ def compared(
     return replace(setup, length=0, prompt=replace(setup.prompt, extra=0))  # its columns are the input's own
 
 
-def two_halves(rows: Sequence[Row], seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the rows that find a text and of those that judge it: drawn, with each answer in equal parts."""
+def two_halves(rows: Sequence[Row], seed: int, most: int) -> tuple[list[int], list[int]]:
+    """Numbers of the rows that find a text and of those that judge it: drawn, with each answer in equal parts.
+
+    Args:
+        rows: the examples.
+        seed: of the draw.
+        most: rows of a half.
+    """
     order = Random(seed).sample(range(len(rows)), len(rows))
     order.sort(key=lambda i: rows[i].labels[rows[i].first] if rows[i].last >= 0 else -1)
-    return sorted(order[0::2]), sorted(order[1::2])
+    halves = order[0::2], order[1::2]
+    first, second = (sorted(half[:: max(1, -(-len(half) // most))]) for half in halves)
+    return first, second
 
 
 @dataclass(frozen=True)

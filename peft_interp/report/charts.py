@@ -211,9 +211,9 @@ def layers(series: Sequence[tuple[str, Sequence[float]]], parted: int | None, li
         parted: the layer at which the first falls below `limit`; None for none.
         limit: drawn as a level.
     """
-    known = [value for _, values in series for value in values if not math.isnan(value)]
-    low, _ = _nice(min([*known, limit]), 1.0, 0.1, 0.0)
-    low, count = max(low, -1.0), max(2, max(len(values) for _, values in series))
+    known = [max(value, -1.0) for _, values in series for value in values if not math.isnan(value)]
+    low, _ = _nice(min([*known, 0.8, max(limit, -1.0)]), 1.0, 0.1, 0.0)
+    count = max(2, max(len(values) for _, values in series))
     left, right, top, bottom = 40.0, _WIDTH - 12.0, 16.0, 200.0
 
     def x(layer: int) -> float:
