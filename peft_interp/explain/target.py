@@ -100,15 +100,17 @@ class Target:
         """`count` of the rows, evenly spread over their lengths."""
         if count >= len(self.rows):
             return self
-        chosen = torch.linspace(0, len(self.rows) - 1, count).round().long().unique()
-        kept = torch.isin(self.owners.cpu(), chosen).to(self.owners.device)
-        numbers = torch.full((len(self.rows),), -1, device=self.owners.device)
-        numbers[chosen.to(numbers.device)] = torch.arange(len(chosen), device=numbers.device)
-        rows, places = [self.rows[i] for i in chosen.tolist()], [self.places[i] for i in chosen.tolist()]
-        owners = numbers[self.owners[kept]]
-        return replace(
-            self, rows=rows, places=places, prompt=self.prompt[kept], nothing=self.nothing[kept], owners=owners
-        )
+        return self.part(torch.linspace(0, len(self.rows) - 1, count).round().long().unique().tolist())
+
+    def part(self, chosen: Sequence[int]) -> Target:
+        """Some of the rows, by their numbers here, ascending."""
+        device, numbers = self.owners.device, torch.full((len(self.rows),), -1)
+        numbers[list(chosen)] = torch.arange(len(chosen))
+        owners = numbers.to(device)[self.owners]
+        kept = owners >= 0
+        rows, places = [self.rows[i] for i in chosen], [self.places[i] for i in chosen]
+        prompt, nothing = self.prompt[kept], self.nothing[kept]
+        return replace(self, rows=rows, places=places, prompt=prompt, nothing=nothing, owners=owners[kept])
 
     @property
     def kl_of_nothing(self) -> float:

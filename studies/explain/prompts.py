@@ -16,12 +16,13 @@ from peft_interp.metrics.differentials import kl_divergence
 from peft_interp.metrics.references import human_prompts
 from peft_interp.text.tokenization import decode, encode
 
-ROWS, TRAINING_ROWS = 48, 24
+ROWS, TRAINING_ROWS = 32, 24
 LENGTHS = (4, 8)
 WANTED = 5  # planted texts of each length
 LEAST_EFFECT = 0.05  # nats; a planted text that does less is no test
 NOISE = 0.2  # of the vectors' standard deviation
-STEPS, RATE = 60, 0.05  # of Adam, on all training rows at once
+STEPS, BATCH, RATE = 60, 8, 0.05  # of Adam
+LONGEST = 32  # tokens of a row
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,13 @@ class Case:
 
 def all_cases() -> list[Case]:
     """In the order in which they are run: a few of every kind first."""
-    planted = [("rows", 2), ("noise", 3), ("effect", 5)]
-    found = [Case(kind, "sentiment", n, i) for kind, count in planted for n in LENGTHS for i in range(count)]
-    found += [
-        Case(k, t, n, i) for k in ("trained", "turned") for t in embedded.TASKS for n in LENGTHS for i in range(3)
+    found = [
+        Case(k, "sentiment", n, i) for k, count in (("rows", 2), ("noise", 3)) for n in LENGTHS for i in range(count)
     ]
-    return sorted(found, key=lambda case: (case.number, case.kind))
+    soft = [(kind, task) for kind in ("trained", "turned") for task in embedded.TASKS]
+    later = [Case("effect", "sentiment", n, i) for n in LENGTHS for i in range(WANTED)]
+    later += [Case(kind, task, n, i) for kind, task in soft for n in LENGTHS for i in range(3)]
+    return found + sorted(later, key=lambda case: (case.number, case.length, case.task, case.kind))
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,13 @@ def load(task: str) -> Setting:
     """A task's rows: those that train soft prompts, and others that explain them."""
     tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[task]
     data = embedded.load_data(task)
-    train, test = (data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", 24), ("test", ROWS)))
-    rows, training = (
-        [verbalizer.encode(tokenizer, row["sentence"], row["label"], 60) for row in part] for part in (test, train)
+    train, test = (
+        data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", TRAINING_ROWS), ("test", ROWS))
     )
-    return Setting(task, tokenizer, rows, training[:TRAINING_ROWS])
+    rows, training = (
+        [verbalizer.encode(tokenizer, row["sentence"], row["label"], LONGEST) for row in part] for part in (test, train)
+    )
+    return Setting(task, tokenizer, rows, training)
 
 
 def planted_texts(setting: Setting, length: int) -> list[str]:
@@ -100,7 +104,7 @@ def planted_texts(setting: Setting, length: int) -> list[str]:
     texts = [text for text in dict.fromkeys(texts) if len(encode(tokenizer, text)) == length]
     random.Random(length).shuffle(texts)
     table = _table()
-    target, found = setting.target(setting.model(table[:length])).subset(6), []
+    target, found = setting.target(setting.model(table[:length])).subset(4), []
     with eval_mode(target.setup.text.base):
         for text in texts:
             answers = target.log_probs([(encode(tokenizer, text), row) for row in range(len(target.rows))])
@@ -145,12 +149,14 @@ def descend(target: Target, start: Tensor) -> Tensor:
     """Vectors trained by Adam towards the target's answers, from `start`, (length, dim)."""
     vectors = nn.Parameter(start.clone())
     optimizer = torch.optim.Adam([vectors], lr=RATE)
+    rng, rows = random.Random(0), range(len(target.rows))
     with eval_mode(target.setup.text.base):
         for step in range(STEPS):
+            batch = target.part(sorted(rng.sample(rows, min(BATCH, len(rows)))))
             for group in optimizer.param_groups:
                 group["lr"] = RATE * (1 - step / STEPS)
             with torch.enable_grad():
-                (vectors.grad,) = torch.autograd.grad(divergence(target, vectors), vectors)
+                (vectors.grad,) = torch.autograd.grad(divergence(batch, vectors), vectors)
             optimizer.step()
     return vectors.detach()
 
