@@ -16,11 +16,12 @@ from torch import Tensor
 from peft_interp.explain.activations import compare_states
 from peft_interp.explain.judging import Bench, make_bench
 from peft_interp.explain.pool import CandidatePool, Found
-from peft_interp.explain.sources import SOURCES, Hunt, make_proposer
+from peft_interp.explain.sources import SOURCES, Hunt, Source, make_proposer
 from peft_interp.explain.target import Target, compared, has_vectors, make_target, two_halves
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.comparison import ComparisonSetup
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
 from peft_interp.report.explained import IDLE, LEAST_EFFECT, ExplanationCandidate, why_no_text
 from peft_interp.report.explanation import PromptExplanation
@@ -63,11 +64,9 @@ def explain_prompt(
     KL(prompt || no prompt), or where it acts against the prompt: where it raises one label and the prompt another.
 
     Args:
-        model: a `PeftModel` with a prompt adapter of any method for CAUSAL_LM. Of prefix tuning, which has no input
-            vectors, only the answers are looked at.
+        model: a `PeftModel` with a prompt adapter for CAUSAL_LM; of prefix tuning only the answers are looked at.
         tokenizer: the base model's.
-        rows: tokenised examples without a prompt, as for `measure_faithfulness`; at least 8, of which up to 128 are
-            used.
+        rows: tokenised examples without a prompt, as for `measure_faithfulness`; at least 8; up to 128 are used.
         verbalizer: names the label words, for the calibrated figures and for what acts against the prompt.
         label_token_ids: the label words' ids, where there is no verbalizer.
         sources: where candidates come from, by their names in `explain.sources.SOURCES`; None for all.
@@ -95,26 +94,45 @@ def explain_prompt(
     if verbalizer is not None:
         check_verbalizer(verbalizer, placement_of(config))
         label_token_ids = label_token_ids or verbalizer.label_token_ids(tokenizer)
-    longest = longest or max(SHORTEST_LIMIT, config.num_virtual_tokens)
     known = {**describe(model, adapter_name, rows, verbalizer), "seed": seed, "budget": budget, **(context or {})}
+    given = _Given(chosen, budget, seed, longest or max(SHORTEST_LIMIT, config.num_virtual_tokens), label_token_ids)
     with eval_mode(model, adapter_name), progress_bar(budget, "Looking for a text", progress) as bar:
         setup = compared(model, tokenizer, rows, label_token_ids, batch_size)
-        finding, judging = (make_target(setup, half[:_MOST_ROWS], longest) for half in two_halves(setup.rows, seed))
-        benches = make_bench(finding, label_token_ids), make_bench(judging, label_token_ids)
-        pool = _make_pool(finding, longest, bar)
-        if max(bench.kl_without for bench in benches) >= LEAST_EFFECT:
-            _hunt(model, tokenizer, pool, chosen, (budget, seed))
-        method = PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else PeftType(config.peft_type).value
-        found = _explanation(_ranked(pool, benches), benches, pool, known, label_token_ids, method)
+        found, judging = _explain(model, tokenizer, setup, given, known, bar)
         if (vectors if activations is None else activations) and found.best is not None:
-            view = compare_states(setup, judging.rows, found.best.text)
-            found = replace(found, activations=view)
+            found = replace(found, activations=compare_states(setup, judging.rows, found.best.text))
     return found
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the user asked for, checked."""
+
+    sources: Sequence[Source]
+    budget: int
+    seed: int
+    longest: int
+    label_token_ids: Sequence[int] | None
+
+
+def _explain(
+    model: Any, tokenizer: Any, setup: ComparisonSetup, given: _Given, context: Mapping[str, Any], bar: Any
+) -> tuple[PromptExplanation, Target]:
+    """The explanation without activations, and the rows that judged."""
+    halves = two_halves(setup.rows, given.seed, _MOST_ROWS)
+    finding, judging = (make_target(setup, half, given.longest) for half in halves)
+    benches = make_bench(finding, given.label_token_ids), make_bench(judging, given.label_token_ids)
+    pool = _make_pool(finding, given.longest, bar)
+    if max(bench.kl_without for bench in benches) >= LEAST_EFFECT:
+        _hunt(model, tokenizer, pool, given)
+    return _explanation(
+        _ranked(pool, benches), benches, pool, context, given.label_token_ids, method_of(model)
+    ), judging
 
 
 def _check(
     sources: Sequence[str] | None, budget: int, longest: int | None, activations: bool | None, vectors: bool
-) -> list[Any]:
+) -> list[Source]:
     """The sources that are asked, and whether everything else can be."""
     names = [source.name for source in SOURCES]
     if isinstance(sources, str) or (unknown := sorted(set(sources or ()) - set(names))):
@@ -138,9 +156,15 @@ def _make_pool(finding: Target, longest: int, bar: Any) -> CandidatePool:
     return CandidatePool(finding.subset(_FEW_ROWS), beside, longest, bar.update)
 
 
-def _hunt(model: Any, tokenizer: Any, pool: CandidatePool, sources: Sequence[Any], limits: tuple[int, int]) -> None:
+def method_of(model: Any) -> str:
+    """PEFT's name of the active prompt's method."""
+    config = prompt_config(model)
+    return PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else str(PeftType(config.peft_type).value)
+
+
+def _hunt(model: Any, tokenizer: Any, pool: CandidatePool, given: _Given) -> None:
     """Ask every source; one that finds the prompt itself ends it."""
-    base, (budget, seed) = model.get_base_model(), limits
+    base = model.get_base_model()
     table = base.get_input_embeddings().weight
     allowed = allowed_tokens(table, tokenizer, "printable", special_token_ids=config_token_ids(base.config))
     vectors, exact = None, None
@@ -149,11 +173,11 @@ def _hunt(model: Any, tokenizer: Any, pool: CandidatePool, sources: Sequence[Any
         exact = reading.ids if reading.discrete else None
     length = min(int(model.active_peft_config.num_virtual_tokens), pool.longest)
     proposer = make_proposer(base, tokenizer, allowed, pool.longest, leading_ids(tokenizer))
-    hunt = Hunt(base, tokenizer, vectors, exact, allowed.cpu(), length, pool, proposer, seed)
-    shares = sum(source.share for source in sources) or 1.0
-    for source in sources:
+    hunt = Hunt(base, tokenizer, vectors, exact, allowed.cpu(), length, pool, proposer, given.seed)
+    shares = sum(source.share for source in given.sources) or 1.0
+    for source in given.sources:
         if not hunt.done:
-            source.function(hunt, round(budget * source.share / shares))
+            source.function(hunt, round(given.budget * source.share / shares))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class Bench:
         estimate = values.estimate()
         assert estimate is not None
         share = 1 - estimate.mean / self.kl_without if self.kl_without > 0 else 0.0
-        scores = self._label_scores(answers)
+        scores: dict[str, Any] = self._label_scores(answers)
         return ExplanationCandidate(
             *(candidate.text, found.source, estimate.mean, estimate.standard_error, share, search_kl), **scores
         ), answers

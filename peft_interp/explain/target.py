@@ -59,11 +59,19 @@ def compared(
     return replace(setup, length=0, prompt=replace(setup.prompt, extra=0))  # its columns are the input's own
 
 
-def two_halves(rows: Sequence[Row], seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the rows that find a text and of those that judge it: drawn, with each answer in equal parts."""
+def two_halves(rows: Sequence[Row], seed: int, most: int) -> tuple[list[int], list[int]]:
+    """Numbers of the rows that find a text and of those that judge it: drawn, with each answer in equal parts.
+
+    Args:
+        rows: the examples.
+        seed: of the draw.
+        most: rows of a half.
+    """
     order = Random(seed).sample(range(len(rows)), len(rows))
     order.sort(key=lambda i: rows[i].labels[rows[i].first] if rows[i].last >= 0 else -1)
-    return sorted(order[0::2]), sorted(order[1::2])
+    halves = order[0::2], order[1::2]
+    first, second = (sorted(half[:: max(1, -(-len(half) // most))]) for half in halves)
+    return first, second
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,17 @@ class Target:
         """`count` of the rows, evenly spread over their lengths."""
         if count >= len(self.rows):
             return self
-        chosen = torch.linspace(0, len(self.rows) - 1, count).round().long().unique()
-        kept = torch.isin(self.owners.cpu(), chosen).to(self.owners.device)
-        numbers = torch.full((len(self.rows),), -1, device=self.owners.device)
-        numbers[chosen.to(numbers.device)] = torch.arange(len(chosen), device=numbers.device)
-        rows, places = ([part[i] for i in chosen.tolist()] for part in (self.rows, self.places))
-        owners = numbers[self.owners[kept]]
-        return replace(
-            self, rows=rows, places=places, prompt=self.prompt[kept], nothing=self.nothing[kept], owners=owners
-        )
+        return self.part(torch.linspace(0, len(self.rows) - 1, count).round().long().unique().tolist())
+
+    def part(self, chosen: Sequence[int]) -> Target:
+        """Some of the rows, by their numbers here, ascending."""
+        device, numbers = self.owners.device, torch.full((len(self.rows),), -1)
+        numbers[list(chosen)] = torch.arange(len(chosen))
+        owners = numbers.to(device)[self.owners]
+        kept = owners >= 0
+        rows, places = [self.rows[i] for i in chosen], [self.places[i] for i in chosen]
+        prompt, nothing = self.prompt[kept], self.nothing[kept]
+        return replace(self, rows=rows, places=places, prompt=prompt, nothing=nothing, owners=owners[kept])
 
     @property
     def kl_of_nothing(self) -> float:

@@ -260,16 +260,18 @@ def layers(series: Sequence[tuple[str, Sequence[float]]], parted: int | None, li
         parted: the layer at which the first falls below `limit`; None for none.
         limit: drawn as a level.
     """
-    known = [value for _, values in series for value in values if not math.isnan(value)]
-    low, _ = _nice(min([*known, limit]), 1.0, 0.1, 0.0)
-    low, count = max(low, -1.0), max(2, max(len(values) for _, values in series))
+    known = [max(value, -1.0) for _, values in series for value in values if not math.isnan(value)]
+    low, _ = _nice(min([*known, 0.8, max(limit, -1.0)]), 1.0, 0.1, 0.0)
+    count = max(2, max(len(values) for _, values in series))
     left, right, top, bottom = 40.0, _WIDTH - 12.0, 16.0, 200.0
 
     def x(layer: int) -> float:
         return left + layer / (count - 1) * (right - left)
 
     def y(value: float) -> float:
-        return bottom - (min(max(value, low), 1.0) - low) / (1.0 - low) * (bottom - top)
+        return (
+            math.nan if math.isnan(value) else bottom - (min(max(value, low), 1.0) - low) / (1.0 - low) * (bottom - top)
+        )
 
     parts = []
     step = 0.1 if 1.0 - low < 0.65 else 0.5
@@ -284,8 +286,9 @@ def layers(series: Sequence[tuple[str, Sequence[float]]], parted: int | None, li
         parts.append(_line(x(parted), top, x(parted), bottom, "var(--no)", 1.5, "4 4"))
     for number, (_, values) in reversed(list(enumerate(series))):
         colour, width, dashes = _LINES[min(number, len(_LINES) - 1)]
-        here = [(x(i), y(value)) for i, value in enumerate(values) if not math.isnan(value)]
-        parts += [_line(*a, *b, colour, width, dashes) for a, b in pairwise(here)]
+        here = [(x(i), y(value)) for i, value in enumerate(values)]
+        pieces = [(a, b) for a, b in pairwise(here) if not math.isnan(a[1] + b[1])]
+        parts += [_line(*a, *b, colour, width, dashes) for a, b in pieces]
     height = bottom + 40
     parts.append(_text((left + right) / 2, height - 6, "layer", "quiet", "middle"))
     for number, (name, _) in enumerate(series):

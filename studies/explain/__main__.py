@@ -1,6 +1,6 @@
 """Plant prompts, train soft ones, explain them all, and write down what came of it.
 
-    python -m studies.explain            # goes on where it was stopped; about a minute for each of 44 prompts on a core
+    python -m studies.explain            # goes on where it was stopped; under a minute for each of 44 prompts on a core
     python -m studies.explain --report   # the figures of what is there
 
 A case is explained in one process with one budget; `results.json` holds what was run and nothing else.
@@ -17,7 +17,7 @@ from datasets import disable_progress_bars
 from peft_interp import embedded, explain_prompt
 from peft_interp.explain.explain import BUDGET
 from peft_interp.storage.atomic import replace_file
-from studies.explain.figures import figures, write_readme
+from studies.explain.figures import PLANTED, figures, write_readme
 from studies.explain.prompts import Case, Setting, all_cases, load, planted_texts, planted_vectors, trained_vectors
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -35,38 +35,38 @@ def main() -> None:
     disable_progress_bars()
     done = read(arguments.results)
     if not arguments.report:
-        run([case for case in all_cases() if case.key not in done][: arguments.cases], done, arguments)
+        run([case for case in all_cases() if case.key not in done["cases"]][: arguments.cases], done, arguments)
     if arguments.results == RESULTS:
-        write_readme(done)
-    print(json.dumps(figures(done), indent=2))
+        write_readme(done["cases"])
+    print(json.dumps(figures(done["cases"]), indent=2))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What was run so far, by case."""
-    return json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else {}
+    """What was run so far: `cases` by their keys, and the planted `texts` by length."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"texts": {}, "cases": {}}
 
 
 def run(cases: list[Case], done: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Explain the cases one by one; each is written as soon as it is done."""
     settings: dict[str, Setting] = {}
-    texts: dict[int, list[str]] = {}
     for case in cases:
-        setting = settings.setdefault(case.task, settings.get(case.task) or load(case.task))
-        planted = case.kind in ("rows", "noise", "effect")
-        if planted and case.length not in texts:
-            texts[case.length] = planted_texts(setting, case.length)
-        text = texts[case.length][case.number] if planted else None
-        done[case.key] = explain(setting, case, text, arguments.budget)
-        replace_file(arguments.results, json.dumps({"cases": done}, indent=1, ensure_ascii=False) + "\n")
-        shown = {name: done[case.key][name] for name in ("text", "reason", "kl", "share", "seconds")}
-        print(case.key, shown, flush=True)
+        if case.task not in settings:
+            settings[case.task] = load(case.task)
+        setting, planted = settings[case.task], case.kind in PLANTED
+        if planted and str(case.length) not in done["texts"]:
+            done["texts"][str(case.length)] = planted_texts(setting, case.length)
+        text = done["texts"][str(case.length)][case.number] if planted else None
+        found = explain(setting, case, text, arguments.budget)
+        done["cases"][case.key] = found
+        replace_file(arguments.results, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+        print(case.key, {name: found[name] for name in ("text", "reason", "kl", "share", "seconds")}, flush=True)
 
 
 def explain(setting: Setting, case: Case, text: str | None, budget: int) -> dict[str, Any]:
     """One case's record."""
     vectors = planted_vectors(setting, case, text) if text is not None else trained_vectors(setting, case)
     model, verbalizer = setting.model(vectors), embedded.TASKS[case.task]
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = explain_prompt(model, setting.tokenizer, setting.rows, verbalizer, budget=budget, seed=case.number)
     best, view = found.best, found.activations
     return {
@@ -84,7 +84,7 @@ def explain(setting: Setting, case: Case, text: str | None, budget: int) -> dict
         "shown_acts_against": bool(found.text is not None and best is not None and best.acts_against),
         "parts_at": view.parts_at if view else None,
         "evaluations": found.evaluations,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(time.process_time() - begun, 1),
         "budget": budget,
         "candidates": [[one.text, one.source, round(one.kl, 5)] for one in found.candidates[:SHOWN]],
     }

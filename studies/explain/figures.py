@@ -85,7 +85,7 @@ def tables(cases: Cases) -> str:
     ]
     return "\n\n".join(
         [
-            f"{found['cases']} prompts were run; median {number(found.get('median_seconds'), 0)} s on a shared core.",
+            f"{found['cases']} prompts, a median of {number(found['median_seconds'], 0)} s of one core each.",
             markdown_table(("planted", "prompts", "KL < 0.01", "exact text", "median KL, nats"), planted),
             markdown_table(
                 *(

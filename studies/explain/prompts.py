@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from peft import PeftModel, PromptTuningConfig, get_peft_model
+from peft import PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
 
 from peft_interp import embedded
@@ -16,12 +16,13 @@ from peft_interp.metrics.differentials import kl_divergence
 from peft_interp.metrics.references import human_prompts
 from peft_interp.text.tokenization import decode, encode
 
-ROWS, TRAINING_ROWS = 48, 24
+ROWS, TRAINING_ROWS = 32, 24
 LENGTHS = (4, 8)
 WANTED = 5  # planted texts of each length
 LEAST_EFFECT = 0.05  # nats; a planted text that does less is no test
 NOISE = 0.2  # of the vectors' standard deviation
-STEPS, RATE = 60, 0.05  # of Adam, on all training rows at once
+STEPS, BATCH, RATE = 60, 8, 0.05  # of Adam
+LONGEST = 32  # tokens of a row
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,13 @@ class Case:
 
 def all_cases() -> list[Case]:
     """In the order in which they are run: a few of every kind first."""
-    planted = [("rows", 2), ("noise", 3), ("effect", 5)]
-    found = [Case(kind, "sentiment", n, i) for kind, count in planted for n in LENGTHS for i in range(count)]
-    found += [
-        Case(k, t, n, i) for k in ("trained", "turned") for t in embedded.TASKS for n in LENGTHS for i in range(3)
+    found = [
+        Case(k, "sentiment", n, i) for k, count in (("rows", 2), ("noise", 3)) for n in LENGTHS for i in range(count)
     ]
-    return sorted(found, key=lambda case: (case.number, case.kind))
+    soft = [(kind, task) for kind in ("trained", "turned") for task in embedded.TASKS]
+    later = [Case("effect", "sentiment", n, i) for n in LENGTHS for i in range(WANTED)]
+    later += [Case(kind, task, n, i) for kind, task in soft for n in LENGTHS for i in range(3)]
+    return found + sorted(later, key=lambda case: (case.number, case.length, case.task, case.kind))
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class Setting:
     rows: list[dict[str, Any]]
     training: list[dict[str, Any]]
 
-    def model(self, vectors: Tensor) -> PeftModel:
+    def model(self, vectors: Tensor) -> Any:
         """Stock prompt tuning with these vectors, (length, dim)."""
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(vectors))
-        model = get_peft_model(embedded.load_model(), config)
+        model: Any = get_peft_model(embedded.load_model(), config)
         model.prompt_encoder["default"].embedding.weight.data = vectors.clone()
         return model
 
-    def target(self, model: PeftModel) -> Target:
+    def target(self, model: Any) -> Target:
         """What the model's prompt does on the training rows."""
         labels = embedded.TASKS[self.task].label_token_ids(self.tokenizer)
         with eval_mode(model):
@@ -85,21 +87,24 @@ def load(task: str) -> Setting:
     """A task's rows: those that train soft prompts, and others that explain them."""
     tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[task]
     data = embedded.load_data(task)
-    train, test = (data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", 24), ("test", ROWS)))
-    rows, training = (
-        [verbalizer.encode(tokenizer, row["sentence"], row["label"], 60) for row in part] for part in (test, train)
+    train, test = (
+        data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", TRAINING_ROWS), ("test", ROWS))
     )
-    return Setting(task, tokenizer, rows, training[:TRAINING_ROWS])
+    rows, training = (
+        [verbalizer.encode(tokenizer, row["sentence"], row["label"], LONGEST) for row in part] for part in (test, train)
+    )
+    return Setting(task, tokenizer, rows, training)
 
 
 def planted_texts(setting: Setting, length: int) -> list[str]:
-    """Beginnings of prompts that people wrote, of so many tokens, that change the answers; in a drawn order."""
+    """Pieces of prompts that people wrote, of so many tokens, that change the answers; in a drawn order."""
     tokenizer = setting.tokenizer
-    texts = [decode(tokenizer, encode(tokenizer, prompt)[:length]) for prompt in human_prompts()]
+    every = [encode(tokenizer, prompt) for prompt in human_prompts()]
+    texts = [decode(tokenizer, ids[i : i + length]) for ids in every for i in range(0, len(ids) - length + 1, 2)]
     texts = [text for text in dict.fromkeys(texts) if len(encode(tokenizer, text)) == length]
     random.Random(length).shuffle(texts)
-    table = embedded.load_model().get_input_embeddings().weight.detach()
-    target, found = setting.target(setting.model(table[:length])).subset(6), []
+    table = _table()
+    target, found = setting.target(setting.model(table[:length])).subset(4), []
     with eval_mode(target.setup.text.base):
         for text in texts:
             answers = target.log_probs([(encode(tokenizer, text), row) for row in range(len(target.rows))])
@@ -111,7 +116,7 @@ def planted_texts(setting: Setting, length: int) -> list[str]:
 
 def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
     """(length, dim) the vectors of a planted text."""
-    table = embedded.load_model().get_input_embeddings().weight.detach()
+    table = _table()
     generator = torch.Generator().manual_seed(100 * case.length + case.number)
     own = table[torch.tensor(encode(setting.tokenizer, text))]
     if case.kind == "rows":
@@ -125,7 +130,7 @@ def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
 def trained_vectors(setting: Setting, case: Case) -> Tensor:
     """(length, dim) a soft prompt trained on the labels, or on labels turned around."""
     generator = torch.Generator().manual_seed(1000 * case.length + case.number)
-    table = embedded.load_model().get_input_embeddings().weight.detach()
+    table = _table()
     start = table[_some(setting, case.length, generator)]
     target = setting.target(setting.model(start))
     words = torch.tensor(embedded.TASKS[case.task].label_token_ids(setting.tokenizer))
@@ -144,11 +149,20 @@ def descend(target: Target, start: Tensor) -> Tensor:
     """Vectors trained by Adam towards the target's answers, from `start`, (length, dim)."""
     vectors = nn.Parameter(start.clone())
     optimizer = torch.optim.Adam([vectors], lr=RATE)
+    rng, rows = random.Random(0), range(len(target.rows))
     with eval_mode(target.setup.text.base):
         for step in range(STEPS):
+            batch = target.part(sorted(rng.sample(rows, min(BATCH, len(rows)))))
             for group in optimizer.param_groups:
                 group["lr"] = RATE * (1 - step / STEPS)
             with torch.enable_grad():
-                (vectors.grad,) = torch.autograd.grad(divergence(target, vectors), vectors)
+                (vectors.grad,) = torch.autograd.grad(divergence(batch, vectors), vectors)
             optimizer.step()
     return vectors.detach()
+
+
+def _table() -> Tensor:
+    """(vocabulary, dim) the embedded model's rows."""
+    base: Any = embedded.load_model()
+    rows: Tensor = base.get_input_embeddings().weight.detach()
+    return rows

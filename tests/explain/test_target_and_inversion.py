@@ -85,9 +85,13 @@ def test_a_start_near_vectors_is_their_tokens(planted: Build, target_of: Build, 
 
 def test_halves_share_the_answers(target_of: Build, planted: Build) -> None:
     rows = target_of(planted(), 24).rows
-    first, second = two_halves(rows, seed=3)
+    first, second = two_halves(rows, seed=3, most=99)
     assert sorted([*first, *second]) == list(range(24))
     answers = [[rows[i].labels[rows[i].first] for i in half] for half in (first, second)]
     for answer in set(answers[0]):
         assert abs(answers[0].count(answer) - answers[1].count(answer)) <= 1
-    assert two_halves(rows, seed=3) == (first, second) != two_halves(rows, seed=4)
+    assert two_halves(rows, seed=3, most=99) == (first, second) != two_halves(rows, seed=4, most=99)
+    few = two_halves(rows, seed=3, most=5)
+    assert all(3 <= len(half) <= 5 for half in few)
+    assert not {*few[0]} & {*few[1]}
+    assert all(len({rows[i].labels[rows[i].first] for i in half}) == 2 for half in few)

@@ -1,0 +1,53 @@
+"""The figures of `studies/explain` from records by hand, and the prompts it plants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from studies.explain.figures import figures, tables
+from studies.explain.prompts import Case, all_cases, load, planted_vectors
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    plain = {"planted": None, "text": "a", "reason": "", "nearest_text": "a", "source": "search", "kl": 0.1}
+    plain |= {"share": 0.5, "calibrated_share": 0.4, "alignment": 0.9, "kl_without": 0.2, "shown_acts_against": False}
+    return {**plain, "parts_at": 2, "seconds": 10.0, **fields}
+
+
+def test_figures_by_hand() -> None:
+    cases = {
+        "effect-sentiment-4-0": record(planted="a ", kl=0.009),
+        "effect-sentiment-8-0": record(planted="b", kl=0.02),
+        "trained-topic-4-0": record(share=0.7),
+        "turned-sentiment-4-0": record(share=0.2, text=None, reason="against", parts_at=None),
+        "turned-topic-4-0": record(share=0.4, shown_acts_against=True),
+    }
+    found = figures(cases)
+    assert found["effect"] == {"cases": 2, "recovered": 0.5, "exact_text": 0.5, "median_kl": pytest.approx(0.0145)}
+    assert (found["trained"]["median_share"], found["turned"]["median_share"]) == (0.7, pytest.approx(0.3))
+    assert (found["turned"]["texts_shown"], found["turned"]["shown_against"]) == (0.5, 1)
+    assert found["soft_median_share"] == 0.4
+    assert "rows" not in found
+    assert "| turned-sentiment-4-0 |  | none: against |" in tables(cases)
+    assert figures({}) == {"cases": 0}
+
+
+def test_cases_are_the_ones_that_are_promised() -> None:
+    cases = all_cases()
+    assert len({case.key for case in cases}) == len(cases) == 44
+    assert sum(case.kind in ("rows", "noise", "effect") for case in cases) == 20
+    assert {case.task for case in cases if case.kind == "turned"} == {"sentiment", "topic"}
+
+
+def test_planted_vectors_are_a_texts_rows_or_near_them() -> None:
+    setting = load("sentiment")
+    text = "the best film ever"
+    own = planted_vectors(setting, Case("rows", "sentiment", 4, 0), text)
+    table = setting.model(own).get_input_embeddings().weight
+    assert torch.equal(own, table[torch.tensor(setting.tokenizer.encode(text))])
+    noisy = planted_vectors(setting, Case("noise", "sentiment", 4, 0), text)
+    assert 0.1 < float((noisy - own).std() / own.std()) < 0.3
+    assert {len(setting.rows), len(setting.training)} == {32, 24}
