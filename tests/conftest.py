@@ -268,6 +268,7 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     *("tests/rl/test_script.py", "tests/rl/test_search_two_processes.py", "tests/rl/test_it_learns.py"),
     *("tests/search/test_search_script.py", "tests/search/test_fluent_search_resume.py"),
     *("tests/tuner/training/test_two_processes.py", "tests/tuner/models/test_compile.py"),
+    "tests/tuner/families/test_sharding.py",
     *("tests/hub/test_every_save.py", "tests/hub/test_push_and_pull.py", "tests/hub/test_snippets.py"),
     "tests/hub/test_plain_peft.py",
     *("tests/storage/test_atomic.py", "tests/test_extending.py", "tests/test_import.py", "tests/cli/test_read.py"),
@@ -280,5 +281,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = item.nodeid.split("[")[0]
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        if name.startswith("tests/tuner/families/test_sharding.py"):
-            item.add_marker(pytest.mark.skip(reason="starts processes, and never ran to its end here"))
