@@ -293,6 +293,7 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     "tests/studies/test_tradeoff_run.py",
     "tests/test_extending.py",
     "tests/test_import.py",
+    "tests/tuner/families/test_sharding.py",
     "tests/tuner/models/test_compile.py",
     "tests/tuner/training/test_two_processes.py",
 )
@@ -304,5 +305,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = item.nodeid.split("[")[0]
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        if name.startswith("tests/tuner/families/test_sharding.py"):
-            item.add_marker(pytest.mark.skip(reason="starts processes, and never ran to its end here"))
