@@ -19,7 +19,7 @@ LIMIT = 256  # positions of the embedded model
 UNUSABLE = {
     "words as labels": (
         "text,label\nA warm film.,positive\nDull.,negative\n",
-        "column 'label', row 1: `label='positive'` is no whole number; number the labels 0 to 1",
+        "column 'label', row 1: `label='positive'` is none of ['terrible', 'great']; mend it",
     ),
     "half a label": (
         "text,label\nA warm film.,1\nDull.,0.5\n",
