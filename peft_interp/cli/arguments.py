@@ -141,6 +141,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     data.add_argument("--text-column", metavar="NAME", help="default: 'sentence', else 'text'")
     data.add_argument("--label-column", metavar="NAME", default="label", help="0, 1, ... (default: %(default)s)")
     data.add_argument("--template", help=_TEMPLATE_HELP)
+    data.add_argument("--chat", choices=("system", "user"), help="the prompt's turn, in the tokenizer's chat template")
     data.add_argument("--label-words", nargs="+", metavar="WORD", help="the word for label 0, 1, ...")
     data.add_argument(
         "--label-names",

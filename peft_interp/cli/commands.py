@@ -39,7 +39,7 @@ from peft_interp.report.prompt_report import PromptReport
 from peft_interp.report.texts import json_text, plain, printable
 from peft_interp.storage.atomic import replace_file
 from peft_interp.text.label_bias import LabelBias
-from peft_interp.text.placement import START, Placement, placement_in, placement_of
+from peft_interp.text.placement import MARKED, START, Placement, placement_in, placement_of
 
 
 def read(arguments: Namespace) -> None:
@@ -191,6 +191,8 @@ def _base_and_tokenizer(
 def _placement_of_template(arguments: Namespace) -> Placement:
     """Where the user's template has the prompt; before the text where it names no place."""
     template = arguments.template
+    if arguments.chat:
+        return MARKED
     return placement_in(template) if template and "{prompt}" in template else START
 
 

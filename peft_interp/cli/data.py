@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 from datasets import Dataset
@@ -88,14 +89,15 @@ def load_data(arguments: Namespace, tokenizer: PreTrainedTokenizerBase, placemen
             raise ValueError("`--data` needs `--label-words`: one word per label, in the labels' order.")
         rows, name = _own_data(arguments)
         words = arguments.label_words
-    verbalizer = Verbalizer(_template(arguments, placement), tuple(words), calibration=arguments.calibration)
+    settings = {"chat": arguments.chat, "calibration": arguments.calibration}
+    verbalizer = Verbalizer(_template(arguments, placement), tuple(words), **settings)
     if verbalizer.placement != placement:
         raise ValueError(
-            f"`--template {verbalizer.template!r}` has the prompt at the {verbalizer.prompt_position}, but the "
+            f"`--template {verbalizer.template!r}` has the prompt {verbalizer.placement.at}, but the "
             f"adapter's `prompt_position={placement.name!r}`; write {{prompt}} {placement.preposition} the text: "
             f"{placement.template!r}, say."
         )
-    verbalizer.label_token_ids(tokenizer)  # complain before a model is loaded
+    verbalizer.label_sequences(tokenizer)  # complain before a model is loaded
     text = arguments.text_column or next((c for c in _TEXT_COLUMNS if c in rows.column_names), _TEXT_COLUMNS[0])
     rows = _with_indices(rows, arguments, verbalizer)
     _check_rows(rows, text, arguments.label_column, verbalizer)
@@ -182,10 +184,10 @@ def _template(arguments: Namespace, placement: Placement) -> str:
         task = embedded.TASKS[arguments.task] if arguments.task is not None else None
         if task is not None and task.placement == placement:
             return task.template
-        if placement.marked:
+        if placement.marked and not arguments.chat:
             raise ValueError("this prompt stands inside its template, which only you know; name it with `--template`.")
-        return DEFAULT_TEMPLATES[placement.name]
-    return placement.complete(str(given))
+        return DEFAULT_TEMPLATES.get(placement.name, START.template)
+    return str(given) if arguments.chat else placement.complete(str(given))
 
 
 def _with_indices(rows: Dataset, arguments: Namespace, verbalizer: Verbalizer) -> Dataset:
@@ -204,24 +206,31 @@ def _check_rows(rows: Dataset, text: str, label: str, verbalizer: Verbalizer) ->
     Raises:
         ValueError: a missing column, something that is no text, or a label without a word.
     """
-    if missing := {text, label} - set(rows.column_names):
+    *texts, _ = asked = verbalizer.source_columns(text, label)
+    if missing := {*asked} - set(rows.column_names):
         raise ValueError(
             f"the data set has no column {sorted(missing)}, only {rows.column_names}; name its columns with "
-            "`--text-column` and `--label-column`."
+            "`--text-column` and `--label-column`, and others in the template's braces."
         )
-    for number, (found, answer) in enumerate(zip(rows[text][:], rows[label][:], strict=True), start=1):
-        if found is None:
-            raise ValueError(
-                f"column {text!r}, row {number}: there is no text; fill it in or drop the row (in csv and tsv an empty "
-                "cell, 'NA', 'None' or 'null' is read as nothing)."
-            )
-        if not isinstance(found, str):
-            raise ValueError(f"column {text!r}, row {number}: {found!r} is no text; name another with `--text-column`.")
+    columns = [rows[name][:] for name in asked]
+    for number, (*cells, answer) in enumerate(zip(*columns, strict=True), start=1):
+        for name, found in zip(texts, cells, strict=True):
+            _check_cell(name, number, found)
         try:
             verbalizer.label_index(answer)
         except ValueError as error:
             remedy = " Or name the data's labels, in the words' order, with `--label-names`." if answer else ""
             raise ValueError(f"column {label!r}, row {number}: {error}{remedy}") from None
+
+
+def _check_cell(column: str, number: int, found: Any) -> None:
+    if found is None:
+        raise ValueError(
+            f"column {column!r}, row {number}: there is no text; fill it in or drop the row (in csv and tsv an empty "
+            "cell, 'NA', 'None' or 'null' is read as nothing)."
+        )
+    if not isinstance(found, str):
+        raise ValueError(f"column {column!r}, row {number}: {found!r} is no text; name another with `--text-column`.")
 
 
 def _own_data(arguments: Namespace) -> tuple[Dataset, str]:

@@ -21,6 +21,7 @@ from peft_interp.report.templating import Markdown, render_markdown
 from peft_interp.report.texts import code_line, fenced, in_markdown
 from peft_interp.storage.atomic import replace_file
 from peft_interp.text.label_bias import LabelBias
+from peft_interp.text.template import columns_in
 from peft_interp.tuner.task_types import prompt_task
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -250,8 +251,10 @@ def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
 
 
 def _asked(context: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """Template and label words that the report was measured with, as far as they can be such."""
+    """Template of one text and label words that the report was measured with, as far as they can be such."""
     template, words = context.get("template"), context.get("label_words")
+    if context.get("chat") or (isinstance(template, str) and columns_in(template) != ["text"]):
+        template = None  # a turn's markup, or a row's columns, which the code here has not
     known = isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words)
     return template if isinstance(template, str) else None, list(words) if known and words else []
 

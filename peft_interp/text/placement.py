@@ -42,6 +42,11 @@ class Placement:
     where: str
     marked: bool = False
 
+    @property
+    def at(self) -> str:
+        """Where the prompt stands in a template, for a sentence."""
+        return "inside" if self.marked else f"at the {self.name}"
+
     # -- in token ids -------------------------------------------------------------------------------------------------
 
     def index(self, labels: Sequence[int], attended: Sequence[int] = ()) -> int:

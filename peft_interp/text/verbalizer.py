@@ -464,7 +464,7 @@ def check_verbalizer(verbalizer: Any, placement: Placement) -> None:
         )
     if verbalizer.placement != placement:
         raise ValueError(
-            f"the template {verbalizer.template!r} has the prompt at the {verbalizer.prompt_position}, but the "
+            f"the template {verbalizer.template!r} has the prompt {verbalizer.placement.at}, but the "
             f"adapter's `prompt_position={placement.name!r}`; make them agree."
         )
 

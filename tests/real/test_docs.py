@@ -32,3 +32,14 @@ def test_python_blocks_run(page: str, tmp_path: Path) -> None:
         assert "names its task" in finished.stdout
         assert "about something else" in finished.stdout
         assert "unreadable" in finished.stdout
+
+
+def test_the_chat_of_the_page_about_tasks_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "tasks.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = "\n".join([blocks[0], *(block for block in blocks if "smollm2" in block)])
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "<|im_start|>system" in finished.stdout
+    assert "'score': " in finished.stdout
