@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 
-from peft_interp import Verbalizer, embedded, report_prompt
+from peft_interp import InterpPromptConfig, Verbalizer, embedded, report_prompt
 
 Build = Callable[..., Any]
 ROWS = "text,label\nA warm film.,1\nDull and long.,0\n"
@@ -68,6 +68,35 @@ def test_a_template_that_has_the_prompt_elsewhere_is_refused(
         chat = run("export", adapters / name, "--to", "chat", "--template", template)
         assert (chat.code, chat.out) == (1, "")
         assert "does not fit this prompt, which stands" in chat.err
+
+
+def test_a_prompt_inside_a_template_of_several_columns(run: Build, tmp_path: Path) -> None:
+    """It is measured where the template says, which the adapter's files do not know."""
+    config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, prompt_position="template")
+    model = get_peft_model(embedded.load_model(), config)
+    model.save_pretrained(tmp_path / "inside")
+    (tmp_path / "pairs.csv").write_text("first,second,label\nA warm film.,I liked it.,great\nDull.,I left.,very bad\n")
+    data = ["--data", "pairs.csv", "--label-words", "very bad", "great"]
+    template = "{first}\n{prompt}\n{second} It was"
+    ran = run("evaluate", tmp_path / "inside", *data, "--template", template)
+    assert ran.code == 0, ran.err
+    report = json.loads(ran.out)
+    assert report["context"]["template"] == template
+    assert report["faithfulness"]["as_prompt"] == report["faithfulness"]["as_text"]
+    assert report["faithfulness"]["as_prompt"]["accuracy"] in (0.0, 0.5, 1.0)
+    for options, words in {
+        (): "this prompt stands inside its template, which only you know; name it with `--template`",
+        ("--template", "{first} {second}"): "does not say where the prompt stands",
+        (
+            "--template",
+            "{prompt} {first}",
+        ): "the prompt at the start, but the adapter's `prompt_position='template'`",
+        ("--template", "{frist}\n{prompt}\n{second}"): "has no column ['frist'], only ['first', 'second', 'label']",
+        ("--template", "{prompt} {second}", "--chat", "user"): "needs a tokenizer with a chat template",
+    }.items():
+        refused = run("evaluate", tmp_path / "inside", *data, *options)
+        assert (refused.code, refused.out) == (1, "")
+        assert words in refused.err
 
 
 def test_a_report_measured_elsewhere_is_not_taken_for_a_template(run: Build, after: Path) -> None:
