@@ -193,7 +193,8 @@ def main(argv: list[str] | None = None) -> AnswerComparison:
     trainer.save_model()
     test = load_rows(task, arguments.task, arguments.test_rows, "test")
     found = compare(trainer, task, test)
-    print(f"\nprompt: {trainer.model.prompt_text(trainer.processing_class)!r}")
+    model: Any = trainer.model
+    print(f"\nprompt: {model.prompt_text(trainer.processing_class)!r}")
     print(f"{arguments.task}, {len(test)} test rows of {arguments.model_name_or_path}:\n\n{found.to_markdown()}")
     return found
 

@@ -2,7 +2,7 @@
 
 What several inputs begin with is run once (`Contexts`). Inputs of different lengths are padded after, where no real
 token sees it, and an answer's tokens stand after the padding; a mask and positions of our own tell the model which of
-its columns are real. Answers that have ended leave the batch.
+its columns are an input's. Answers that have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from peft_interp.answers.settings import AnswerSettings
 from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at, tapped_head
 
+SLOTS = 8  # inputs in a row of the batch: more make attention look at more columns of others than it saves
 _MOST_TOKENS = 4096  # of inputs run at once; more gain nothing
 _FEWEST_LEFT = 0.75  # as soon as no more than this share of a batch goes on, the rest is dropped
 
@@ -64,14 +65,21 @@ def run_contexts(model: Any, sequences: Sequence[Sequence[int]], pad: int) -> Co
 class CachedInputs:
     """Inputs with what they begin with run already; every further pass runs new tokens only.
 
+    Inputs that begin alike share a row of the batch, up to `SLOTS` of them: its columns are their beginning, then the
+    rest of each, then their new tokens, a column for each input at every step. An input sees its beginning and its own
+    columns. So keys and values that are shared are there once, and attention is run for several inputs at a time.
+
     Args:
-        model: causal LM for which `can_continue` holds.
+        model: causal LM for which `takes_own_mask` holds.
         contexts: beginnings.
         owners: which of them each input begins with.
         skipped: how many tokens at a context's end are not part of the input (they are in `tails` again).
-        tails: the rest of each input, a token at least; quickest where neighbours are of about the same length.
+        tails: the rest of each input, a token at least.
         new: most tokens that will be added, less one.
         pad: id of padding.
+
+    Attributes:
+        order: the inputs, as the rows of what `first` and `next` return have them.
     """
 
     def __init__(
@@ -84,63 +92,100 @@ class CachedInputs:
         new: int,
         pad: int,
     ) -> None:
-        self.model, self.tails, self.pad = model, tails, pad
-        device = contexts.lengths.device
-        owner = torch.tensor(owners, device=device)
-        before = contexts.lengths[owner] - torch.tensor(skipped, device=device)  # (inputs,)
-        self.tail = torch.tensor([len(tail) for tail in tails], device=device)
-        self.begin, self.width = contexts.width, max(map(len, tails))
-        self.length = before + self.tail  # (inputs,) position of the next token
-        columns = self.begin + self.width + new
-        place = torch.arange(columns, device=device)
-        self.seen = place < before.unsqueeze(1)  # (inputs, columns), what is no padding
-        self.seen |= (place >= self.begin) & (place < (self.begin + self.tail).unsqueeze(1))
-        self.seen |= place >= self.begin + self.width
-        self.count = model.config.get_text_config().num_hidden_layers
-        self.layers = beginnings(contexts.layers, owner, columns)
+        self.model, self.pad, self.device = model, pad, contexts.lengths.device
+        self.groups = groups_of(owners, tails)
+        self.order = [i for group in self.groups for i in group]
+        self.slots = max(map(len, self.groups))
+        self.begin = contexts.width
+        self.tails = [[token for i in group for token in tails[i]] for group in self.groups]
+        width = max(map(len, self.tails))
+        lengths = contexts.lengths.tolist()
+        before = [[lengths[owners[i]] - skipped[i] for i in group] for group in self.groups]
+        self.before = padded_ids(before, self.slots, 0, self.device)  # (groups, slots)
+        sizes = [[len(tails[i]) for i in group] for group in self.groups]
+        self.sizes = padded_ids(sizes, self.slots, 0, self.device)
+        self.slot = padded_ids(  # (groups, width), whose column it is; no slot's where there is padding
+            [[s for s, size in enumerate(group) for _ in range(size)] for group in sizes],
+            width,
+            self.slots,
+            self.device,
+        )
+        self.real = padded_ids([[1] * len(group) for group in self.groups], self.slots, 0, self.device).bool()
+        places = torch.arange(self.begin, device=self.device)
+        own = self.slot.unsqueeze(1) == torch.arange(self.slots, device=self.device).unsqueeze(1)
+        self.seen = torch.cat((places < self.before.unsqueeze(2), own), dim=2)  # (groups, slots, columns)
+        self.next_position = self.before + self.sizes
+        columns = self.begin + width + self.slots * new
+        self.layers = beginnings(
+            contexts.layers, torch.tensor([owners[g[0]] for g in self.groups], device=self.device), columns
+        )
+        if not self.layers:
+            self.layers = [GrowingLayer(columns) for _ in range(model.config.get_text_config().num_hidden_layers)]
 
     def first(self) -> Tensor:
         """(inputs, vocabulary) fp32 logits after each input."""
-        if not self.layers:  # nothing was run yet that says how large a layer is
-            self.layers = [GrowingLayer(self.seen.shape[1]) for _ in range(self.count)]
-            found = self._tails(slice(0, len(self.tails)), self.layers)
-        else:
-            found = torch.cat([self._tails(rows, parts(self.layers, rows)) for rows in neighbours(self.tails)])
+        begun = self.layers[0].room is not None  # else nothing was run that says how large a layer is
+        cuts = neighbours(self.tails) if begun else [slice(0, len(self.tails))]
+        found = [self._tails(rows, parts(self.layers, rows) if begun else self.layers) for rows in cuts]
         for layer in self.layers:
-            layer.filled = self.begin + self.width
-        return found
+            layer.filled = self.seen.shape[2]
+        return torch.cat(found)
 
     def _tails(self, rows: slice, layers: Sequence[GrowingLayer]) -> Tensor:
-        """`first` of some inputs, in as many columns as they need."""
-        tail = self.tail[rows]
-        width = int(tail.max())
-        ids = padded_ids(self.tails[rows], width, self.pad, tail.device)
-        inside = torch.arange(width, device=ids.device)
-        begins = (self.length[rows] - tail).unsqueeze(1)
-        positions = begins + torch.minimum(inside, tail.unsqueeze(1) - 1)  # padding needs one that the model has
-        below = torch.ones(width, width, dtype=torch.bool, device=ids.device).tril()
-        context = self.seen[rows, None, : self.begin].expand(-1, width, -1)
-        seen = torch.cat((context, below.expand(len(ids), -1, -1)), dim=2).unsqueeze(1)
-        return self._logits(ids, positions, seen, inside == tail.unsqueeze(1) - 1, layers)
+        """`first` of some groups, in as many columns as they need."""
+        width = max(map(len, self.tails[rows]))
+        ids, slot = padded_ids(self.tails[rows], width, self.pad, self.device), self.slot[rows, :width]
+        none = torch.zeros(len(ids), 1, dtype=torch.long, device=self.device)  # what padding has
+        before, sizes = (torch.cat((x[rows], none), 1) for x in (self.before, self.sizes))
+        ends = sizes.cumsum(1)  # (groups, slots + 1)
+        inside = torch.arange(width, device=self.device) - (ends - sizes).gather(1, slot)
+        positions = torch.where(slot < self.slots, before.gather(1, slot) + inside, 0)
+        context = torch.arange(self.begin, device=self.device) < before.gather(1, slot).unsqueeze(2)
+        own = (slot.unsqueeze(1) == slot.unsqueeze(2)).tril()
+        asked = (inside == sizes.gather(1, slot) - 1) & (slot < self.slots)
+        return self._logits(ids, positions, torch.cat((context, own), dim=2), asked, layers)
 
     def next(self, tokens: Tensor) -> Tensor:
         """The same after one more token for each, (inputs,)."""
-        seen = self.seen[:, None, None, : self.layers[0].filled + 1]
-        positions, self.length = self.length.unsqueeze(1), self.length + 1
-        asked = torch.ones_like(positions, dtype=torch.bool)
-        return self._logits(tokens.unsqueeze(1), positions, seen, asked, self.layers)
+        ids = torch.full(self.real.shape, self.pad, device=self.device)
+        ids[self.real] = tokens
+        self_only = torch.eye(ids.shape[1], dtype=torch.bool, device=self.device).expand(len(ids), -1, -1)
+        self.seen = torch.cat((self.seen, self_only), dim=2)
+        positions, self.next_position = self.next_position, self.next_position + self.real
+        return self._logits(ids, positions, self.seen, self.real, self.layers)
 
     def keep(self, places: Tensor) -> None:
         """Go on with these inputs only."""
-        self.layers = kept(self.layers, places)
-        self.seen, self.length = self.seen[places], self.length[places]
+        cells = self.real.nonzero()[places]  # (inputs, 2), group and slot of each
+        groups, counts = cells[:, 0].unique_consecutive(return_counts=True)
+        slots = [cells[cells[:, 0] == group, 1].tolist() for group in groups]
+        self.slots = int(counts.max())
+        chosen = padded_ids(slots, self.slots, 0, self.device)
+        self.real = padded_ids([[1] * len(group) for group in slots], self.slots, 0, self.device).bool()
+        self.seen, self.next_position = self.seen[groups[:, None], chosen], self.next_position[groups[:, None], chosen]
+        if len(groups) < len(self.groups):
+            self.layers = kept(self.layers, groups)
+        self.groups = [self.groups[i] for i in groups.tolist()]
 
     def _logits(
         self, ids: Tensor, positions: Tensor, seen: Tensor, asked: Tensor, layers: Sequence[GrowingLayer]
     ) -> Tensor:
-        given = {"input_ids": ids, "position_ids": positions}
-        cache = _cached(self.model, layers)
-        return answer_logits_at(self.model, asked, None, False, **given, **_masked(self.model, seen), **cache)
+        given = {"input_ids": ids, "position_ids": positions, **_masked(self.model, seen.unsqueeze(1))}
+        return answer_logits_at(self.model, asked, None, False, **given, **_cached(self.model, layers))
+
+
+def groups_of(owners: Sequence[int], tails: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Inputs of the same owner in groups of at most `SLOTS`, whose tails together are of about the same length.
+
+    Returns:
+        Numbers of the inputs; groups of few tokens first.
+    """
+    members: dict[int, list[int]] = {}
+    for number in sorted(range(len(owners)), key=lambda i: len(tails[i])):
+        members.setdefault(owners[number], []).append(number)
+    dealt = [(some, -(-len(some) // SLOTS)) for some in members.values()]
+    groups = [some[start::count] for some, count in dealt for start in range(count)]
+    return sorted(groups, key=lambda group: sum(len(tails[i]) for i in group))
 
 
 def neighbours(sequences: Sequence[Sequence[int]]) -> list[slice]:
@@ -167,6 +212,7 @@ class PlainInputs:
     def __init__(self, model: Any, sequences: Sequence[Sequence[int]], pad: int) -> None:
         self.model, self.pad = model, pad
         self.sequences = [list(ids) for ids in sequences]
+        self.order = list(range(len(sequences)))
 
     def first(self) -> Tensor:
         """(inputs, vocabulary) fp32 logits after each input."""
@@ -209,11 +255,11 @@ def write_answers(
         One list for each input, the token that ended it included.
     """
     answers: list[list[int]] = [[] for _ in range(count)]
-    going = list(range(count))  # the answer that each row of the batch is
+    going = list(inputs.order)  # the answer that each row of the logits is
     over: set[int] = set()
-    logits = inputs.first().to("cpu" if draws is not None else inputs.model.get_input_embeddings().weight.device)
+    logits = inputs.first()
     for step in range(settings.max_new_tokens):
-        chosen = logits.argmax(-1) if draws is None else drawn(logits, draws[going, step], settings)
+        chosen = logits.argmax(-1) if draws is None else drawn(logits, draws[going, step], settings).to(logits.device)
         for number, token in zip(going, chosen.tolist(), strict=True):
             if number not in over:
                 answers[number].append(token)
@@ -223,10 +269,10 @@ def write_answers(
             break
         left = [place for place, number in enumerate(going) if number not in over]
         if len(left) <= _FEWEST_LEFT * len(going):
-            places = torch.tensor(left, device=inputs.model.get_input_embeddings().weight.device)
+            places = torch.tensor(left, device=logits.device)
             inputs.keep(places)
-            going, chosen = [going[i] for i in left], chosen[places.to(chosen.device)]
-        logits = inputs.next(chosen.to(inputs.model.get_input_embeddings().weight.device)).to(logits.device)
+            going, chosen = [going[i] for i in left], chosen[places]
+        logits = inputs.next(chosen)
     return answers
 
 

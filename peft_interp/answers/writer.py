@@ -140,7 +140,6 @@ class AnswerWriter:
 
     def _block(self, prompts: Sequence[Ids], questions: Sequence[_Question], settings: AnswerSettings) -> None:
         pairs = [(prompt, question) for prompt in prompts for question in questions]
-        pairs.sort(key=lambda pair: (len(pair[1].after), len(pair[0])))
         draws = _draws(pairs, settings) if settings.do_sample else None
         inputs = self._inputs(pairs, settings.max_new_tokens) if self._shares else self._plain(pairs)
         found = write_answers(inputs, len(pairs), settings, draws, lambda ids: self._ended(ids, settings))
@@ -181,8 +180,9 @@ class AnswerWriter:
         pairs = [(prompt, question) for prompt in prompts for question in questions]
         shared, plain = self._inputs(pairs, 2), self._plain(pairs)
         first = plain.first()
-        token = first.argmax(-1)
-        found, expected = torch.cat((shared.first(), shared.next(token))), torch.cat((first, plain.next(token)))
+        token, order = first.argmax(-1), torch.tensor(shared.order, device=self.device)
+        found = torch.cat((shared.first(), shared.next(token[order])))
+        expected = torch.cat((first[order], plain.next(token)[order]))
         tolerance = 1e-2 if self.model.dtype in (torch.float32, torch.float64) else 0.5
         if torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
             return True

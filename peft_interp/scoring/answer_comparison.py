@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -186,9 +186,11 @@ def _with_texts(
 
 
 def _scored(
-    name: str, answers: Sequence[str], functions: dict[str, Callable[..., Any]], examples: Examples
+    name: str, answers: Sequence[str], functions: dict[str, AnswerReward], examples: Examples
 ) -> WrittenAnswers:
-    written, scores, errors = [Answer((), text) for text in answers], {}, {}
+    written = [Answer((), text) for text in answers]
+    scores: dict[str, float | None] = {}
+    errors: dict[str, float | None] = {}
     for own, function in functions.items():
         ((*values,),) = call_answer_function(function, own, [name], [written], examples, None)
         known = [value for value in values if value is not None]
