@@ -70,6 +70,19 @@ class AnswerComparison:
         found = {way.name: way for way in self.ways}
         return found[name]
 
+    def as_context(self) -> dict[str, str]:
+        """The figures in words, for `report_prompt(context=...)`, which shows them with the report."""
+        found = {}
+        for name in self.ways[0].scores:
+            found[f"{name} of answers"] = "; ".join(f"{way.name}: {_score(way, name)}" for way in self.ways)
+        return found | {"answers": self._words()}
+
+    def _words(self) -> str:
+        return (
+            f"The prompt and its text write the same on {self.same_as_text:.0%} of {len(self.inputs)} rows; the prompt "
+            f"changes {self.changed:.0%} of the answers."
+        )
+
     def to_markdown(self) -> str:
         """Tables of scores and of the first answers."""
         names = list(self.ways[0].scores)
@@ -78,12 +91,8 @@ class AnswerComparison:
             [_cell(text), *(_cell(way.answers[i]) for way in self.ways[:3])]
             for i, text in enumerate(self.inputs[:_SHOWN])
         ]
-        words = (
-            f"The prompt and its text write the same on {self.same_as_text:.0%} of {len(self.inputs)} rows; the prompt "
-            f"changes {self.changed:.0%} of the answers."
-        )
         first = markdown_table(("with", *names), rows)
-        return f"{first}\n\n{words}\n\n{markdown_table(('row', PROMPT, TEXT, NOTHING), shown)}"
+        return f"{first}\n\n{self._words()}\n\n{markdown_table(('row', PROMPT, TEXT, NOTHING), shown)}"
 
 
 def compare_answers(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from peft_interp import compare_answers, exact_match_reward, on_answers, rouge_reward
+from peft_interp import compare_answers, exact_match_reward, on_answers, report_prompt, rouge_reward
 
 Build = Callable[..., Any]
 ROWS = [{"text": f"w{i} w{i + 9}", "answer": f"w{i + 2}"} for i in range(10, 18)]
@@ -39,6 +39,11 @@ def test_a_readable_prompt(position: str, readable: Build, gpt2: Build, tokenize
     text = found.to_markdown()
     assert f"| `its text` | {found.way('its text').scores['rougeL']:.3f} ± " in text
     assert "The prompt and its text write the same on 100% of 8 rows" in text
+    page = report_prompt(model, tokenizer, context=found.as_context(), progress=False)
+    score = found.way("its text").scores["rougeL"]
+    for form in (page.to_markdown(), page.to_html(), page.to_text(width=200)):
+        assert f"its text: {score:.3f} ± " in form
+        assert "write the same on 100% of 8 rows" in form
 
 
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # stock PEFT's
