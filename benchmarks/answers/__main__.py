@@ -73,7 +73,7 @@ def measure(model: Any, tokenizer: Any, position: str, setting: dict[str, int], 
 
     def ours() -> list[float]:
         begin = now(str(model.device))
-        found = AnswerWriter(model, tokenizer).write(prompts, rows, settings)
+        found = AnswerWriter(model, tokenizer, share=True).write(prompts, rows, settings)
         answers["ours"] = [[list(answer.ids) for answer in of_prompt] for of_prompt in found]
         return [now(str(model.device)) - begin]
 
