@@ -1,8 +1,8 @@
 """Builds and checks what would be published: `python -m tools.release [--full]`, or `make release-check`.
 
 Wheel and sdist are built in an environment of their own, checked by twine and by what must be in them; then the wheel
-is installed into an empty environment, where the README's first block runs. That environment borrows the dependencies of
-this one, whose copy of the package it does not see; `--full` installs them anew, which takes minutes and gigabytes.
+is installed into an empty environment, where the README's first block runs. That environment borrows the dependencies
+of this one, whose copy of the package it does not see; `--full` installs them anew: minutes, and gigabytes.
 """
 
 from __future__ import annotations
