@@ -131,7 +131,7 @@ def _shown(report: PromptReport) -> Judged:
     measured, reading = report.faithfulness, report.reading
     lines = [f"**{_plain(conclusion(report))}.**", "", "| | question | why |", "|---|---|---|"]
     lines += [f"| {verdict.answer} | {verdict.question} | {_plain(verdict.words)} |" for verdict in report.verdicts]
-    effects = (measured.token_effects if measured else None) or []
+    effects = measured.token_effects if measured else ()
     tokens = [
         [repr(token.text), round(effect.kl, 3), round(effect.loss_increase, 3)]
         for token, effect in zip(reading.tokens, effects, strict=False)
