@@ -45,6 +45,20 @@ def test_the_sentence_says_what_the_interval_allows() -> None:
     assert sentence(outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None))])) == ""
 
 
+def test_a_task_on_which_vectors_are_ahead_is_not_left_out() -> None:
+    """Only two of three families were run on it, so that it is none of the shared ones."""
+    runs = []
+    for split, accuracy in enumerate((0.79, 0.8, 0.81)):
+        for task, ahead in (("films", 0.0), ("stars", 0.1)):
+            known = [record(split, "empty", measured(accuracy=0.5, nll=None))] if task == "films" else []
+            known += [record(split, "prompt_tuning", measured(accuracy=accuracy + ahead, nll=None))]
+            known += [record(split, "search", measured(accuracy=accuracy, nll=2.0))]
+            runs += [{**own, "task": task} for own in known]
+    said = sentence(outcomes_of(runs))
+    assert said.startswith("Prompts as fluent as people write are as good as vectors, on films: search 80.0%")
+    assert said.endswith("and no prompt 50.0%; on stars vectors are 10.0 points ahead.")
+
+
 def test_the_overview_is_of_means_over_tasks_on_each_split() -> None:
     runs = []
     for task, accuracies in (("films", (0.6, 0.8)), ("news", (0.8, 0.8)), ("rare", (0.1,))):

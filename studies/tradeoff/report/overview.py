@@ -125,26 +125,48 @@ def sentence(outcomes: Sequence[Outcome]) -> str:
     """What was found, by rule: "" where nothing was run on all shared tasks.
 
     Being readable costs nothing where the whole interval of what the best vectors have more than the best prompts as
-    fluent as people write lies at 2 points or below, and costs that many points where all of it lies above 0.
+    fluent as people write lies at 2 points or below, and costs that many points where all of it lies above 0. A task
+    that fewer methods were run on is named where vectors are surely more than 2 points ahead.
     """
     tasks = shared_tasks(outcomes)
     here = select(outcomes, task=tuple(tasks))
-    fluent = {family: at_human_level(here, family) for family in families(select(here, method=_SEARCHED))}
-    means = {family: found.mean for family, values in fluent.items() if (found := over_tasks(values, tasks))}
-    if not means:
+    best, vectors = _best_fluent(here, tasks), _best_vectors(here, tasks)
+    if best is None:
         return ""
-    best, vectors = max(means, key=lambda family: means[family]), _best_vectors(here, tasks)
-    parts = [f"{best} {means[best]:.1%}"]
-    opening = "As fluent as people write"
+    parts, opening = [f"{best[0]} {best[1].mean:.1%}"], "As fluent as people write"
     if vectors is not None:
-        soft = by_unit(select(here, family=vectors[0], role="chosen"), lambda o: o.accuracy)
-        opening = _opening(soft, fluent[best])
+        opening = _opening(_of_vectors(here, vectors[0]), at_human_level(here, best[0]))
         parts.append(f"vectors that nobody can read ({vectors[0]}) {vectors[1].mean:.1%}")
     written = by_unit(select(here, method="written", role="chosen"), lambda o: o.accuracy)
     for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here))):
         if (found := over_tasks(values, tasks)) is not None:
             parts.append(f"{name} {found.mean:.1%}")
-    return f"{opening}, on {_listed(tasks)}: {_listed(parts)}."
+    return f"{opening}, on {_listed(tasks)}: {_listed(parts)}{_elsewhere(outcomes, tasks)}."
+
+
+def _best_fluent(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> tuple[str, Spread] | None:
+    """The search whose prompts as fluent as people write are best."""
+    searched = families(select(outcomes, method=_SEARCHED))
+    found = [(family, over_tasks(at_human_level(outcomes, family), tasks)) for family in searched]
+    known = [(family, values) for family, values in found if values is not None]
+    return max(known, key=lambda pair: pair[1].mean, default=None)
+
+
+def _of_vectors(outcomes: Sequence[Outcome], family: str) -> dict[tuple[str, int], float]:
+    return by_unit(select(outcomes, family=family, role="chosen"), lambda o: o.accuracy)
+
+
+def _elsewhere(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> str:
+    """The other tasks on which vectors are surely ahead by more than the margin."""
+    found = []
+    for task, here in groups(outcomes, lambda o: o.task).items():
+        best, vectors = _best_fluent(here, [task]), _best_vectors(here, [task])
+        if task in tasks or best is None or vectors is None:
+            continue
+        lost = paired(_of_vectors(here, vectors[0]), at_human_level(here, best[0]))
+        if lost is not None and lost.low > IGNORED_MARGIN:
+            found.append(f"; on {task} vectors are {100 * lost.difference:.1f} points ahead")
+    return "".join(found)
 
 
 def _opening(vectors: dict[tuple[str, int], float], fluent: dict[tuple[str, int], float]) -> str:
