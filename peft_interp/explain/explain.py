@@ -147,7 +147,13 @@ def _check(
             "`activations=True` compares hidden states at a prompt's places, and PREFIX_TUNING has none: it puts keys "
             "and values into the layers; leave it out, or say `activations=False`."
         )
-    return [s for s in SOURCES if (sources is None or s.name in sources) and (vectors or not s.needs_vectors)]
+    chosen = [s for s in SOURCES if (sources is None or s.name in sources) and (vectors or not s.needs_vectors)]
+    if not chosen:
+        usable = ", ".join(source.name for source in SOURCES if vectors or not source.needs_vectors)
+        raise ValueError(
+            f"`sources={list(sources or ())}` leaves nothing to ask for this prompt; use some of {usable}."
+        )
+    return chosen
 
 
 def _make_pool(finding: Target, longest: int, bar: Any) -> CandidatePool:

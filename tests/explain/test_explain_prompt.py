@@ -60,6 +60,8 @@ def test_prefix_tuning_is_explained_by_its_effect(planted: Build, explain: Build
     assert found.method == "PREFIX_TUNING"
     assert found.activations is None
     assert found.reason == "idle" or {one.source for one in found.candidates} <= {"hand-written", "inversion", "search"}
+    with pytest.raises(ValueError, match="use some of hand-written, inversion, search"):
+        explain(planted(kind="prefix"), sources=["nearest"])
     with pytest.raises(ValueError, match="PREFIX_TUNING has none"):
         explain(planted(kind="prefix"), activations=True)
 
@@ -104,6 +106,7 @@ def test_without_label_words_nothing_is_calibrated(planted: Build, tokenizer: An
     [
         ({"sources": ["guess"]}, r"`sources=\['guess'\]` must be a list of some of nearest, asking"),
         ({"sources": "nearest"}, "`sources='nearest'` must be a list"),
+        ({"sources": []}, r"`sources=\[\]` leaves nothing to ask for this prompt"),
         ({"budget": 0}, "`budget=0` must be >= 1"),
         ({"longest": 0}, "`longest=0` must be >= 1"),
         ({"adapter_name": "other"}, "there is no adapter 'other'"),
