@@ -102,3 +102,17 @@ def configure(folder: Path, **changes: Any) -> None:
     for name, value in changes.items():
         (ours if name in ours else stored)[name] = value
     (folder / "adapter_config.json").write_text(json.dumps(stored))
+
+
+# transformers has called it activation checkpointing from some version after 5.19 on
+CHECKPOINTING = next(
+    kind for kind in ("activation", "gradient") if hasattr(PreTrainedModel, f"{kind}_checkpointing_enable")
+)
+
+
+def checkpointing(model: Any, on: bool = True, **options: Any) -> None:
+    """Switch gradient checkpointing on or off, by the name that this version of transformers has for it."""
+    if on:
+        getattr(model, f"{CHECKPOINTING}_checkpointing_enable")(options)
+    else:
+        getattr(model, f"{CHECKPOINTING}_checkpointing_disable")()

@@ -18,6 +18,8 @@ from transformers import (
     OPTForCausalLM,
 )
 
+from tests.builders import checkpointing
+
 Build = Callable[..., Any]
 
 
@@ -92,7 +94,7 @@ def test_gradient_checkpointing_reaches_the_prompt(
     """Promise: ours trains under both kinds of gradient checkpointing, as stock does."""
     ids = token_ids(2, 5)
     plain, checkpointed = with_prompt(gpt2()), with_prompt(gpt2())
-    checkpointed.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    checkpointing(checkpointed, use_reentrant=use_reentrant)
     for model in (plain, checkpointed):
         model.train()
         model(input_ids=ids, labels=ids).loss.backward()

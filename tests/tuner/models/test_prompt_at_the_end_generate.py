@@ -155,6 +155,7 @@ def test_an_adapter_saved_before_there_was_a_choice_stands_at_the_start(
     model.save_pretrained(tmp_path)
     path = tmp_path / "adapter_config.json"
     stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = {**stored.pop("peft_interp"), **stored, "peft_type": "INTERP_PROMPT"}  # as it was then
     assert stored.pop("prompt_position") == "start"
     path.write_text(json.dumps(stored), encoding="utf-8")
     old = PeftModel.from_pretrained(causal("gpt2"), tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from peft_interp import text_nll
+from tests.builders import checkpointing
 
 Build = Callable[..., Any]
 FAST = ["gpt2", "llama", "opt", "opt_narrow", "qwen2"]
@@ -208,7 +209,7 @@ def test_gradient_checkpointing(causal: Build, at_end: Build, labelled: Build, r
     given = labelled(rows("all"), "left")
     expected = step(at_end("llama", perplexity_weight=0.5), True, **given)
     base = causal("llama")
-    base.activation_checkpointing_enable({"use_reentrant": False})
+    checkpointing(base, use_reentrant=False)
     loss, gradient, was_fast = step(at_end("llama", model=base, perplexity_weight=0.5), True, **given)
     assert not was_fast
     torch.testing.assert_close(loss, expected[0])

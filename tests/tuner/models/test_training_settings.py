@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.builders import checkpointing
+
 Build = Callable[..., Any]
 
 
@@ -32,10 +34,10 @@ def test_gradient_checkpointing(
     expected = step(readable(causal(name), perplexity_weight=0.5), given)
     base = causal(name)
     if before:
-        base.activation_checkpointing_enable({"use_reentrant": reentrant})
+        checkpointing(base, use_reentrant=reentrant)
     model = readable(base, perplexity_weight=0.5)
     if not before:
-        model.base_model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        checkpointing(model.base_model, use_reentrant=reentrant)
     loss, gradient = step(model, given)
     torch.testing.assert_close(loss, expected[0], rtol=1e-5, atol=0)
     assert (gradient - expected[1]).norm() <= 1e-5 * expected[1].norm()
@@ -50,7 +52,7 @@ def test_gradient_checkpointing_of_a_classifier(bert: Build, readable: Build, ba
     for reentrant in (None, True, False):
         model = readable(bert(), "SEQ_CLS").train()
         if reentrant is not None:
-            model.base_model.activation_checkpointing_enable({"use_reentrant": reentrant})
+            checkpointing(model.base_model, use_reentrant=reentrant)
         model(**given, labels=labels).loss.backward()
         gradients.append(model.prompt_encoder["default"].latent.grad)
     for gradient in gradients[1:]:

@@ -15,6 +15,7 @@ from transformers import DynamicCache, GptOssConfig, GptOssForCausalLM, RemBertC
 
 from peft_interp.tuner import ways
 from peft_interp.tuner.training_step import ONE_PASS, ROWS, Way
+from tests.builders import checkpointing
 
 Build = Callable[..., Any]
 
@@ -137,9 +138,9 @@ def test_gradient_checkpointing_runs_rows(
     model = readable(causal("llama"), perplexity_weight=0.5)
     given = batch(rows("all"), "left")
     step(model, "auto", **given, labels=given["input_ids"])
-    model.base_model.activation_checkpointing_enable({"use_reentrant": False})
+    checkpointing(model.base_model, use_reentrant=False)
     assert_like_plain(model, **given, labels=given["input_ids"].masked_fill(given["attention_mask"] == 0, -100))
-    model.base_model.activation_checkpointing_disable()
+    checkpointing(model.base_model, on=False)
     step(model, "auto", **given, labels=given["input_ids"])
     assert used == [ONE_PASS, ROWS, ONE_PASS]
     assert [line for line in warned(caplog) if "gradient checkpointing" in line] == warned(caplog)

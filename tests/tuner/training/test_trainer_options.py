@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from peft_interp import PromptCallback
+from tests.builders import CHECKPOINTING
 
 Build = Callable[..., Any]
 
@@ -188,7 +189,8 @@ def test_gradient_checkpointing_changes_nothing(
     gpt2: Build,
 ) -> None:
     latents = []
-    saving = {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": reentrant}}
+    name_of = f"{CHECKPOINTING}_checkpointing"
+    saving = {name_of: True, f"{name_of}_kwargs": {"use_reentrant": reentrant}}
     for arguments in ({}, saving):
         model = readable(base_for(name), name.partition("/")[0], perplexity_weight=0.2)
         if not name.startswith("CAUSAL_LM"):
