@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from peft_interp import Verbalizer
 from peft_interp.text.placement import END, MARKED, START
 from peft_interp.text.rows import read_rows
+from peft_interp.text.tokenization import leading_ids
 
 WORDS = ("bad", "great")
 PAIR = {"premise": "The film was great", "hypothesis": "it was a dull movie"}
@@ -39,14 +40,14 @@ def chat_tokenizer(byte_tokenizer: Any) -> Any:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_the_encoded_row_and_the_prompt_are_the_pasted_text(byte_tokenizer: Any, template: str) -> None:
+def test_the_encoded_row_and_the_prompt_are_the_pasted_text(tokenizer: Any, template: str) -> None:
     verbalizer = Verbalizer(template, WORDS)
     before = template.partition("{prompt}")[0]
     prompt = PROMPTS[before[-1]] if before else "The acting"
-    row = verbalizer.encode(byte_tokenizer, PAIR, 1)
-    (read,) = read_rows([row], (), verbalizer.placement)
-    ids = byte_tokenizer.encode(prompt)
-    pasted = byte_tokenizer.encode(verbalizer.fill(PAIR, prompt) + " great")
+    row = verbalizer.encode(tokenizer, PAIR, 1)
+    (read,) = read_rows([row], leading_ids(tokenizer), verbalizer.placement)
+    ids = verbalizer.placement.encode_prompt(tokenizer, prompt)
+    pasted = tokenizer(verbalizer.fill(PAIR, prompt) + " great")["input_ids"]
     assert [*read.before, *ids, *read.after] == pasted
     assert verbalizer.fill(PAIR, prompt) == template.format(prompt=prompt, **PAIR).replace("  ", " ")
     assert read.labels[read.first :] == (pasted[-1],)

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 
 from peft_interp import InterpPromptConfig
+from peft_interp.text.verbalizer import answer_logits
 
 Build = Callable[..., Any]
 CAUSAL = ["gpt2", "llama", "opt", "opt_narrow", "gemma2", "gemma3", "mistral", "qwen2", "bloom"]
@@ -69,11 +70,13 @@ def test_evaluation(causal: Build, inside: Build, marked: Build, rows: Build, na
     as_vectors = model(**given)
     assert as_vectors.logits.requires_grad
     losses, width = [], given["input_ids"].shape[1] + PROMPT
+    answers = answer_logits(as_ids.logits, given["labels"])  # where Trainer's metrics look
     for i, row in enumerate(rows(bos)):
         wanted = expected_row(base, row, PLACES[i], prompt)
         for ours in (as_ids, as_vectors):
             assert ours.logits.shape[1] == width
             torch.testing.assert_close(ours.logits[i, columns_of(row, side, width)], wanted, **TIGHT)
+        torch.testing.assert_close(answers[i], wanted[-ANSWERS[i] - 1], **TIGHT)
         answer = torch.tensor(row[-ANSWERS[i] :])
         losses += torch.nn.functional.cross_entropy(wanted[-ANSWERS[i] - 1 : -1], answer, reduction="none").tolist()
     torch.testing.assert_close(as_ids.loss, torch.tensor(losses).mean(), **TIGHT)
