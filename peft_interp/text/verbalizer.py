@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from peft_interp.text.answers import check_told_apart, check_words, class_names, row_options
 from peft_interp.text.label_bias import LabelBias, check_calibration
 from peft_interp.text.placement import MARKED, Placement, placement_in
 from peft_interp.text.rows import column_names
@@ -70,7 +71,7 @@ class Verbalizer:
         check_row_text(self.template, "template")
         check_template(self.template, self.chat)
         if self.label_words != ():
-            _check_words(self.label_words)
+            check_words(self.label_words)
         if self.options is not None and (self.label_words or self.first_token):
             raise ValueError(
                 f"`options={self.options!r}` names the column of each row's own answers; leave out `label_words` "
@@ -101,14 +102,7 @@ class Verbalizer:
         Raises:
             ValueError: labels that have no names.
         """
-        names = getattr((getattr(dataset, "features", None) or {}).get(label_column), "names", None)
-        if names is None:
-            names = sorted({row[label_column] for row in dataset}, key=str)
-        if not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(
-                f"the labels {names} of column {label_column!r} are no names; say what each is called with "
-                "`label_words=[...]`."
-            )
+        names = class_names(dataset, label_column)
         return cls(template, [name.replace("_", " ") for name in names], label_names=list(names), **settings)
 
     @property
@@ -212,15 +206,7 @@ class Verbalizer:
         words, template = self.answers(row), self._template(tokenizer)
         pieces = [template.answer_ids(tokenizer, word) for word in words]
         pieces = [piece[:1] for piece in pieces] if self.first_token else pieces
-        known = {tuple(piece) for piece in pieces}
-        if len(known) < len(pieces):
-            shared = "a first token" if self.first_token else "all tokens"
-            raise ValueError(f"label words {words} share {shared}; they cannot be told apart.")
-        if self.options is None and any(a != b and b[: len(a)] == a for a in known for b in known):
-            raise ValueError(
-                f"of the label words {words} one begins like another, which could never be the likelier one; choose "
-                "other words."
-            )
+        check_told_apart(words, pieces, self.first_token, may_begin_alike=self.options is not None)
         return pieces
 
     def answers(self, row: str | Mapping[str, Any] | None) -> list[str]:
@@ -232,15 +218,7 @@ class Verbalizer:
                 "this verbalizer's labels are texts of any kind, so there is nothing to choose from; give "
                 "`label_words=[...]`, or name the column of a row's own answers with `options=`."
             )
-        if not isinstance(row, Mapping) or self.options not in row:
-            shown = f"only {sorted(map(str, row))}" if isinstance(row, Mapping) else "but is one text"
-            raise ValueError(f"the row has no column {self.options!r} with its options, {shown}; name it in `options`.")
-        found = row[self.options]
-        if not isinstance(found, list | tuple) or len(found) < 2:
-            raise ValueError(f"`{self.options}={found!r}` must be a list of at least two texts to choose from.")
-        for option in found:
-            check_row_text(option, self.options)
-        return list(found)
+        return row_options(row, self.options)
 
     def label_index(self, label: Any, row: str | Mapping[str, Any] | None = None) -> int:
         """A label as an index into the label words, or the row's options; it may be one of them or of `label_names`.
@@ -433,18 +411,6 @@ class Verbalizer:
             return {"accuracy": label_accuracy(torch.as_tensor(scores) + added, torch.as_tensor(gold))}
 
         return compute
-
-
-def _check_words(words: Any) -> None:
-    if not isinstance(words, list | tuple):  # of others (sets, say) the order is no label's
-        raise ValueError(
-            f"`label_words={words!r}` is a {type(words).__name__} and must be a list of at least two words, in the "
-            "order of the labels 0, 1, ...; write them as a list."
-        )
-    if len(words) < 2 or not all(isinstance(word, str) and word.strip() for word in words):
-        raise ValueError(f"`label_words={words!r}` must be a list of at least two words, one for each label.")
-    for word in words:
-        check_row_text(word, "label_words")
 
 
 def check_verbalizer(verbalizer: Any, placement: Placement) -> None:
