@@ -49,17 +49,17 @@ class Task:
         written: prompts that a person wrote for it.
         row: a review and its label as `text`, what the model reads after the prompt, and perhaps `answer`.
         goal: what is reported, 0 to 1 for each answer.
-        climbed: what the search is rewarded by; the goal, or a slope towards it.
         tokens: most new tokens of an answer.
         stop: texts that end one.
+        slope: what the search is rewarded by beside the goal, where few prompts reach it at all.
     """
 
     written: Sequence[str]
     row: Callable[[str, int], dict[str, str]]
     goal: Any
-    climbed: Any
     tokens: int
     stop: Sequence[str] = ()
+    slope: Any = None
 
 
 def first_sentence(text: str) -> str:
@@ -78,7 +78,6 @@ TASKS = {
         ),
         row=lambda text, label: {"text": f"{text} It was", "answer": REVIEWS.label_words[label]},
         goal=exact_match_reward(),
-        climbed=exact_match_reward(),
         tokens=2,
         stop=(".", "!", "\n"),
     ),
@@ -92,9 +91,9 @@ TASKS = {
         ),
         row=lambda text, label: {"text": f"Review: {text}\nJSON:"},
         goal=json_reward(KEYS),
-        climbed=json_reward(KEYS, partial=True),
         tokens=28,
         stop=("}", "\n\n"),
+        slope=json_reward(KEYS, partial=True),
     ),
     "first_sentence": Task(
         written=(
@@ -109,7 +108,6 @@ TASKS = {
             "answer": first_sentence(text),
         },
         goal=rouge_reward(),
-        climbed=rouge_reward(),
         tokens=20,
         stop=("\n",),
     ),
@@ -138,9 +136,7 @@ def make_search(arguments: argparse.Namespace, task: Task) -> PromptSearchTraine
         ),
     )
     answers: dict[str, Any] = {"max_new_tokens": task.tokens, "stop_strings": task.stop}
-    functions = [on_answers(task.climbed, **answers)]
-    if task.goal is not task.climbed:
-        functions.append(on_answers(task.goal, **answers))
+    functions = [on_answers(goal, **answers) for goal in (task.goal, task.slope) if goal is not None]
     return PromptSearchTrainer(
         model,
         PromptSearchConfig(

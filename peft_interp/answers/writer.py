@@ -98,7 +98,9 @@ class AnswerWriter:
             ValueError: ids outside the vocabulary, an input without any token, or one too long for the model.
         """
         settings = settings or AnswerSettings()
-        self._ends = _end_ids(self.model)  # Trainer sets it by the tokenizer when training begins
+        if self._ends != (ends := _end_ids(self.model)):  # Trainer sets them by the tokenizer when training begins
+            self._ends = ends
+            self._remembered.clear()
         asked = [tuple(int(i) for i in prompt) for prompt in prompts]
         questions = [_Question(row.before, row.ids[row.start : row.first]) for row in rows]
         self._check(asked, questions, settings)
@@ -108,10 +110,10 @@ class AnswerWriter:
             missing = tuple(q for q in distinct if (settings, prompt, q) not in self._remembered)
             if missing:
                 lacking.setdefault(missing, []).append(prompt)
-        found = dict(self._remembered) if not lacking else self._remembered
         for missing, some in lacking.items():
             with eval_mode(self.model):
                 self._write(some, sorted(missing, key=lambda q: len(q.before) + len(q.after)), settings)
+        found = self._remembered
         answers = [[found[settings, prompt, question] for question in questions] for prompt in asked]
         for key in list(self._remembered)[: max(0, len(self._remembered) - MOST_REMEMBERED)]:
             del self._remembered[key]

@@ -54,7 +54,8 @@ class RLPromptTrainer(PromptScoringTrainer):
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task. Rows that are encoded already must be encoded
             with it. A masked LM is asked at a mask in the label word's place.
-        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`. They get the prompts, or
+            with `on_answers(function)` what the task model writes after them.
         policy_model: the policy's causal LM, by default the task model.
         policy_tokenizer: its tokenizer, by default the same.
         perplexity_model: the causal LM that measures the prompt's NLL, by default the task model.

@@ -57,7 +57,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         eval_dataset: held-out rows of the same form, which choose the prompt.
         processing_class: the task model's tokenizer.
         verbalizer: template and label words of a classification task.
-        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`.
+        reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`. They get the prompts, or
+            with `on_answers(function)` what the task model writes after them.
         perplexity_model: the causal LM that measures fluency, and proposes if it shares the tokenizer; by default
             the task model.
         perplexity_tokenizer: its tokenizer, by default the same.
