@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -49,6 +50,8 @@ def test_the_reference_shows_the_docstrings(site: Path) -> None:
     text = (site / "reference.html").read_text(encoding="utf-8")
     for words in ("InterpPromptConfig", "PromptSearchTrainer", "perplexity_weight", "ollama_modelfile", "Raises"):
         assert words in text
+    assert "target_percentile" in text  # settings have their help texts
+    assert "Weight of the prompt's NLL" in html.unescape(text)
 
 
 def test_the_changelog_is_that_of_the_repository(site: Path) -> None:
