@@ -169,7 +169,8 @@ def continue_training(
             f"{adapter!r} is a {config.peft_type} adapter, not an InterpPrompt one; load it with "
             "`PeftModel.from_pretrained`."
         )
-    if config.task_type not in MODEL_CLASSES:
+    model_class = MODEL_CLASSES.get(config.task_type or "")
+    if model_class is None:
         raise ValueError(
             f"the config of {adapter!r} names no task type (`task_type={config.task_type!r}`); ask for it anew."
         )
@@ -178,7 +179,7 @@ def continue_training(
     start = {name: getattr(config, name) for name in ("prompt_tuning_init", "init_words")}
     config.prompt_tuning_init, config.init_words = PromptTuningInit.RANDOM, None  # the checkpoint has the values
     # not `get_peft_model`, which would write the name of `base_model` over that of the one it was trained on
-    model: PeftModel = MODEL_CLASSES[config.task_type](base_model, config, adapter_name)
+    model: PeftModel = model_class(base_model, config, adapter_name)
     for name, value in start.items():
         setattr(config, name, value)
     model.load_adapter(adapter, adapter_name, is_trainable=True, **hub_options)
