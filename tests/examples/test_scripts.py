@@ -38,7 +38,7 @@ def test_classification_script_trains_saves_and_resumes(run_script: Build, tmp_p
     assert f"prompt:     {text!r}" in printed
     assert "accuracy:" in printed
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert config["peft_type"] == "INTERP_PROMPT"
+    assert config["peft_type"] == "PROMPT_TUNING"
     state = json.loads((tmp_path / "out" / "checkpoint-4" / "trainer_state.json").read_text())
     assert state["global_step"] == 4
     assert all("prompt_text" in entry for entry in state["log_history"])
