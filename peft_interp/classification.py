@@ -43,8 +43,7 @@ def classify(
     Args:
         model: a causal LM with a prompt adapter of ours or of any of PEFT's prompt methods with input vectors.
         tokenizer: the base model's.
-        texts: one text or several, or rows with the template's columns; what the model has no room for is cut at their
-            end, with a warning.
+        texts: one or several, or rows of the template's columns; cut, with a warning, where the model has no room.
         verbalizer: template and label words that the prompt was trained with.
         batch_size: most rows at a time.
         progress: show a bar, unless `datasets` or `transformers` are told not to.

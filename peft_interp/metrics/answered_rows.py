@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from peft_interp.metrics.results import AnsweredRow, AnsweredRows, AnswerPattern, RowAnswers
+from peft_interp.metrics.answer_results import AnsweredRow, AnsweredRows, AnswerPattern, RowAnswers
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import Row
 

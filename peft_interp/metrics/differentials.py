@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from peft_interp.metrics.results import TIED, Performance
+from peft_interp.metrics.answer_results import TIED
+from peft_interp.metrics.results import Performance
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import as_ids

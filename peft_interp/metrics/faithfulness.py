@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.progress import progress_bar
+from peft_interp.metrics.answer_results import AnsweredRows, AnswerShares
 from peft_interp.metrics.answered_rows import answered_rows, row_text
 from peft_interp.metrics.choices import count_choices
 from peft_interp.metrics.comparison import (
@@ -33,14 +34,7 @@ from peft_interp.metrics.comparison import (
 )
 from peft_interp.metrics.differentials import LabelIds, OutputTotals, TaskTotals, kl_divergence
 from peft_interp.metrics.reading import prompt_config, read_prompt, read_text
-from peft_interp.metrics.results import (
-    AnsweredRows,
-    AnswerShares,
-    Faithfulness,
-    PairedEstimates,
-    PromptReading,
-    TokenEffect,
-)
+from peft_interp.metrics.results import Faithfulness, PairedEstimates, PromptReading, TokenEffect
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.text.placement import START

@@ -78,16 +78,13 @@ def report_prompt(
         perplexity_model, perplexity_tokenizer: another causal LM that reads the text, needed where the base is none.
         rivals: other prompts of the task, as `Rival` or (name, accuracy, nll).
         waywardness: also train a prompt to say an unrelated text: True, the text, or what `measure_waywardness` takes.
-        adapter_name: None for the active one.
         context: what else the reader should know, in what JSON can hold: `data` (its name), `training`, ...
         scrutability: further arguments for `measure_scrutability`: `training_texts`, `task_description`, ...
-        progress: show progress bars.
-        positions: "answers" compares where a label is to be predicted, "all" at every token of the row.
-        batch_size: rows at a time; it changes no result.
+        adapter_name, progress, batch_size: None for the active one; show bars; rows at a time, which changes no result.
+        positions, without: compare at "answers" or at "all" tokens; measure the task with no prompt as well.
         padding_side: "right" or "left". Stock PEFT misplaces prompts in left-padded rows, which then shows.
         token_effects, effect_rows: leave out each token in turn, on so many rows (None: 64 to 200; more decide more).
         row_examples: rows that the report shows, where prompt, text and no prompt do not answer alike; not passed on.
-        without: measure the task with no prompt as well.
         task_naming: for `measure_task_naming`: `task_description`, `examples`, `encoder`. None: this is not asked.
         training_rows: other rows; with them and a `calibration` of the verbalizer, what of the gain is the label prior.
         label_bias: what `calibrate` returned; None: what is kept with the adapter, else estimated on `training_rows`.

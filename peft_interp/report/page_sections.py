@@ -10,7 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from peft_interp.metrics.results import AnswerShares, Faithfulness, PromptReading, TokenEffect, TokenReading
+from peft_interp.metrics.answer_results import AnswerShares
+from peft_interp.metrics.results import Faithfulness, PromptReading, TokenEffect, TokenReading
 from peft_interp.metrics.uncertainty import Estimate, share_of
 from peft_interp.report.charts import (
     CHANGE_SCALE,

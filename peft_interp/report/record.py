@@ -8,16 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
+from peft_interp.metrics.answer_results import TIED, AnsweredRow, AnsweredRows, AnswerPattern, RowAnswers
 from peft_interp.metrics.results import (
-    TIED,
-    AnsweredRow,
-    AnsweredRows,
-    AnswerPattern,
     BaseChange,
     Faithfulness,
     LabelPrior,
     PromptReading,
-    RowAnswers,
     Scrutability,
     Waywardness,
     as_plain,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from peft_interp.metrics.results import TIED, AnsweredRows, AnswerShares, RowAnswers
+from peft_interp.metrics.answer_results import TIED, AnsweredRows, AnswerShares, RowAnswers
 from peft_interp.report.record import ReportData
 from peft_interp.report.texts import visible
 

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from peft_interp.metrics.dictionary import dictionary_share
 from peft_interp.metrics.flags import find_flags
@@ -19,9 +19,6 @@ from peft_interp.metrics.task_naming import NAMED, UNCLEAR, measure_task_namings
 from peft_interp.metrics.text_metrics import words_of
 from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import token_texts
-
-if TYPE_CHECKING:
-    from peft_interp.search.config import PromptSearchConfig
 
 
 class PromptText(Protocol):
@@ -44,14 +41,14 @@ class ConstraintInputs:
     """What checks are made from.
 
     Attributes:
-        config: the user's settings.
+        config: the user's `PromptSearchConfig`.
         tokenizer: the task model's.
         label_words: those of the task; empty for others.
         texts: inputs of the task, for what is compared with them.
         device: where a judge runs.
     """
 
-    config: PromptSearchConfig
+    config: Any
     tokenizer: Any
     label_words: Sequence[str] = ()
     texts: Sequence[str] = ()

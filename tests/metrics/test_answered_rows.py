@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from peft_interp import embedded
+from peft_interp.metrics.answer_results import TIED, RowAnswers
 from peft_interp.metrics.answered_rows import answered_rows
 from peft_interp.metrics.differentials import TaskTotals
 from peft_interp.metrics.faithfulness import measure_text
-from peft_interp.metrics.results import TIED, RowAnswers
 
 
 def test_counts_and_examples_by_hand() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from peft_interp.metrics.answer_results import AnswerShares
 from peft_interp.metrics.differentials import DIFFERENTIALS
 from peft_interp.metrics.readability_metrics import METRICS
 from peft_interp.metrics.results import (
-    AnswerShares,
     Faithfulness,
     Flag,
     Measure,

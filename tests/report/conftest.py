@@ -8,11 +8,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from peft_interp.metrics.answer_results import AnsweredRow, AnsweredRows, AnswerPattern, AnswerShares, RowAnswers
 from peft_interp.metrics.results import (
-    AnsweredRow,
-    AnsweredRows,
-    AnswerPattern,
-    AnswerShares,
     Faithfulness,
     Flag,
     Measure,
@@ -20,7 +17,6 @@ from peft_interp.metrics.results import (
     PairedEstimates,
     Performance,
     PromptReading,
-    RowAnswers,
     Scrutability,
     TokenEffect,
     TokenReading,

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from peft_interp.metrics.results import AnswerShares, Performance
+from peft_interp.metrics.answer_results import AnswerShares
+from peft_interp.metrics.results import Performance
 from peft_interp.report import QUESTIONS, PromptReport, Rival, render_html
 from peft_interp.report.charts import mark, perplexity_strip, position
 from peft_interp.report.page_sections import SECTIONS
