@@ -73,8 +73,7 @@ def report_prompt(
         model: a `PeftModel` with a prompt adapter, ours or stock.
         tokenizer: the base model's.
         rows: tokenised examples, as for `measure_faithfulness`, held out from training; None: behaviour stays unknown.
-        verbalizer: names the label words, for accuracies and for label words copied into the prompt.
-        label_token_ids: the label words' ids, where there is no verbalizer.
+        verbalizer, label_token_ids: what names the label words, for accuracies; or their ids, where there is none.
         perplexity_model, perplexity_tokenizer: another causal LM that reads the text, needed where the base is none.
         rivals: other prompts of the task, as `Rival` or (name, accuracy, nll).
         waywardness: also train a prompt to say an unrelated text: True, the text, or what `measure_waywardness` takes.
@@ -99,8 +98,10 @@ def report_prompt(
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
     asked |= {"token_effects": token_effects, "effect_rows": effect_rows, "row_examples": row_examples}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    known = (rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
-    given = _Given(*known, _Prior(training_rows, label_bias))
+    prior = _Prior(training_rows, label_bias)
+    given = _Given(
+        rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming, prior
+    )
     return replace(_report_adapter(model, tokenizer, given, waywardness, adapter_name), explanation=explanation)
 
 
