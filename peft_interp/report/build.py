@@ -98,10 +98,8 @@ def report_prompt(
     asked = {"positions": positions, "batch_size": batch_size, "padding_side": padding_side, "without": without}
     asked |= {"token_effects": token_effects, "effect_rows": effect_rows, "row_examples": row_examples}
     judging = _Reading(perplexity_model, perplexity_tokenizer, scrutability or {})
-    prior = _Prior(training_rows, label_bias)
-    given = _Given(
-        rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming, prior
-    )
+    known = (rows, verbalizer, label_token_ids, judging, rivals, context or {}, progress, asked, task_naming)
+    given = _Given(*known, _Prior(training_rows, label_bias))
     return replace(_report_adapter(model, tokenizer, given, waywardness, adapter_name), explanation=explanation)
 
 
