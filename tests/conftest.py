@@ -265,7 +265,7 @@ def loaded_evaluate_scripts() -> list[str]:
 
 SLOW = (  # run scripts, start processes or train for long: `make test-fast` leaves them out
     "tests/answers/test_benchmark.py",
-    "tests/answers/test_docs_page.py",
+    "tests/answers/test_answers_page.py",
     "tests/benchmarks/",
     "tests/cli/test_calibration_option.py",
     "tests/cli/test_explain.py",

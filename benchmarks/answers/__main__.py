@@ -24,7 +24,7 @@ from benchmarks.timing import compare, interleave, now
 from peft_interp import embedded
 from peft_interp.answers.settings import AnswerSettings
 from peft_interp.answers.writer import AnswerWriter
-from peft_interp.text.placement import PLACEMENTS
+from peft_interp.text.placement import END, PLACEMENTS, START
 from peft_interp.text.rows import Row
 
 PROMPTS = (
@@ -38,6 +38,7 @@ PROMPTS = (
     "Judge it.",
 )
 GOAL = 4.0
+POSITIONS = (START.name, END.name)
 SAMPLED = 8  # single calls are measured on one row in so many: they take too long for all
 
 
@@ -103,7 +104,7 @@ def measure(model: Any, tokenizer: Any, position: str, setting: dict[str, int], 
 def tables(results: dict[str, Any]) -> list[Table]:
     """Answers per second."""
     rows = []
-    for position in PLACEMENTS:
+    for position in POSITIONS:
         found = results[position]
         for way, words in (("by_prompt", "a batch of the rows for each prompt"), ("by_pair", "a call for each answer")):
             one = found[way]
@@ -129,7 +130,7 @@ def main() -> None:
         "machine": machine,
         "setting": {**shape, **setting},
     }
-    for position in PLACEMENTS:
+    for position in POSITIONS:
         measure(model, tokenizer, position, {"prompts": 2, "rows": 4, "new_tokens": 4}, 1)  # warms up
         results[position] = measure(model, tokenizer, position, setting, 1 if arguments.quick else 3)
         print(f"{time.perf_counter() - begin:.0f} s: {position}", file=sys.stderr, flush=True)
@@ -137,7 +138,7 @@ def main() -> None:
     names = {"by_prompt": "a batch for each prompt", "by_pair": "single calls"}
     asked = [
         (f"prompt at the {position}: times `generate`, {words}", 1 / results[position][way]["ratio"], ">=", GOAL)
-        for position in PLACEMENTS
+        for position in POSITIONS
         for way, words in names.items()
     ]
     results["goals"] = judged(asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,9 @@ def load_adapter(folder: Path, base: str, model: PreTrainedModel | None = None) 
     plain = read_config(folder)
     check_weights(folder)
     try:
-        config = PeftConfig.from_pretrained(str(folder))
+        with warnings.catch_warnings():  # of settings that another method does not have; what is wrong is said below
+            warnings.filterwarnings("ignore", message="Unexpected keyword arguments")
+            config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"PEFT cannot read the adapter's config, of type {plain.get('peft_type')!r} ({error}); ask for it anew."

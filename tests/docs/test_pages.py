@@ -22,7 +22,8 @@ from peft_interp.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning")  # a stock script's, here
 DOCS = Path(__file__).parents[2] / "docs"
-ELSEWHERE = {"real-models.md", "metrics.md", "reading-a-report.md"}  # tests/real and tests/report run their code
+# tests of the things themselves run their code
+ELSEWHERE = {"answers.md", "explain.md", "metrics.md", "reading-a-report.md", "real-models.md", "tasks.md"}
 
 
 def blocks(page: str, language: str) -> list[str]:

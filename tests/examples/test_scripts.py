@@ -74,5 +74,5 @@ def test_classification_script_keeps_the_numbers_of_a_calibrated_prompt(run_scri
     rows = ["--max_eval_samples", "16", "--calibration", "batch"]
     printed = run_script(tmp_path, "run_classification.py", "--output_dir", "out", *steps, *rows)
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    terrible, great = config["label_bias"]["values"]
+    terrible, great = config["peft_interp"]["label_bias"]["values"]
     assert f"terrible {terrible:+.2f}, great {great:+.2f} (nats, batch calibration on 32 training rows)" in printed

@@ -34,7 +34,7 @@ def test_a_prompt_and_its_own_text_are_the_same_everywhere(
 def test_another_text_parts_from_it_more_and_more(planted: Build, tokenizer: Any, rows: Any) -> None:
     found = compare_activations(planted(), tokenizer, rows, "cooking")
     first, last = found.layers[0], found.layers[-1]
-    assert last.answer_cosine < 0.99 < first.answer_cosine  # the same token, at another place
+    assert last.answer_cosine < first.answer_cosine < 1  # the same token at another place, and then what it reads
     assert last.prompt_cosine is None  # one token beside eight
     assert last.answer_cka < 0.999
 

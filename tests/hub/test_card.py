@@ -49,7 +49,7 @@ def write(tmp_path: Path, parts_of: Build) -> Build:
 
     def update(report: Any = None, **facts: Any) -> tuple[dict[str, Any], str]:
         plain = report.to_dict() if report is not None else None
-        update_card(tmp_path, [CardEntry("", facts_of(**facts), plain, True)])
+        update_card(tmp_path, [CardEntry("", facts_of(**facts), plain)])
         return parts_of((tmp_path / "README.md").read_text(encoding="utf-8"))
 
     return update
@@ -162,7 +162,7 @@ def test_a_report_of_a_later_version_is_left_out(
 ) -> None:
     plain = {**report_on([5, 6]).to_dict(), "schema": 999}
     with caplog.at_level(logging.WARNING):
-        update_card(tmp_path, [CardEntry("", facts_of(), plain, True)])
+        update_card(tmp_path, [CardEntry("", facts_of(), plain)])
     assert "left out of the card" in caplog.text
     assert "No report is attached yet" in (tmp_path / "README.md").read_text()
 
@@ -233,7 +233,7 @@ def test_no_path_of_this_machine_reaches_the_card(gpt2: Build, tmp_path: Path, p
 def test_a_prompt_that_was_searched_for_says_by_what(tmp_path: Path) -> None:
     found_by = {"trainer": "RLPromptTrainer", "steps": 30, "prompts_scored": 480}
     found_by |= {"rewards": {"gap": 0.7, "nll": -0.3}, "settings": {"perplexity_reward_weight": 0.3}}
-    update_card(tmp_path, [CardEntry("", facts_of(steps=0, found_by=found_by), None, True)])
+    update_card(tmp_path, [CardEntry("", facts_of(steps=0, found_by=found_by), None)])
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "RLPromptTrainer" in card
     assert "30 steps, 480 prompts scored" in card

@@ -12,6 +12,7 @@ from peft import PeftModel, get_peft_model
 
 from peft_interp import InterpPromptConfig, continue_training, embedded
 from peft_interp.text.label_bias import LabelBias
+from peft_interp.tuner.stored_config import SETTINGS_KEY
 
 BIAS = LabelBias(("terrible", "great"), (0.75, -0.75), "batch", 32, "{prompt} {text} It was")
 
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def change(folder: Path, **values: Any) -> None:
     config = json.loads((folder / "adapter_config.json").read_text())
-    config["label_bias"] |= values
+    config[SETTINGS_KEY]["label_bias"] |= values
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
@@ -45,7 +46,7 @@ def test_the_files_tell_the_numbers_beside_the_text(folder: Path) -> None:
     assert "terrible +0.75, great" in card.replace("&#43;", "+")
     assert "Verbalizer('{prompt} {text} It was', ['terrible', 'great'])" in card
     assert "add the numbers above" in card.replace("&#39;", "'")
-    assert "label_bias" not in (folder / "portable" / "adapter_config.json").read_text()
+    assert "label_bias" not in {*json.loads((folder / "adapter_config.json").read_text())} - {SETTINGS_KEY}
 
 
 @pytest.mark.parametrize("load", [PeftModel.from_pretrained, continue_training])
@@ -70,7 +71,7 @@ def test_a_prompt_that_moved_on_is_saved_without_them(tmp_path: Path) -> None:
     encoder = model.prompt_encoder["default"]
     encoder.set_ids(encoder.ids.flip(0))
     model.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["label_bias"] is None
+    assert json.loads((tmp_path / "adapter_config.json").read_text())[SETTINGS_KEY].get("label_bias") is None
     assert json.loads((tmp_path / "prompt.json").read_text())["label_bias"] is None
 
 

@@ -30,6 +30,7 @@ def search(measure: Any = None, processes: Processes | None = None) -> Search:
     scorer: Any = SimpleNamespace(
         unfinished=[], task=task, measure=measure, reward=lambda s: s["gap"], applies=lambda s: s["gap"] is not None
     )
+    scorer.writes = False
     scorer.calibration_passes = lambda prompts, examples: 0  # nothing is calibrated
     return Search(scorer, EXAMPLES, processes)
 

@@ -15,7 +15,7 @@ from peft_interp.search.gradient_moves import gradient_swap, swap_gains
 from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
 from peft_interp.search.moves import crossover, deleted, swapped
 from peft_interp.search.prompt_features import extract_features
-from peft_interp.text.placement import PLACEMENTS
+from peft_interp.text.placement import END, START
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import vocabulary_texts
 
@@ -43,7 +43,7 @@ def test_edits_keep_the_tokens_they_do_not_touch() -> None:
 def test_gains_are_the_slope_of_the_loss(gpt2: Any) -> None:
     """Against finite differences of the real loss along the straight line between two tokens' rows."""
     model, ids = gpt2(), [10, 11, 12]
-    for placement in PLACEMENTS.values():
+    for placement in (START, END):
         rows = read_rows(ROWS, placement=placement)
         with eval_mode(model):
             gains = swap_gains(model, ids, rows)

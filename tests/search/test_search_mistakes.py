@@ -45,7 +45,7 @@ def test_lengths_that_leave_nothing(searcher: Build) -> None:
 
 
 def test_a_start_that_does_not_fit(searcher: Build) -> None:
-    with pytest.raises(ValueError, match=r"Judge this long.*which the adapter cannot hold"):
+    with pytest.raises(ValueError, match=r"Judge this long.*has 16 tokens and the adapter cannot hold it"):
         searcher(start_texts=["Judge this long and winding review of a film that I have never seen"])
     with pytest.raises(ValueError, match="cannot hold"):
         searcher(start_texts=["Judge é \u2603"])
