@@ -219,3 +219,13 @@ def test_the_table_of_the_docs_is_a_part_of_the_published_one() -> None:
     shown = list(takewhile(lambda line: line.startswith("|"), lines[start:]))
     assert len(shown) > 8
     assert not set(shown) - set(published)
+
+
+def test_the_readme_shows_rows_of_the_published_study_on_smollm2() -> None:
+    page = (TRADEOFF / "smollm2" / "RESULTS.md").read_text()
+    published = page.split("## With calibrated label words")[1].split("\n## ")[0].splitlines()
+    lines = (TRADEOFF.parents[1] / "README.md").read_text().splitlines()
+    start = lines.index("| method | setting | sst-2 |")
+    shown = list(takewhile(lambda line: line.startswith("|"), lines[start:]))
+    assert len(shown) > 5
+    assert not set(shown) - set(published)
