@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from peft import PeftModel
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
@@ -24,7 +22,7 @@ from peft_interp.metrics.task_outcomes import Contender, adapter_contender, comm
 from peft_interp.metrics.uncertainty import CONFIDENCE, Estimate
 from peft_interp.report.build import base_of, is_causal
 from peft_interp.report.compared import NOTHING, ComparedPrompt, ComparisonData, PromptDifference
-from peft_interp.report.prompt_report import save_as, without_colours
+from peft_interp.report.prompt_report import Shown
 from peft_interp.report.provenance import describe_measurement
 from peft_interp.report.record import shortened
 from peft_interp.report.render_comparison import (
@@ -33,7 +31,6 @@ from peft_interp.report.render_comparison import (
     comparison_markdown,
     comparison_rich,
 )
-from peft_interp.report.texts import json_text
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import START, placement_named
 from peft_interp.text.verbalizer import Verbalizer
@@ -43,29 +40,10 @@ _Shared = tuple[Any, Any, LabelIds | None, int]
 _NAME_LETTERS = 48
 
 
-class PromptComparison(ComparisonData):
+class PromptComparison(Shown, ComparisonData):
     """Several prompts on the same rows, and the ways to show and store them; see `ComparisonData` for its fields."""
 
-    def save(self, path: str | Path) -> Path:
-        """Write it to a file: its ending chooses the form (.json, .md, .html, .txt); a folder gets all four.
-
-        Raises:
-            ValueError: another ending.
-        """
-        forms: dict[str, Callable[[], str]] = {
-            "json": lambda: json_text(self.to_dict()),
-            "md": self.to_markdown,
-            "html": self.to_html,
-            "txt": self.to_text,
-        }
-        return save_as(Path(path), forms, "comparison")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The comparison that `save` wrote as JSON."""
-        path = Path(path)
-        path = path / "comparison.json" if path.is_dir() else path
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    FILE_NAME = "comparison"
 
     def to_html(self) -> str:
         """One page that needs nothing else: no script, no network."""
@@ -74,14 +52,6 @@ class PromptComparison(ComparisonData):
     def to_markdown(self) -> str:
         """Two tables."""
         return comparison_markdown(self)
-
-    def to_text(self, width: int = 80) -> str:
-        """As shown in a terminal, without colours."""
-        return without_colours(comparison_rich(self), width)
-
-    def show(self, console: Console | None = None) -> None:
-        """Print to the terminal, or to a `rich.console.Console`."""
-        (console or Console()).print(comparison_rich(self))
 
     def __rich__(self) -> RenderableType:
         return comparison_rich(self)

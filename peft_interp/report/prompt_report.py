@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rich.console import Console, RenderableType
 
@@ -18,31 +18,62 @@ from peft_interp.report.texts import json_text
 from peft_interp.storage.atomic import replace_file
 
 
-class PromptReport(ReportData):
-    """One prompt: what it says, what it does, and whether either may be believed; see `ReportData` for its fields."""
+class Shown:
+    """The ways to show and store a result, made from its dictionary, page, Markdown and terminal form.
+
+    A subclass has `FILE_NAME`, `to_dict`, `from_dict`, `to_html`, `to_markdown` and `__rich__`.
+    """
+
+    FILE_NAME: ClassVar[str]
+    to_dict: Callable[..., dict[str, Any]]
+    from_dict: Callable[..., Any]
+    to_html: Callable[..., str]
+    to_markdown: Callable[..., str]
 
     def save(self, path: str | Path) -> Path:
-        """Write the report to a file: its ending chooses the form (.json, .md, .html, .txt); a folder gets all four.
+        """Write it to a file: its ending chooses the form (.json, .md, .html, .txt); a folder gets all four.
 
         Returns:
-            What was written: the file, or the folder with `prompt_report.*` in it.
+            What was written: the file, or the folder with `FILE_NAME.*` in it.
 
         Raises:
             ValueError: another ending.
         """
-        return save_as(Path(path), self.forms(), "prompt_report")
+        return save_as(Path(path), self.forms(), self.FILE_NAME)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The report that `save` wrote as JSON; of a folder, its `prompt_report.json`."""
+        """What `save` wrote as JSON; of a folder, the file that it has there."""
         path = Path(path)
-        path = path / "prompt_report.json" if path.is_dir() else path
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        path = path / f"{cls.FILE_NAME}.json" if path.is_dir() else path
+        found: Self = cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return found
 
     def forms(self) -> dict[str, Callable[[], str]]:
-        """What writes the report, by the ending of a file."""
+        """What writes it, by the ending of a file."""
         as_json: Callable[[], str] = lambda: json_text(self.to_dict())  # noqa: E731
         return {"json": as_json, "md": self.to_markdown, "html": self.to_html, "txt": self.to_text}
+
+    def to_text(self, width: int = 80) -> str:
+        """As shown in a terminal, without colours."""
+        return without_colours(self.__rich__(), width)
+
+    def show(self, console: Console | None = None) -> None:
+        """Print to the terminal.
+
+        Args:
+            console: a `rich.console.Console`; None for standard output.
+        """
+        (console or Console()).print(self.__rich__())
+
+    def __rich__(self) -> RenderableType:
+        raise NotImplementedError
+
+
+class PromptReport(Shown, ReportData):
+    """One prompt: what it says, what it does, and whether either may be believed; see `ReportData` for its fields."""
+
+    FILE_NAME = "prompt_report"
 
     def to_markdown(self, heading_level: int = 2, with_prompt: bool = True) -> str:
         """For a model card: prompt (or not), verdicts, scores, tokens; see `report.render_markdown`."""
@@ -51,18 +82,6 @@ class PromptReport(ReportData):
     def to_html(self) -> str:
         """One page that needs nothing else: no script, no network; see `report.render_html`."""
         return to_html(self)
-
-    def to_text(self, width: int = 80) -> str:
-        """As shown in a terminal, without colours."""
-        return without_colours(to_rich(self), width)
-
-    def show(self, console: Console | None = None) -> None:
-        """Print to the terminal.
-
-        Args:
-            console: a `rich.console.Console`; None for standard output.
-        """
-        (console or Console()).print(to_rich(self))
 
     def __rich__(self) -> RenderableType:
         return to_rich(self)
