@@ -11,6 +11,8 @@ Over several machines, each job one of n equal parts of the grid, and the report
 
     python -m studies.tradeoff --config ... --shard 2/8 --output_dir outputs/tradeoff
     python -m studies.tradeoff --config ... --report_only --output_dir outputs/tradeoff [--points DIR ...]
+
+Days later and on another machine, from what is published: `--points studies/tradeoff/smollm2/results.jsonl.gz`.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--methods", nargs="+", help="only these methods")
     parser.add_argument("--shard", type=shard, help="only part i/n of the points, of 1/n to n/n, and no report")
-    parser.add_argument("--points", type=Path, nargs="+", default=[], help="output folders of shards run elsewhere")
+    elsewhere = "points done elsewhere: folders of shards, or files of records (.jsonl or .gz)"
+    parser.add_argument("--points", type=Path, nargs="+", default=[], help=elsewhere)
     parser.add_argument("--report_only", action="store_true", help="run nothing; report on what is there")
     parser.add_argument("--results", type=Path, help="run nothing; report on the records of this file (.jsonl or .gz)")
     own = parser.add_argument_group("in place of what the file says")

@@ -34,6 +34,7 @@ class Measurement:
         self.model = kept_model(study.model_path)
         self._test = PromptAnswers(self.model, bench.data, "test", bench.leading)
         self._train = PromptAnswers(self.model, bench.data, "train", bench.leading)
+        self._dev = PromptAnswers(self.model, bench.data, "dev", bench.leading)
         self._second = None if study.second_model is None else SecondModel(study, bench)
 
     def of(self, prompt: Prompt) -> Record:
@@ -51,13 +52,16 @@ class Measurement:
     def _calibrated(self, prompt: Prompt, answers: Answers) -> Record:
         """Accuracies with the prompt's label prior taken away; nothing for written answers, or too few training rows.
 
-        It costs the method nothing: the training rows are its own, and nothing is chosen by these numbers.
+        It costs the method nothing: the training rows are its own. Those on dev are for who chooses among prompts.
         """
         if answers.log_probs is None or len(self.bench.data.rows["train"]) < FEWEST_ROWS:
             return {}
         training = _answers(self._train, prompt)
-        found = {name: answers.calibrated(training, name) for name in CALIBRATED}
-        return {f"{name}_accuracy": own.accuracy for name, own in found.items() if own is not None}
+        found = {}
+        for start, own in (("", answers), ("dev_", _answers(self._dev, prompt))):
+            calibrated = {name: own.calibrated(training, name) for name in CALIBRATED}
+            found |= {f"{start}{name}_accuracy": a.accuracy for name, a in calibrated.items() if a is not None}
+        return found
 
     def _of_text(self, ids: tuple[int, ...]) -> Record:
         """What the tokens say and how readable that is."""

@@ -39,7 +39,13 @@ class ResultStore:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def take_in(self, folder: Path) -> None:
-        """Copy the points that another machine has done, or failed at, from its folder; those done here stay."""
+        """Copy the points that another machine has done, or failed at, from its folder or its file of records.
+
+        Those done here stay.
+        """
+        if folder.is_file():
+            self._take_in_records(folder)
+            return
         for path in sorted((folder / _POINTS).glob("*.json")):
             own = self.folder / path.name
             done = self.folder / (path.name.removesuffix(_FAILED) + ".json")
@@ -47,6 +53,12 @@ class ResultStore:
                 self._put(own, json.loads(path.read_text(encoding="utf-8")))
             if not path.name.endswith(_FAILED):
                 (self.folder / (path.stem + _FAILED)).unlink(missing_ok=True)
+
+    def _take_in_records(self, file: Path) -> None:
+        for record in read_lines(file):
+            own = self.folder / f"{record['key']}.json"
+            if not own.exists():
+                self._put(own, record)
 
     def missing(self, points: Iterable[Point]) -> list[Point]:
         """Points without a result, failed ones included."""

@@ -65,6 +65,19 @@ def test_the_table_has_records_that_were_calibrated_and_no_others() -> None:
     assert calibrated(outcomes_of(records[2:])).rows == []
 
 
+def test_of_what_people_wrote_the_best_on_dev_has_a_row_of_its_own() -> None:
+    def written(split: int, number: int, dev: float, test: float) -> dict[str, Any]:
+        values = {"accuracy": 0.5, "batch_accuracy": test, "fitted_accuracy": test, "dev_batch_accuracy": dev}
+        return record(split, "written", measured(**values), setting=f"number {number}")
+
+    records = [written(0, 0, 0.8, 0.6), written(0, 1, 0.7, 0.9), written(1, 0, 0.5, 0.1), written(1, 1, 0.9, 0.8)]
+    assert calibrated(outcomes_of(records)).rows[-1] == [
+        "written", "the best on dev, calibrated", "50.0 / 70.0 / 70.0"
+    ]  # fmt: skip
+    assert len(calibrated(outcomes_of(records)).rows) == 3
+    assert len(calibrated(outcomes_of(records[::2])).rows) == 1  # one prompt a split: nothing to choose
+
+
 def test_published_records_have_no_such_table() -> None:
     records = read_lines(TRADEOFF / "results.jsonl.gz")
     assert "With calibrated label words" not in [table.title for table in all_tables(outcomes_of(records), records)]

@@ -260,6 +260,18 @@ def test_shards_run_apart_make_the_report_of_one_run(tmp_path: Path, capsys: pyt
     assert together == [(r["key"], r["prompts"]) for r in read_lines(tmp_path / "one" / "results.jsonl")]
 
 
+def test_a_study_goes_on_from_published_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.toml").write_text(CONFIG)
+    common = ["--config", str(tmp_path / "study.toml"), "--methods", "empty", "--processes", "0"]
+    assert main([*common, "--output_dir", str(tmp_path / "first")]) == 0
+    records = read_lines(tmp_path / "first" / "results.jsonl")
+    write_lines(tmp_path / "published.jsonl.gz", [{**record, "seconds": 123.0} for record in records])
+    go_on = ["--output_dir", str(tmp_path / "second"), "--points", str(tmp_path / "published.jsonl.gz")]
+    assert main([*common, *go_on]) == 0
+    assert "2 points done, 0 not run" in capsys.readouterr().err
+    assert {r["seconds"] for r in read_lines(tmp_path / "second" / "results.jsonl")} == {123.0}  # taken, not run
+
+
 @pytest.mark.parametrize("name", ["results.jsonl", "results.jsonl.gz"])
 def test_records_come_back_as_they_were_written(tmp_path: Path, name: str) -> None:
     records = [{"text": "a\u2028b\n", "n": 1}, {"text": "", "n": None}]

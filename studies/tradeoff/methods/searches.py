@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ def rlprompt(
         weight: of log-perplexity in the reward, 0 to 1.
         examples_per_step: rows on which a step's prompts are scored; 0 for all.
         eval_every: steps between two evaluations.
-        settings: of `RLPromptConfig`; `length` is the prompt's, where it is not the study's.
+        settings: of `RLPromptConfig`; `length` is the prompt's, where it is not the study's, and `calibration` the way
+            in which the prompts' label priors are taken away before they are scored.
     """
     length = settings.pop("length", bench.length)
     if 0 < examples_per_step < len(bench.data.rows["train"]):
@@ -41,7 +43,7 @@ def search(bench: Bench, eval_every: int = 10, label_words: bool = False, **sett
         bench: what to work with.
         eval_every: steps between two evaluations.
         label_words: let prompts name the classes.
-        settings: of `PromptSearchConfig`; `length` is the longest prompt, where it is not the study's.
+        settings: of `PromptSearchConfig`, and `length` and `calibration` as for `rlprompt`.
     """
     length = settings.pop("length", bench.length)
     words: dict[str, Any] = {"allowed_tokens": "ascii"} | ({"banned_words": None} if label_words else {})
@@ -113,6 +115,7 @@ def run_search(
     config = bench.prompt_config(num_virtual_tokens=length, **(prompt or {}))
     model: Any = get_peft_model(bench.model, config)
     rows, writes = bench.data.rows["train"], bench.data.settings.generates
+    verbalizer = replace(bench.data.verbalizer, calibration=settings.pop("calibration", "none"))
     start = bench.score_on_dev([model.prompt_token_ids()])[0]
     with tempfile.TemporaryDirectory() as folder:
         args = _arguments(arguments_class, bench, folder, eval_every, settings)
@@ -125,7 +128,7 @@ def run_search(
             train_dataset=rows,
             eval_dataset=bench.data.rows["dev"],
             processing_class=bench.tokenizer,
-            verbalizer=None if writes else bench.data.verbalizer,
+            verbalizer=None if writes else verbalizer,
             callbacks=[spending],
         )
         for callback in (PrinterCallback, ProgressCallback):

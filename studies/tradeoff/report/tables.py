@@ -97,13 +97,14 @@ def calibrated(outcomes: Sequence[Outcome]) -> Table:
     notes = (
         "Test accuracy, %, mean over splits, as it is / with batch calibration / with numbers fitted to labels: one "
         "number for each label word, estimated for each prompt on the run's own training rows, is added to the label "
-        "words' log-probabilities (docs/metrics.md). Methods searched without it, and nothing was chosen by it. What "
+        "words' log-probabilities (docs/metrics.md). Methods searched without it unless their name says so. What "
         '"no prompt" gains is the label prior alone; a prompt\'s own work is what it adds to that.'
     )
     names = ("batch_accuracy", "fitted_accuracy")
     known = [o for o in judged(outcomes) if all(o.number(name) is not None for name in names)]
     tasks, rows = list(groups(known, lambda o: o.task)), []
-    for (family, setting), own in groups(known, lambda o: (o.family, o.setting)).items():
+    by_setting = groups(known, lambda o: (o.family, o.setting))
+    for (family, setting), own in (by_setting | _best_written(known)).items():
         cells = []
         for here in (select(own, task=task) for task in tasks):
             values = [over_units(here, attrgetter("accuracy"))]
@@ -111,6 +112,17 @@ def calibrated(outcomes: Sequence[Outcome]) -> Table:
             cells.append(" / ".join(f"{100 * value:.1f}" for value in values if value is not None))
         rows.append([family, setting, *cells])
     return Table("With calibrated label words", notes, ["method", "setting", *tasks], rows)
+
+
+def _best_written(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
+    """Of what people wrote for a task, the one that is best on dev with batch calibration, split by split."""
+    name = "dev_batch_accuracy"
+    written = [o for o in select(outcomes, method="written") if o.number(name) is not None]
+    by_unit_and_seed = groups(written, lambda o: (o.unit, o.seed)).values()
+    if not any(len(own) > 1 for own in by_unit_and_seed):
+        return {}
+    chosen = [max(own, key=lambda o: o.number(name) or 0.0) for own in by_unit_and_seed]
+    return {(chosen[0].family, "the best on dev, calibrated"): chosen}
 
 
 def perplexities(outcomes: Sequence[Outcome]) -> Table:
