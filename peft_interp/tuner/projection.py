@@ -7,12 +7,14 @@ every step, and the rows that reach the model are the table's own, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 SIMILARITIES = ("cosine", "dot", "euclidean")
+_CPU_ROWS = 4096  # of a slice on a CPU: a product with few vectors takes a quarter less time than with the whole table
 _CHUNK_BYTES = 64 * 2**20  # memory for one fp32 copy of a slice of a half-precision table
 
 
@@ -198,9 +200,9 @@ def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
     return _StraightThrough.apply(latent, rows)
 
 
-def _fp32_chunks(table: Tensor) -> list[Tensor] | Any:
-    """The table as fp32 slices: the table itself when it is fp32 already, otherwise one bounded copy at a time."""
+def _fp32_chunks(table: Tensor) -> Iterable[Tensor]:
+    """The table as fp32 slices: its own rows when it is fp32 already, otherwise one bounded copy at a time."""
     if table.dtype == torch.float32:
-        return [table]
+        return table.split(_CPU_ROWS) if table.device.type == "cpu" else (table,)
     rows = max(1, _CHUNK_BYTES // (4 * table.shape[1]))
     return (chunk.float() for chunk in table.split(rows))

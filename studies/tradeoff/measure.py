@@ -57,7 +57,7 @@ class Measurement:
         if answers.log_probs is None or len(self.bench.data.rows["train"]) < FEWEST_ROWS:
             return {}
         training = _answers(self._train, prompt)
-        found = {}
+        found: Record = {}
         for start, own in (("", answers), ("dev_", _answers(self._dev, prompt))):
             calibrated = {name: own.calibrated(training, name) for name in CALIBRATED}
             found |= {f"{start}{name}_accuracy": a.accuracy for name, a in calibrated.items() if a is not None}
