@@ -197,11 +197,10 @@ def thinned(prompts: list[Prompt], most: int) -> list[Prompt]:
     return [prompt for prompt in prompts if prompt.role != "front"] + front
 
 
-def load_model(path: str) -> Any:
-    """A causal LM in fp32, frozen and in evaluation mode."""
-    return (
-        AutoModelForCausalLM.from_pretrained(embedded.resolve(path), dtype=torch.float32).eval().requires_grad_(False)
-    )
+def load_model(path: str, dtype: str = "float32") -> Any:
+    """A causal LM, frozen and in evaluation mode."""
+    model = AutoModelForCausalLM.from_pretrained(embedded.resolve(path), dtype=getattr(torch, dtype))
+    return model.eval().requires_grad_(False)
 
 
 def load_tokenizer(path: str) -> Any:
@@ -216,4 +215,5 @@ def make_bench(study: Study, task: TaskSettings, split: int, seed: int) -> Bench
     """A fresh model and the task's rows."""
     tokenizer = load_tokenizer(study.tokenizer_path)
     data = load_task(study, task, split, tokenizer)
-    return Bench(load_model(study.model_path), tokenizer, data, Budget(study.budget), seed, study.prompt_length)
+    model = load_model(study.model_path, study.dtype)
+    return Bench(model, tokenizer, data, Budget(study.budget), seed, study.prompt_length)

@@ -11,6 +11,7 @@ from peft_interp import embedded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EMBEDDED = "embedded"
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Study:
         tasks: what prompts are for.
         settings: the grid: one table for each method, with a list for every value that varies.
         model_name_or_path: the causal LM; "embedded" or "smollm2" for those that the package loads.
+        dtype: in which it is run, "float32" or "bfloat16", which takes half the time where the processor is made for it.
         tokenizer_name: its tokenizer, if stored elsewhere.
-        second_model: another causal LM that prompts are moved to as text; None for none.
+        second_model: another causal LM, run in fp32, that prompts are moved to as text; None for none.
         data_dir: where the tasks' folders lie.
         splits: few-shot splits; split i is run with seed i.
         seeds: runs on each split.
@@ -75,6 +77,7 @@ class Study:
     tasks: tuple[TaskSettings, ...]
     settings: tuple[dict[str, Any], ...]
     model_name_or_path: str = EMBEDDED
+    dtype: str = "float32"
     tokenizer_name: str | None = None
     second_model: str | None = None
     data_dir: str = str(REPOSITORY.parent / "shared" / "data" / "fewshot16")
@@ -123,6 +126,8 @@ def read_study(path: Path, **overrides: Any) -> Study:
     tasks = tuple(_task(name, values) for name, values in content.pop("tasks", {}).items())
     settings = tuple(content.pop("settings", ()))
     _check_names(content, Study, path)
+    if (dtype := content.get("dtype", DTYPES[0])) not in DTYPES:
+        raise ValueError(f"{path} has `dtype={dtype!r}`, which does not exist; use {' or '.join(DTYPES)}.")
     if not tasks or not settings:
         raise ValueError(f"{path} needs at least one `[tasks.<name>]` and one `[[settings]]`.")
     if "splits" in content:

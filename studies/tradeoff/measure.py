@@ -31,7 +31,7 @@ class Measurement:
 
     def __init__(self, study: Study, bench: Bench) -> None:
         self.study, self.bench = study, bench
-        self.model = kept_model(study.model_path)
+        self.model = kept_model(study.model_path, study.dtype)
         self._test = PromptAnswers(self.model, bench.data, "test", bench.leading)
         self._train = PromptAnswers(self.model, bench.data, "train", bench.leading)
         self._dev = PromptAnswers(self.model, bench.data, "dev", bench.leading)
@@ -130,9 +130,9 @@ def _answers(on: PromptAnswers, prompt: Prompt) -> Answers:
 
 
 @cache
-def kept_model(path: str) -> Any:
+def kept_model(path: str, dtype: str = "float32") -> Any:
     """A model that this process only measures with, and so needs to load, and its reference levels, only once."""
-    return load_model(path)
+    return load_model(path, dtype)
 
 
 def _finite(record: Record) -> Record:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studies.tradeoff.config import Study
+from studies.tradeoff.config import DTYPES, Study
 
 _RESERVED = ("method", "family", "tasks", "times_budget", "seeds")
 
@@ -142,6 +142,7 @@ def _point(study: Study, task: str, split: int, seed: int, table: dict[str, Any]
         "study": [
             *(study.model_name_or_path, study.tokenizer_name, study.second_model, budget, study.prompt_length),
             *(study.test_rows, study.front_size, study.faithfulness_rows, study.shots),
+            *((study.dtype,) if study.dtype != DTYPES[0] else ()),
         ],
         "point": [split, seed, table["method"], list(values)],
     }

@@ -49,6 +49,7 @@ def about(study: Study, point: Point) -> dict[str, Any]:
         "study": {
             "task": asdict(study.task(point.task)),
             "data_dir": portable(study.data_dir),
+            "dtype": study.dtype,
             "tokenizer": portable(study.tokenizer_name or study.model_name_or_path),
             "prompt_length": study.prompt_length,
             "test_rows": study.test_rows,

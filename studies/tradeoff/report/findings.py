@@ -17,7 +17,7 @@ import transformers
 import peft_interp
 from studies.tradeoff.claims import ORIGIN, all_claims
 from studies.tradeoff.claims.claim import Claim
-from studies.tradeoff.config import Study, portable
+from studies.tradeoff.config import DTYPES, Study, portable
 from studies.tradeoff.outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of
 from studies.tradeoff.patterns import pattern
 from studies.tradeoff.report.headlines import headlines
@@ -93,7 +93,7 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
         "Made": f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {torch.get_num_threads()} thread for each run",
         "Versions": ", ".join(f"{name} {module.__version__}" for name, module in versions.items()),
         "Configuration": Path(study.source).name,
-        "Model": portable(study.model_name_or_path),
+        "Model": portable(study.model_name_or_path) + (f", {study.dtype}" if study.dtype != DTYPES[0] else ""),
         "Second model": portable(study.second_model or "none"),
         "Tasks": ", ".join(task.name for task in study.tasks if task.name in done)
         + (f"; not run: {', '.join(left)}" if left else ""),
