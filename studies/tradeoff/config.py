@@ -59,7 +59,7 @@ class Study:
         tasks: what prompts are for.
         settings: the grid: one table for each method, with a list for every value that varies.
         model_name_or_path: the causal LM; "embedded" or "smollm2" for those that the package loads.
-        dtype: in which it is run, "float32" or "bfloat16", which takes half the time where the processor is made for it.
+        dtype: "float32", or "bfloat16", which takes half the time where the processor is made for it.
         tokenizer_name: its tokenizer, if stored elsewhere.
         second_model: another causal LM, run in fp32, that prompts are moved to as text; None for none.
         data_dir: where the tasks' folders lie.
