@@ -11,7 +11,7 @@ import pytest
 import peft_interp
 from tools import house
 
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOT_MODULES = 500, 60, 8
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOT_MODULES, MAX_ROOMS_IN_A_CHAIN = 500, 60, 8, 10
 TOLERANCE = 0.1  # of a figure in CONTRIBUTING.md: every small change need not write the table anew
 
 PUBLIC = {
@@ -211,3 +211,8 @@ def test_files_and_functions_stay_small() -> None:
     long += [f"{name}: {lines} lines" for name, lines in functions.items() if lines > MAX_FUNCTION_LINES]
     assert long == []
     assert len(list(house.PACKAGE.glob("*.py"))) <= MAX_ROOT_MODULES
+
+
+def test_from_the_command_line_to_the_ground_is_not_far() -> None:
+    chain = house.longest_chain(house.between_rooms(house.import_graph(modules())))
+    assert len(chain) <= MAX_ROOMS_IN_A_CHAIN, " -> ".join(chain)
