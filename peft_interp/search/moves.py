@@ -79,6 +79,11 @@ class Move:
     needs: str = ""
 
     @property
+    def of_rows(self) -> bool:
+        """Whether it is made of training rows alone, without parents, so that a search can begin with it."""
+        return self.needs in ("examples", "label words")
+
+    @property
     def weight_help(self) -> str:
         """Help text of the weight."""
         return f"Weight of {self.words} among the proposals, >= 0."

@@ -169,11 +169,22 @@ class Proposer:
         )
 
     def opened(self, prompts: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
-        """About `count` prompts that begin like some given ones, or with the language model's own first words."""
+        """About `count` prompts that begin like some given ones, or with the language model's own first words.
+
+        Half of them are what an instruct model makes of the training rows alone, where there is one.
+        """
         if not prompts and not self._front:
             return []
-        made = self.continuations(prompts or [[]], count, Random(seed))
-        return [("continue", ids) for ids in made if self.settings.fits(len(ids))]
+        rng = Random(seed)
+        shares = self.settings.shares
+        asked = [move for move, share in shares.items() if share > 0 and move.of_rows and self.has(move.needs)]
+        each = count // (2 * len(asked)) if asked else 0
+        drawn = self.continuations(prompts or [[]], count - each * len(asked), rng)
+        made = [("continue", ids) for ids in drawn]
+        for move in asked:
+            step = _Step(self, prompts, Random(rng.getrandbits(62)), self.allowed, {})
+            made += [(move.name, list(ids)) for ids in move.function(step, each)]
+        return [(name, ids) for name, ids in made if self.settings.fits(len(ids))]
 
     @property
     def _front(self) -> list[int]:

@@ -123,7 +123,7 @@ class FluentSearch(FrontSearch):
             ValueError: a reward that is not a number, or no prompt to start from.
         """
         self._made_by, self._dropped = {}, Counter()
-        new = self._first(starts, count) if not self.members else self._chosen(step, count)
+        new = self._first(starts, count, step) if not self.members else self._chosen(step, count)
         new = self._agreed(new)
         if not new:
             return {"reward": self._mean_reward(), "new_in_population": 0.0} | self._yields([]) | self._spent()
@@ -178,18 +178,21 @@ class FluentSearch(FrontSearch):
 
         return place_candidate(self.scorer.task.tokenizer, ids, self.beside, fits)
 
-    def _first(self, starts: Sequence[Sequence[int]], count: int) -> list[Candidate]:
+    def _first(self, starts: Sequence[Sequence[int]], count: int, step: int) -> list[Candidate]:
         """The given prompts, and the language model's own words where there are too few."""
         given = list(dict.fromkeys(self.candidate(ids) for ids in starts if len(ids)))
         usable = [c.ids for c in given if c.fits] or [c.ids for c in given]
-        if len(given) < count:
-            made = self.proposer.opened(usable, 4 * count, seed=self._seed(0))
-            fresh = self._acceptable(made)
-            given += [c for c in fresh if c not in given][: count - len(given)]
+        for attempt in range(ATTEMPTS):
+            if len(given) >= count or (attempt and any(c.fits for c in given)):
+                break
+            made = self.proposer.opened(usable, 4 * count, seed=self._seed(step) + attempt)
+            given += [c for c in self._acceptable(made) if c not in given][: count - len(given)]
         if not given:
+            dropped = self._dropped.most_common(1)
             raise ValueError(
-                "there is no prompt to start from: the language model made none that the adapter can hold. Give "
-                "`start_texts`, raise `num_virtual_tokens`, or loosen `allowed_tokens`."
+                "there is no prompt to start from: the language model made none that the adapter can hold"
+                + (f" and that keeps the constraint {dropped[0][0]!r}, which most break. " if dropped else ". ")
+                + "Give `start_texts`, raise `num_virtual_tokens`, or loosen `allowed_tokens` or the constraints."
             )
         return given
 

@@ -94,7 +94,7 @@ def make_search(
 
 
 def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: FluentSearch) -> list[list[int]]:
-    """The adapter's prompt, the user's texts, and human-written prompts that may be in the front.
+    """The adapter's prompt, the user's texts and description, and human-written prompts that may be in the front.
 
     Raises:
         ValueError: a text of the user that the adapter cannot hold.
@@ -110,6 +110,9 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
                 "or raise `longest_prompt`."
             )
         starts.append(ids)
+    if args.names_its_task and args.task_description:  # the user's own words for the task
+        described = search.candidate(placement.encode_prompt(tokenizer, args.task_description))
+        starts += [list(described.ids)] if described.fits and not search.constraints.broken([described])[0] else []
     known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
     fitting = [c for ids in known if search.proposer.settings.fits(len(ids)) and (c := search.candidate(ids)).fits]
     broken = search.constraints.broken(fitting)

@@ -75,3 +75,15 @@ def test_moves_that_need_a_chat_template_wait_for_one(language_model: Any, token
         text = tokenizer.decode(ids)
         assert text == text.strip()
         assert text[-1] in ".?!:"
+
+
+def test_a_search_opens_with_what_an_instruct_model_makes_of_the_rows(language_model: Any, tokenizer: Any) -> None:
+    chat = deepcopy(tokenizer)
+    chat.chat_template = TEMPLATE
+    allowed, task = torch.ones(len(tokenizer), dtype=torch.bool), TaskExamples(PAIRS, ("terrible", "great"))
+    settings = ProposalSettings(dict.fromkeys(MOVES, 1.0), 2, 12)
+    parents = [tokenizer.encode("Is this film good?")]
+    plain = Proposer(language_model, tokenizer, allowed, settings, task=task).opened(parents, 64, 0)
+    assert {name for name, _ in plain} == {"continue"}
+    asked = Proposer(language_model, chat, allowed, settings, task=task).opened(parents, 64, 0)
+    assert {"continue", "induce", "ask_for_labels"} >= {name for name, _ in asked} > {"continue"}
