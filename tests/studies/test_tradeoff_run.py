@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from peft_interp import measure_scrutability
+from peft_interp.search.moves import MOVES
 from studies.tradeoff.__main__ import main
 from studies.tradeoff.bench import make_bench
 from studies.tradeoff.config import read_study
 from studies.tradeoff.methods.pez import pez
+from studies.tradeoff.methods.searches import search
 from studies.tradeoff.points import Shard, grid
 from studies.tradeoff.store import read_lines, write_lines
 
@@ -230,6 +232,18 @@ def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path) -> None:
     assert seeds[("sentiment", 21)] == [1, 3, 5]
     assert seeds[("verdict", 13)] == [0]
     assert len({p.key for p in points}) == len(points) == 2 * 13 + 4
+
+
+def test_a_search_on_calibrated_scores_says_what_its_moves_brought(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(CONFIG)
+    study = read_study(tmp_path / "study.toml", budget=1500)
+    bench = make_bench(study, study.task("sentiment"), 13, 0)
+    sizes = {"prompts_per_step": 4, "eval_candidates": 2, "screening_examples": 4, "human_starts": 3}
+    found = search(bench, length=6, calibration="batch", **sizes)
+    assert found.details["steps"] >= 2
+    assert set(found.details["yield"]) <= {move.name for move in MOVES}
+    assert all(0 <= share <= 1 for kind in ("yield", "dropped") for share in found.details[kind].values())
+    assert bench.budget.spent <= 1500
 
 
 def test_shards_are_all_points_once_and_each_has_every_kind_of_method(tmp_path: Path) -> None:

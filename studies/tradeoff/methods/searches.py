@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 import torch
@@ -138,7 +139,20 @@ def run_search(
             warnings.filterwarnings("ignore", message="all .* prompts of step .* got the same reward")
             trainer.train()
         spending.count()
-    return found_in(bench, trainer.search.archive.records, model.prompt_token_ids(), start, trainer.state.global_step)
+    records = trainer.search.archive.records
+    details = {"steps": trainer.state.global_step, "prompts_scored": len(records), **_shares(trainer.state.log_history)}
+    return found_in(bench, records, model.prompt_token_ids(), start, details)
+
+
+def _shares(logs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means over the logs of what moves brought and constraints dropped, by their names; nothing for RLPrompt."""
+    found: dict[str, dict[str, list[float]]] = {"yield": {}, "dropped": {}}
+    for log in logs:
+        for name, value in log.items():
+            kind, _, own = name.partition("/")
+            if own and kind in found:
+                found[kind].setdefault(own, []).append(float(value))
+    return {kind: {name: mean(values) for name, values in own.items()} for kind, own in found.items() if own}
 
 
 def _arguments(of: Any, bench: Bench, folder: str, eval_every: int, settings: dict[str, Any]) -> Any:
@@ -158,7 +172,9 @@ def _arguments(of: Any, bench: Bench, folder: str, eval_every: int, settings: di
     )
 
 
-def found_in(bench: Bench, archive: list[ScoredPrompt], chosen: list[int], start: ScoredPrompt, steps: int) -> Found:
+def found_in(
+    bench: Bench, archive: list[ScoredPrompt], chosen: list[int], start: ScoredPrompt, details: dict[str, Any]
+) -> Found:
     """What the search's evaluations scored on dev, on the study's board."""
     tried = [record for record in archive if record.split == "dev" and record.fits]
     if bench.data.settings.generates:  # the trainer knows the loss, not whether the answer was written
@@ -166,7 +182,7 @@ def found_in(bench: Bench, archive: list[ScoredPrompt], chosen: list[int], start
     else:
         for record in tried:
             bench.board.add(record)
-    return Found.of_board(bench, chosen, start, {"steps": steps, "prompts_scored": len(archive)})
+    return Found.of_board(bench, chosen, start, details)
 
 
 def _scored_again(bench: Bench, tried: list[ScoredPrompt], chosen: tuple[int, ...]) -> list[ScoredPrompt]:
