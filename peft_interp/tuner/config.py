@@ -13,7 +13,7 @@ from peft import PeftType, PromptTuningConfig, PromptTuningInit
 from peft.utils import CONFIG_NAME
 
 from peft_interp.records import weight_settings
-from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_named
+from peft_interp.text.placement import MARKED, PLACEMENTS, START, Placement, placement_named
 from peft_interp.text.token_filter import TOKEN_FILTERS
 from peft_interp.tuner.loss_terms import LOSS_TERMS, PERPLEXITY, LossTerm
 from peft_interp.tuner.projection import SIMILARITIES
@@ -71,7 +71,7 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
             "token of a row without labels, so leave the answer out where you give no labels. In a masked LM "
             "(FEATURE_EXTRACTION) the answer is the first mask token. Other tasks have none to stand in front of. "
             "'template': where each row marks it (a 0 of its `attention_mask` between its tokens), as a `Verbalizer` "
-            "does whose template has {prompt} inside, a chat's turn included."
+            "does whose template has {prompt} inside, a chat's turn included, and `mark_prompt` for other heads."
         },
     )
     projection_metric: str = field(
@@ -206,11 +206,10 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
         task = prompt_task(self.task_type)
         if task is not None and self.placement not in task.placements:
             able = [task.name for task in TASK_TYPES if self.placement in task.placements]
-            needs = "rows that mark their place" if self.placement.marked else "an answer to stand in front of"
             raise ValueError(
-                f"`prompt_position={self.prompt_position!r}` needs {needs}, which only {listed(able, 'and')}"
-                f"{'' if self.placement.marked else ' (at the mask)'} have; got `task_type={task.name!r}`. "
-                f"Use {START.name!r}."
+                f"`prompt_position={self.prompt_position!r}` needs an answer to stand in front of, which only "
+                f"{listed(able, 'and')} (at the mask) have; got `task_type={task.name!r}`. Use {START.name!r}, or "
+                f"{MARKED.name!r} with rows that mark the place."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
