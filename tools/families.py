@@ -147,6 +147,8 @@ def _differences(model: Any, task: str, placement: Placement) -> list[float]:
     }.get(task, {"labels": ids.clone()})
     if placement.before_answer and task == "CAUSAL_LM":
         labels["labels"][:, :place] = IGNORED  # the prompt stands before the first label
+    if placement.marked and task == "CAUSAL_LM":
+        labels["labels"][:, 0] = IGNORED  # nothing predicts it
     given = _with(ids, labels, task, place, torch.zeros(2, 1).long() if placement.marked else ids[:, :0])
     pasted = _with(ids, labels, task, place, torch.tensor(model.prompt_token_ids()).expand(2, -1))
     if placement.marked:
@@ -163,8 +165,6 @@ def _differences(model: Any, task: str, placement: Placement) -> list[float]:
         if task in ("TOKEN_CLS", "QUESTION_ANS"):  # in the input's own order, the prompt's and the mark's left out
             theirs = torch.cat((theirs[:, :place], theirs[:, place + width :]), dim=1)
             ours = torch.cat((ours[:, :place], ours[:, place + marks : ids.shape[1] + marks]), dim=1)
-        elif task == "CAUSAL_LM":
-            ours = ours[:, marks:]  # a mark becomes padding in front
         errors.append(float((ours - theirs).abs().max()))
     return errors
 

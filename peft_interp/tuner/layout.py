@@ -3,7 +3,7 @@
 Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
 prompt's text. Here every row reads `pads | BOS | prompt | text | pads` or `pads | BOS | text | prompt | answer | pads`,
 as its `Placement` says, so that the adapter and the plain text agree. The column that marks a place in a row gives it
-to the prompt and becomes padding on the left, `mark | pads | BOS | text | prompt | text | pads`, or is left out.
+to the prompt and is left out.
 """
 
 from __future__ import annotations
@@ -26,17 +26,13 @@ class PromptLayout:
         order: (batch, prompt + length) columns of `[prompt | text]` in reading order.
         start: (batch,) the text column before which the prompt is inserted, or which marks its place.
         prompt_length: number of prompt tokens.
-        left_out: what marks the place stands nowhere: `order` is a column shorter.
+        left_out: what marked the place stands nowhere: `order` is a column shorter.
     """
 
     order: Tensor
     start: Tensor
     prompt_length: int
     left_out: bool = False
-
-    def without_mark(self) -> PromptLayout:
-        """Rows of a prompt in its marked place without the column that marks it."""
-        return replace(self, order=self.order[:, 1:], left_out=True)
 
     def insert(self, prompt: Tensor, text: Tensor) -> Tensor:
         """Put `prompt` (prompt, ...) or (batch, prompt, ...) into `text` (batch, length, ...)."""
@@ -52,8 +48,13 @@ class PromptLayout:
         """Put `value` at the prompt's columns of `text` (batch, length); masks and labels use it."""
         return self.insert(text.new_full((text.shape[0], self.prompt_length), value), text)
 
+    @property
+    def length(self) -> int:
+        """Columns of the text."""
+        return self.order.shape[1] - self.prompt_length + self.left_out
+
     def text_columns(self) -> Tensor:
-        """(batch, length) where each text token stands in the composed row; a mark that was left out, after it."""
+        """(batch, length) where each text token stands in the composed row; what marked the place, after it."""
         return self._places()[:, self.prompt_length :]
 
     def text_first(self, composed: Tensor, left_out: float = 0.0) -> Tensor:
@@ -61,7 +62,7 @@ class PromptLayout:
 
         Args:
             composed: (batch, columns, ...).
-            left_out: the output of a mark that was left out.
+            left_out: the output where the place was marked.
         """
         back = self._places().to(composed.device)
         back = torch.cat((back[:, self.prompt_length :], back[:, : self.prompt_length]), dim=1)
@@ -154,13 +155,10 @@ def place_prompt(
     columns = torch.arange(prompt_length + shape[1], device=start.device)  # (prompt + length,)
     offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
     order = torch.where(offset < prompt_length, offset, columns)
-    if placement.marked:  # what marked the place goes to the left, all in front of it one column to the right
-        order = torch.where(offset > prompt_length, columns, columns - start.unsqueeze(1) - 1)
-        mark = start.unsqueeze(1) + prompt_length
-        order = torch.where(offset <= 0, torch.where(columns > 0, columns + prompt_length - 1, mark), order)
-    else:
-        order = torch.where(offset < 0, columns + prompt_length, order)
-    return PromptLayout(order=order, start=start, prompt_length=prompt_length)
+    order = torch.where(offset < 0, columns + prompt_length, order)
+    if placement.marked:  # what marks the place is right after the prompt now
+        order = order.gather(1, columns[:-1] + offset[:, :-1].ge(prompt_length))
+    return PromptLayout(order=order, start=start, prompt_length=prompt_length, left_out=placement.marked)
 
 
 def after_leading(

@@ -46,7 +46,6 @@ def compose_inputs(
     last_column_is_read: bool = False,
     placement: Placement = START,
     answer: Tensor | None = None,
-    without_mark: bool = False,
 ) -> Composed:
     """Put the prompt into every row, as `place_prompt` says.
 
@@ -61,7 +60,6 @@ def compose_inputs(
         last_column_is_read: the head reads the last column of rows given as embeddings; move padding to the left then.
         placement: where the prompt goes.
         answer: (batch, length) bool, what is to be predicted; None for nothing.
-        without_mark: leave the column that marks a place out, instead of making it padding.
 
     Returns:
         Inputs and layout.
@@ -80,7 +78,6 @@ def compose_inputs(
         )
     known = known_ids(input_ids, inputs_embeds, attention_mask, word_embeddings, leading_token_ids)
     layout = place_prompt(text.shape[:2], len(prompt.ids), known, attention_mask, leading_token_ids, placement, answer)
-    layout = layout.without_mark() if without_mark and placement.marked else layout
     as_ids = as_ids and input_ids is not None
     if last_column_is_read and not as_ids and attention_mask is not None:
         layout = pads_first(layout, attention_mask)

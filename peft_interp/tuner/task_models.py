@@ -27,7 +27,6 @@ from peft_interp.inference.padding_habits import first_position, reads_last_colu
 from peft_interp.text.placement import START
 from peft_interp.text.tokenization import pad_token_id
 from peft_interp.tuner.config import InterpPromptConfig
-from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import attended, named_arguments
 from peft_interp.tuner.layout import PromptLayout
@@ -103,10 +102,6 @@ class TaskModelMixin(PromptModelMixin):
         for name in self._per_token_outputs:
             output[name] = composed.layout.text_first(output[name], self._output_of_mark)
         return output.to_tuple() if kwargs.get("return_dict") is False else output
-
-    def _compose(self, prompt: Prompt, last_column_is_read: bool = False, **text: Any) -> Composed:
-        """As for all models; what marks a place is left out, since heads count columns, and losses padding."""
-        return super()._compose(prompt, last_column_is_read, without_mark=True, **text)
 
     def _answer(self, input_ids: Tensor | None) -> Tensor | None:
         """(batch, length) what is to be predicted, where the placement asks for it; None for nothing."""

@@ -55,9 +55,9 @@ def expected_row(base: Any, row: list[int], place: int, prompt: list[int]) -> to
 
 
 def columns_of(row: list[int], side: str, width: int) -> slice:
-    """Where a row's tokens stand in the output: after the mark and padding, or after the mark."""
+    """Where a row's tokens stand in the output: after padding, or first."""
     length = len(row) + PROMPT
-    return slice(width - length, width) if side == "left" else slice(1, 1 + length)
+    return slice(width - length, width) if side == "left" else slice(length)
 
 
 @pytest.mark.parametrize("bos", ["no", "all", "some"])
@@ -70,7 +70,7 @@ def test_evaluation(causal: Build, inside: Build, marked: Build, rows: Build, na
         as_ids = model(**given)
     as_vectors = model(**given)
     assert as_vectors.logits.requires_grad
-    losses, width = [], given["input_ids"].shape[1] + PROMPT
+    losses, width = [], given["input_ids"].shape[1] + PROMPT - 1  # the mark has no output
     answers = answer_logits(as_ids.logits, given["labels"])  # where Trainer's metrics look
     for i, row in enumerate(rows(bos)):
         wanted = expected_row(base, row, PLACES[i], prompt)
