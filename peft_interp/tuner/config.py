@@ -18,7 +18,7 @@ from peft_interp.text.token_filter import TOKEN_FILTERS
 from peft_interp.tuner.loss_terms import LOSS_TERMS, PERPLEXITY, LossTerm
 from peft_interp.tuner.projection import SIMILARITIES
 from peft_interp.tuner.saved_adapter import MOST_TOKENS, check_config
-from peft_interp.tuner.stored_config import PEFT_TYPE_NAME, to_stored
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME, from_stored, to_stored
 from peft_interp.tuner.task_types import TASK_TYPES, listed, names_where, prompt_task
 
 DEFAULT_PROMPT_LENGTH = 10
@@ -269,6 +269,11 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
     def to_dict(self) -> dict[str, Any]:
         """As PEFT's, with "INTERP_PROMPT" for the type, so that PEFT makes a config of ours of it again."""
         return {**super().to_dict(), "peft_type": PEFT_TYPE_NAME}
+
+    @classmethod
+    def from_json_file(cls, path_json_file: str, **kwargs: Any) -> dict[str, Any]:
+        """The settings of a saved file by name, as `to_dict` has them."""
+        return from_stored(super().from_json_file(path_json_file, **kwargs))
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """As PEFT's; a prompt before the text is written as prompt tuning, which plain PEFT loads."""
