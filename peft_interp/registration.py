@@ -9,7 +9,6 @@ is replaced.
 from __future__ import annotations
 
 import copy
-import copyreg
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ def _config_dispatcher(registered: type) -> type:
         return bool(vars(self) == vars(other)) if isinstance(other, previous) else NotImplemented
 
     def reduce(self: Any, protocol: Any) -> Any:  # a copy, or a pickle, is of the class before
-        return copyreg.__newobj__, (previous,), vars(self)  # type: ignore[attr-defined]
+        return previous, (), vars(self)
 
     members = {"__new__": new, "__eq__": equal, "__hash__": None, "__reduce_ex__": reduce}
     members |= {"_peft_interp_previous": previous, "__annotations__": previous.__annotations__}
