@@ -130,8 +130,8 @@ class TaskModelMixin(PromptModelMixin):
         needs_ids = task is not None and (task.pools or task.name == "QUESTION_ANS")
         if "inputs_embeds" in inputs and needs_ids and self.base_model.config.is_encoder_decoder:
             raise ValueError(
-                f"{type(self.base_model).__name__} takes no vectors, as which a trained prompt enters; use a "
-                "classifier on an encoder or a decoder, a search that needs no gradient, or `task_type='SEQ_2_SEQ_LM'`."
+                f"{type(self.base_model).__name__} takes no vectors, as which a trained prompt enters; use a head on "
+                "an encoder or a decoder, or `task_type='SEQ_2_SEQ_LM'`."
             )
 
     def _skips_padding(self, inputs: dict[str, Tensor]) -> bool:

@@ -180,6 +180,42 @@ def test_trl_rows_without_their_marks_are_refused(marked_sft: Build) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_trl_trains_a_prompt_right_before_the_completion(tmp_path: Any) -> None:
+    import datasets
+    import trl
+
+    from peft_interp import InterpPromptConfig, embedded
+
+    rows = {"prompt": ["A good film .", "It was dull ."] * 4, "completion": [" good", " bad"] * 4}
+    args = trl.SFTConfig(
+        str(tmp_path), max_steps=2, learning_rate=0.5, use_cpu=True, bf16=False, report_to="none",
+        gradient_checkpointing=False, disable_tqdm=True, save_strategy="no", lr_scheduler_type="constant",
+    )  # fmt: skip
+    trainer = trl.SFTTrainer(
+        model=embedded.load_model(),
+        args=args,
+        train_dataset=datasets.Dataset.from_dict(rows),
+        processing_class=embedded.load_tokenizer(),
+        peft_config=InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prompt_position="end"),
+    )
+    model, losses = trainer.model, []
+    first = model.prompt_token_ids()
+    for row in trainer.train_dataset:
+        place = next(i for i, label in enumerate(row["labels"]) if label != -100)
+        ids = torch.tensor([[*row["input_ids"][:place], *first, *row["input_ids"][place:]]])
+        answer = torch.tensor(row["labels"][place:])
+        with torch.no_grad():
+            logits = model.get_base_model()(input_ids=ids).logits[0, -len(answer) - 1 : -1]
+        losses.append(cross_entropy(logits, answer, reduction="none"))
+    batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])
+    with torch.no_grad():
+        loss = trainer.compute_loss(model.eval(), dict(batch))
+    torch.testing.assert_close(loss, torch.cat(losses).mean(), rtol=1e-4, atol=1e-5)
+    trainer.train()
+    assert model.prompt_token_ids() != first
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_dpo_has_no_marked_rows(tmp_path: Any) -> None:
     import datasets
     import trl
