@@ -69,6 +69,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 # other versions are laid over the tested ones, which they share all else with
 $(VENV)/%/ready: constraints-%.txt $(VENV)/ready
+	rm -rf $(VENV)/$*
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $(VENV)/$* -r $<
 	touch $@
 

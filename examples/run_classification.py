@@ -11,7 +11,10 @@ Any causal LM and any data set, from the hub or from local files:
         --template "{prompt} {text} Topic:" --label_words World Sports Business Technology \
         --perplexity_weight 0.1 --learning_rate 0.1 --max_steps 1000
 
-A template that ends in {prompt}, such as "{text} {prompt}", puts the prompt right before the label's word.
+A template that ends in {prompt}, such as "{text} {prompt}", puts the prompt right before the label's word. A chat model
+gets its rows through its chat template, with the prompt inside the turn:
+
+    python examples/run_classification.py --model_name_or_path smollm2 --chat system --template "{prompt} {text}"
 """
 
 from __future__ import annotations
@@ -69,6 +72,13 @@ class DataArguments:
     label_column: str = field(default="label", metadata={"help": "Column with the label, 0, 1, ..."})
     template: str | None = field(
         default=None, metadata={"help": "'{prompt} {text} It was', say, or '{text} {prompt}'."}
+    )
+    chat: str | None = field(
+        default=None,
+        metadata={
+            "help": "For a chat model: 'user' makes the filled template the user's turn, 'system' has what is up to "
+            "{prompt} in the system's; the answer is the assistant's."
+        },
     )
     class_names: list[str] | None = field(
         default=None, metadata={"help": "The data's own labels in the words' order, where they are not 0, 1, ..."}
@@ -168,7 +178,8 @@ def make_verbalizer(arguments: DataArguments) -> Verbalizer:
         raise ValueError("`--label_words` is needed for data of your own: one word per label, in the labels' order.")
     default = embedded.TASKS[arguments.task]
     words = arguments.label_words or list(default.label_words)
-    return Verbalizer(arguments.template or default.template, words, arguments.first_token, arguments.calibration)
+    template = arguments.template or default.template
+    return Verbalizer(template, words, arguments.first_token, arguments.calibration, arguments.chat)
 
 
 def prepare(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from peft_interp.search.config import PromptSearchConfig as PromptSearchConfig
     from peft_interp.search.trainer import PromptSearchTrainer as PromptSearchTrainer
     from peft_interp.text.data_files import load_rows as load_rows
+    from peft_interp.text.template import mark_prompt as mark_prompt
     from peft_interp.text.verbalizer import Verbalizer as Verbalizer
     from peft_interp.tuner.config import InterpPromptConfig as InterpPromptConfig
 
@@ -72,6 +73,7 @@ _HOMES = {
     "compare_prompts": "report",
     "continue_training": "registration",
     "explain_prompt": "explain.explain",
+    "mark_prompt": "text.template",
     "measure_faithfulness": "metrics.faithfulness",
     "measure_label_prior": "metrics.label_prior",
     "measure_scrutability": "metrics.scrutability",

@@ -78,15 +78,22 @@ def _is_ours(config: PeftConfig) -> bool:
 
 
 def _config_dispatcher(registered: type) -> type:
-    """What PEFT makes a config with for the settings of a file."""
+    """What PEFT makes a config with for the settings of a file: ours, or one that is and acts as the class before."""
     previous: Any = _before(registered)
 
     def new(cls: type, *args: Any, **settings: Any) -> Any:
         if not args and is_stored_prompt(settings):
             return InterpPromptConfig(**known_settings(settings, InterpPromptConfig))
-        return previous(*args, **settings)
+        return object.__new__(cls) if previous.__new__ is object.__new__ else previous(*args, **settings)
 
-    members = {"__new__": new, "_peft_interp_previous": previous, "__annotations__": previous.__annotations__}
+    def equal(self: Any, other: Any) -> Any:
+        return bool(vars(self) == vars(other)) if isinstance(other, previous) else NotImplemented
+
+    def reduce(self: Any, protocol: Any) -> Any:  # a copy, or a pickle, is of the class before
+        return previous, (), vars(self)
+
+    members = {"__new__": new, "__eq__": equal, "__hash__": None, "__reduce_ex__": reduce}
+    members |= {"_peft_interp_previous": previous, "__annotations__": previous.__annotations__}
     return type(previous.__name__, (previous,), members)
 
 
@@ -96,8 +103,11 @@ def _model_dispatcher(registered: type, ours: type) -> type:
 
     def new(cls: type, model: PreTrainedModel, peft_config: PeftConfig, *args: Any, **kwargs: Any) -> Any:
         if not _is_ours(peft_config):
+            peft_config.__class__ = _before(type(peft_config))
             return previous(model, peft_config, *args, **kwargs)
-        return ours(model, copy.deepcopy(peft_config), *args, **kwargs)  # so that one config may be used for two models
+        # what is loaded belongs to one model; what the user wrote may be used for two
+        config = peft_config if peft_config.inference_mode else copy.deepcopy(peft_config)
+        return ours(model, config, *args, **kwargs)
 
     return type(previous.__name__, (previous,), {"__new__": new, "_peft_interp_previous": previous})
 

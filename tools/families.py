@@ -1,11 +1,12 @@
-"""Model families x task types, tried on tiny random models: `python -m tools.families --write` makes docs/families.md.
+"""Model families x task types x places of the prompt: `python -m tools.families --write` makes docs/families.md.
 
-The oracle is the pasted text: logits of the adapter on a row, and the training loss, must be those of the base model on
-the row with the prompt's tokens in it. A cell is "exact", or says in words what is refused.
+Tried on tiny random models. The oracle is the pasted text: logits of the adapter on a row, and the training loss, must
+be those of the base model on the row with the prompt's tokens in it. A cell is "exact", or says what is refused.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import warnings
@@ -16,13 +17,18 @@ from typing import Any
 import torch
 import transformers
 from peft import get_peft_model
+from torch import Tensor
 from transformers import AutoConfig
 
 from peft_interp import InterpPromptConfig
 from peft_interp.records import markdown_table
+from peft_interp.text.placement import END, IGNORED, MARKED, START, Placement
+from peft_interp.tuner.task_types import prompt_task
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 EXACT = 1e-4
+MASK = 3
+PLACES = {START.name: 0, END.name: 3, MARKED.name: 2}  # tokens in front of the prompt
 TASKS = {
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -61,7 +67,8 @@ class Cell:
     Attributes:
         family: the config's `model_type`.
         task: PEFT's name.
-        words: "exact", or what is refused and why; "" where transformers has no such head.
+        words: "exact" in every place that the task's prompts may have, or what is refused and why; "" where
+            transformers has no such head.
     """
 
     family: str
@@ -89,20 +96,30 @@ def tiny(family: str, task: str) -> Any | None:
 
 
 def try_cell(family: str, task: str) -> Cell:
-    """Adapter and pasted text side by side, evaluated and in training."""
+    """Adapter and pasted text side by side, evaluated and in training, with the prompt in each place it may have."""
     base = tiny(family, task)
     if base is None:
         return Cell(family, task, "")
+    known = prompt_task(task)
+    assert known is not None
+    found = {placement.name: _words(base, task, placement) for placement in known.placements}
+    same = len(set(found.values())) == 1
+    return Cell(family, task, "; ".join(set(found.values()) if same else (f"{k}: {v}" for k, v in found.items())))
+
+
+def _words(base: Any, task: str, placement: Placement) -> str:
     try:
-        error, named = _error(base, task)
+        error, named = _error(base, task, placement)
     except (ValueError, NotImplementedError) as problem:
-        return Cell(family, task, f"refused: {str(problem).partition(',')[0]}")
-    return Cell(family, task, f"exact{named}" if error <= EXACT else f"differs by {error:.1g}")
+        return f"refused: {str(problem).partition(',')[0]}"
+    return f"exact{named}" if error <= EXACT else f"differs by {error:.1g}"
 
 
-def _error(base: Any, task: str) -> tuple[float, str]:
+def _error(base: Any, task: str, placement: Placement) -> tuple[float, str]:
     """The largest difference, and what had to be named in the config for PEFT to know the model's shape."""
-    settings: dict[str, Any] = {"task_type": task, "num_virtual_tokens": 4}
+    settings: dict[str, Any] = {"task_type": task, "num_virtual_tokens": 4, "prompt_position": placement.name}
+    settings |= {"mask_token_id": MASK}
+    base = copy.deepcopy(base)  # as it is, without what PEFT trains of it
     try:
         model = get_peft_model(base, InterpPromptConfig(**settings))
     except ValueError as problem:
@@ -110,42 +127,61 @@ def _error(base: Any, task: str) -> tuple[float, str]:
             raise
         shape: dict[str, Any] = {"num_layers": 2, "num_attention_heads": 4, "token_dim": 32}
         model = get_peft_model(base, InterpPromptConfig(**settings, **shape))
-        return max(_differences(model, task)), " (1)"
-    return max(_differences(model, task)), ""
+        return max(_differences(model, task, placement)), " (1)"
+    return max(_differences(model, task, placement)), ""
 
 
-def _differences(model: Any, task: str) -> list[float]:
+def _differences(model: Any, task: str, placement: Placement) -> list[float]:
     """Of outputs and of training losses."""
     ids = torch.tensor([[5, 6, 7, 9, 8], [11, 12, 13, 14, 15]])
     if task == "SEQ_CLS" and model.base_model.config.is_encoder_decoder:
         ids[:, -1] = 2  # these pool at the end token
-    prompt = torch.tensor(model.prompt_token_ids()).expand(len(ids), -1)
+    place = PLACES[placement.name]
+    if placement.before_answer and task == "FEATURE_EXTRACTION":
+        ids[:, place] = MASK
     labels = {
         "SEQ_CLS": {"labels": torch.tensor([1, 0])},
         "TOKEN_CLS": {"labels": ids % 3},
         "QUESTION_ANS": {"start_positions": torch.tensor([1, 2]), "end_positions": torch.tensor([2, 3])},
         "SEQ_2_SEQ_LM": {"labels": ids[:, :3].clone()},
-    }.get(task, {"labels": ids})
-    width = prompt.shape[1]
-    pasted, moved = torch.cat((prompt, ids), dim=1), dict(labels)
-    if task in ("CAUSAL_LM", "TOKEN_CLS", "FEATURE_EXTRACTION"):
-        moved["labels"] = torch.cat((torch.full_like(prompt, -100), labels["labels"]), dim=1)
-    elif task == "QUESTION_ANS":
-        moved = {name: value + width for name, value in labels.items()}
-    masks = {"attention_mask": torch.ones_like(ids)}, {"attention_mask": torch.ones_like(pasted)}
+    }.get(task, {"labels": ids.clone()})
+    if placement.before_answer and task == "CAUSAL_LM":
+        labels["labels"][:, :place] = IGNORED  # the prompt stands before the first label
+    if placement.marked and task == "CAUSAL_LM":
+        labels["labels"][:, 0] = IGNORED  # nothing predicts it
+    given = _with(ids, labels, task, place, torch.zeros(2, 1).long() if placement.marked else ids[:, :0])
+    pasted = _with(ids, labels, task, place, torch.tensor(model.prompt_token_ids()).expand(2, -1))
+    if placement.marked:
+        given["attention_mask"][:, place] = 0
     with torch.no_grad():
-        expected = model.base_model(input_ids=pasted, **masks[1], **moved)
-        found = model.eval()(input_ids=ids, **masks[0], **labels)
-    trained = model.train()(input_ids=ids, **masks[0], **labels).loss
+        expected, found = model.base_model(**pasted), model.eval()(**given)
+    trained = model.train()(**given).loss
     trained.backward()
     assert model.prompt_encoder["default"].latent.grad.norm() > 0
     errors = [abs(float(found.loss - expected.loss)), abs(float(trained.detach() - expected.loss))]
+    width, marks = model.peft_config["default"].num_virtual_tokens, int(placement.marked)
     for name in ("start_logits", "end_logits") if task == "QUESTION_ANS" else ("logits",):
         ours, theirs = found[name], expected[name]
-        if task in ("TOKEN_CLS", "QUESTION_ANS"):  # the input's own order comes first
-            theirs = torch.cat((theirs[:, width:], theirs[:, :width]), dim=1)
+        if task in ("TOKEN_CLS", "QUESTION_ANS"):  # in the input's own order, the prompt's and the mark's left out
+            theirs = torch.cat((theirs[:, :place], theirs[:, place + width :]), dim=1)
+            ours = torch.cat((ours[:, :place], ours[:, place + marks : ids.shape[1] + marks]), dim=1)
         errors.append(float((ours - theirs).abs().max()))
     return errors
+
+
+def _with(ids: Tensor, labels: dict[str, Tensor], task: str, place: int, inside: Tensor) -> dict[str, Tensor]:
+    """A batch with other tokens inside, which nothing is to be predicted of; positions move along."""
+
+    def put(values: Tensor, among: Tensor) -> Tensor:
+        return torch.cat((among[:, :place], values, among[:, place:]), dim=1)
+
+    moved = dict(labels)
+    if task in ("CAUSAL_LM", "TOKEN_CLS", "FEATURE_EXTRACTION"):
+        moved["labels"] = put(torch.full_like(inside, IGNORED), labels["labels"])
+    elif task == "QUESTION_ANS":
+        moved = {name: value + inside.shape[1] * (value >= place) for name, value in labels.items()}
+    whole = put(inside, ids)
+    return {"input_ids": whole, "attention_mask": torch.ones_like(whole), **moved}
 
 
 def sweep(families: tuple[str, ...] = FAMILIES) -> list[Cell]:

@@ -55,7 +55,7 @@ class ModelRunner:
     Attributes:
         call: the model's forward, by keyword.
         base: the base model whose head is used.
-        extra: columns that `call` adds to the input (the prompt's).
+        extra: columns that `call` adds to the input (the prompt's, less what marks its place).
         pad_id: id for padding.
         left: pad on the left.
         states_positions: give position ids that do not count padding; the adapter makes its own.
@@ -200,7 +200,7 @@ class ComparisonSetup:
         """Rows as the adapter gets them; columns are those of its output, the prompt's included."""
         placed = []
         for row in rows:
-            lead = len(row.leading) + self.placement.marked  # what marks the place becomes padding in front
+            lead = len(row.leading)
             columns = {j: lead + j + (self.length if j >= row.start else 0) for j in range(len(row.ids))}
             mark = [self.text.pad_id] * self.placement.marked
             placed.append(PlacedRow([*row.before, *mark, *row.after], columns))
@@ -296,7 +296,7 @@ def make_comparison(
     return ComparisonSetup(
         task=task,
         rows=read_rows(rows, sorted(leading), placement, task, base),
-        prompt=ModelRunner(call=model, extra=config.num_virtual_tokens if causal else 0, **shared),
+        prompt=ModelRunner(call=model, extra=config.num_virtual_tokens - placement.marked if causal else 0, **shared),
         text=ModelRunner(call=base, states_positions=counts, **shared),
         tokenizer=tokenizer,
         length=config.num_virtual_tokens,

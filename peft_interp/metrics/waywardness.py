@@ -159,7 +159,7 @@ def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner
         inputs = composed.with_positions(base) if setup.text.states_positions else composed.inputs
         return base(**inputs, return_dict=return_dict)
 
-    return ModelRunner(call=call, base=base, extra=len(ids), pad_id=setup.text.pad_id)
+    return ModelRunner(call=call, base=base, extra=len(ids) - setup.placement.marked, pad_id=setup.text.pad_id)
 
 
 def _train(

@@ -163,11 +163,14 @@ def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]
             "at; pass the masked LM's own tokenizer as `processing_class`."
         )
     *text, answer = row["input_ids"]
+    attended = row["attention_mask"][: len(text)]  # 0 where it marks the prompt's place
     front, after = ids_around_text(tokenizer)
-    text = text[1:] if text[:1] == [tokenizer.bos_token_id] else text
+    if text[:1] == [tokenizer.bos_token_id]:
+        text, attended = text[1:], attended[1:]
     ids = [*front, *text, tokenizer.mask_token_id, *after]
+    mask = [*[1] * len(front), *attended, 1, *[1] * len(after)]
     labels = [IGNORED] * (len(front) + len(text)) + [answer] + [IGNORED] * len(after)
-    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def _choices(

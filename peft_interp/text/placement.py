@@ -210,8 +210,9 @@ def no_mark(row: str, count: int) -> str:
     """What is wrong with a row that marks no place for the prompt, or several."""
     return (
         f"{row} marks {count or 'no'} places for the prompt: with `prompt_position={MARKED.name!r}` its "
-        "`attention_mask` has exactly one 0 between its tokens, where the prompt goes. `Verbalizer.encode_dataset` and "
-        "`Verbalizer.model_inputs` write it; pass their `attention_mask` on."
+        "`attention_mask` has exactly one 0 between its tokens, where the prompt goes. `Verbalizer.encode_dataset`, "
+        "`Verbalizer.model_inputs` and `mark_prompt` write it; pass their `attention_mask` on. TRL's trainers make one "
+        "of their own: docs/tasks.md says what SFTTrainer needs to keep yours."
     )
 
 

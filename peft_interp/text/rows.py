@@ -227,14 +227,13 @@ def _read_row(
         )
     lead = 1 if len(ids) > 1 and ids[0] in leading_ids else 0
     leading, ids = tuple(ids[:lead]), ids[lead:]
-    if token_labels:
-        labels = labels[lead:]
-        try:
-            return Row(leading, tuple(ids), tuple(labels), placement.index(labels, mask[lead:]))
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from None
+    labels = labels[lead:] if token_labels else labels
+    try:
+        start = placement.index(labels if token_labels else [], mask[lead:])
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from None
     decoder = _decoder_ids(base, labels) if task == "SEQ_2_SEQ_LM" else []
-    return Row(leading, tuple(ids), tuple(labels), 0, tuple(decoder))
+    return Row(leading, tuple(ids), tuple(labels), start, tuple(decoder))
 
 
 def _decoder_ids(base: Any, labels: list[int]) -> list[int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_interp.text.placement import MARKED, PROMPT, START, Placement, placement_in
-from peft_interp.text.tokenization import adds_bos, decode_after, encode, encode_after
+from peft_interp.text.tokenization import adds_bos, decode_after, encode, encode_after, ids_around_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -123,8 +123,7 @@ class Template:
                 f"nothing stands in front of the prompt in the row {dict(values)!r}, where a prompt inside is marked; "
                 "fill the column in, drop the row, or begin the template with {prompt} or with a word."
             )
-        mark = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
-        return [*front, mark, *back], [1] * len(front) + [0] + [1] * len(back)
+        return marked_row(tokenizer, front, back)
 
     def _sides(self, values: Mapping[str, str]) -> tuple[str, str]:
         front, back = (filled(side, values) for side in (self.front, self.back))
@@ -210,6 +209,57 @@ def chat_template(template: str, role: str, tokenizer: PreTrainedTokenizerBase) 
         )
     front, _, back = made.partition(PROMPT)
     return Template(front.rstrip(" "), back, MARKED, verbatim=True, before_answer=made.rpartition("}")[2])
+
+
+def mark_prompt(
+    tokenizer: PreTrainedTokenizerBase, text: str, max_length: int | None = None, add_special_tokens: bool = True
+) -> dict[str, list[int]]:
+    """A text with `{prompt}` in it as a row for `prompt_position="template"`: for a classifier's head, T5, TRL's SFT.
+
+    Rows of a `Verbalizer` need this not; they are marked as they are.
+
+    Args:
+        tokenizer: the model's own.
+        text: the whole row. A blank in front of `{prompt}` is the one that the prompt's first token brings along.
+        max_length: most tokens, the prompt not counted; what is too much is cut off at the text's end.
+        add_special_tokens: put the tokenizer's around it (CLS and SEP, BOS, EOS); False for a text that has its own, as
+            `apply_chat_template` writes it.
+
+    Returns:
+        `input_ids` and `attention_mask`, whose only 0 is in the column that marks the place. Add `labels`, and pad with
+        a collator that keeps the mask (`DataCollatorWithPadding`, `DataCollatorForSeq2Seq`).
+
+    Raises:
+        ValueError: no `{prompt}` or several, nothing in front of it or after it, or no room for what is.
+    """
+    check_row_text(text)
+    if text.count(PROMPT) != 1:
+        raise ValueError(f"the text {text[:80]!r} must hold {{prompt}} once, where the prompt goes.")
+    front, _, back = text.partition(PROMPT)
+    first, last = ids_around_text(tokenizer) if add_special_tokens else ([], [])
+    before, after = [*first, *encode(tokenizer, front.rstrip(" "))], encode_after(tokenizer, back) if back else []
+    room = len(after) if max_length is None else max_length - len(before) - len(last) - 1
+    if room < min(1, len(after)):
+        raise ValueError(f"`max_length={max_length}` leaves no room after {{prompt}} in {text[:80]!r}; allow more.")
+    after = [*after[:room], *last]
+    if not (before and after):
+        raise ValueError(
+            f"nothing stands {'after' if before else 'in front of'} the prompt in {text[:80]!r}, so its place cannot "
+            "be marked; use `prompt_position='start'`, which needs no mark, or put a word there."
+        )
+    return dict(zip(("input_ids", "attention_mask"), marked_row(tokenizer, before, after), strict=True))
+
+
+def marked_row(
+    tokenizer: PreTrainedTokenizerBase, before: Sequence[int], after: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Ids and mask of a row with a column between two parts that marks the prompt's place."""
+    return [*before, filler_id(tokenizer), *after], [1] * len(before) + [0] + [1] * len(after)
+
+
+def filler_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What stands where nothing is attended to: the pad token, else EOS, else 0."""
+    return next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
 
 
 def check_row_text(text: Any, name: str = "text") -> None:

@@ -22,6 +22,7 @@ from peft_interp.text.template import (
     check_row_text,
     check_template,
     columns_in,
+    filler_id,
     plain_template,
 )
 from peft_interp.text.tokenization import check_tokenizer
@@ -332,7 +333,7 @@ class Verbalizer:
         given = [rows] if isinstance(rows, str | Mapping) else list(rows)
         made = [self._inputs(tokenizer, self._values(row), max_length, 0) for row in given]
         width = max((len(ids) for ids, _ in made), default=0)
-        pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+        pad = filler_id(tokenizer)
         columns = []
         for part, fill in ((0, pad), (1, 0)):
             pads = [[fill] * (width - len(row[part])) for row in made]

@@ -51,7 +51,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
     is not -100. Without labels it stands after the row's last token, so an answer must not be in the input then.
 
     With `prompt_position="template"` each row has one column inside that its `attention_mask` leaves out, and the
-    prompt stands there. In the output that column is padding, the first of all.
+    prompt stands in its place: logits have one column less.
     """
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
@@ -159,7 +159,7 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         self._check_loss(output.loss)
         if self.active_peft_config.align_logits_with_labels and getattr(output, "logits", None) is not None:
             aligned = layout.text_first if self._before_text else layout.predictions
-            output.logits = aligned(output.logits)[:, : layout.order.shape[1] - layout.prompt_length]
+            output.logits = aligned(output.logits)[:, : layout.length]
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     def _fast_step(self, text: dict[str, Any], labels: Tensor, kwargs: dict[str, Any]) -> Any | None:

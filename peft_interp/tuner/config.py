@@ -13,12 +13,12 @@ from peft import PeftType, PromptTuningConfig, PromptTuningInit
 from peft.utils import CONFIG_NAME
 
 from peft_interp.records import weight_settings
-from peft_interp.text.placement import PLACEMENTS, START, Placement, placement_named
+from peft_interp.text.placement import MARKED, PLACEMENTS, START, Placement, placement_named
 from peft_interp.text.token_filter import TOKEN_FILTERS
 from peft_interp.tuner.loss_terms import LOSS_TERMS, PERPLEXITY, LossTerm
 from peft_interp.tuner.projection import SIMILARITIES
 from peft_interp.tuner.saved_adapter import MOST_TOKENS, check_config
-from peft_interp.tuner.stored_config import PEFT_TYPE_NAME, to_stored
+from peft_interp.tuner.stored_config import PEFT_TYPE_NAME, from_stored, to_stored
 from peft_interp.tuner.task_types import TASK_TYPES, listed, names_where, prompt_task
 
 DEFAULT_PROMPT_LENGTH = 10
@@ -71,7 +71,7 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
             "token of a row without labels, so leave the answer out where you give no labels. In a masked LM "
             "(FEATURE_EXTRACTION) the answer is the first mask token. Other tasks have none to stand in front of. "
             "'template': where each row marks it (a 0 of its `attention_mask` between its tokens), as a `Verbalizer` "
-            "does whose template has {prompt} inside, a chat's turn included."
+            "does whose template has {prompt} inside, a chat's turn included, and `mark_prompt` for other heads."
         },
     )
     projection_metric: str = field(
@@ -206,11 +206,10 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
         task = prompt_task(self.task_type)
         if task is not None and self.placement not in task.placements:
             able = [task.name for task in TASK_TYPES if self.placement in task.placements]
-            needs = "rows that mark their place" if self.placement.marked else "an answer to stand in front of"
             raise ValueError(
-                f"`prompt_position={self.prompt_position!r}` needs {needs}, which only {listed(able, 'and')}"
-                f"{'' if self.placement.marked else ' (at the mask)'} have; got `task_type={task.name!r}`. "
-                f"Use {START.name!r}."
+                f"`prompt_position={self.prompt_position!r}` needs an answer to stand in front of, which only "
+                f"{listed(able, 'and')} (at the mask) have; got `task_type={task.name!r}`. Use {START.name!r}, or "
+                f"{MARKED.name!r} with rows that mark the place."
             )
         if self.num_virtual_tokens is None and self.prompt_tuning_init != PromptTuningInit.TEXT:
             self.num_virtual_tokens = DEFAULT_PROMPT_LENGTH
@@ -270,6 +269,11 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
     def to_dict(self) -> dict[str, Any]:
         """As PEFT's, with "INTERP_PROMPT" for the type, so that PEFT makes a config of ours of it again."""
         return {**super().to_dict(), "peft_type": PEFT_TYPE_NAME}
+
+    @classmethod
+    def from_json_file(cls, path_json_file: str, **kwargs: Any) -> dict[str, Any]:
+        """The settings of a saved file by name, as `to_dict` has them."""
+        return from_stored(super().from_json_file(path_json_file, **kwargs))
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """As PEFT's; a prompt before the text is written as prompt tuning, which plain PEFT loads."""

@@ -72,17 +72,16 @@ class _WithoutPrompt:
     """Takes the prompt out of the ids that a generation has so far, for what the user hands to `generate`."""
 
     def __init__(self, layout: PromptLayout, input_ids: Tensor) -> None:
-        self.columns, self.given = layout.text_columns(), input_ids
-        self.composed = layout.order.shape[1]
+        self.given, self.composed = input_ids, layout.order.shape[1]
 
     def rows(self, ids: Tensor) -> Tensor:
         """(rows, prompt + length + new) -> (rows, length + new); several rows may belong to one of the input's."""
-        columns = self.columns.to(ids.device).repeat_interleave(max(1, len(ids) // len(self.columns)), dim=0)
-        return torch.cat((ids.gather(1, columns), ids[:, self.composed :]), dim=1)
+        given = self.given.to(ids.device).repeat_interleave(max(1, len(ids) // len(self.given)), dim=0)
+        return torch.cat((given, ids[:, self.composed :]), dim=1)
 
     def row(self, index: int, ids: Tensor) -> Tensor:
         """The same for the ids of one row of the input, (prompt + length + new,)."""
-        return torch.cat((ids[self.columns[index].to(ids.device)], ids[self.composed :]))
+        return torch.cat((self.given[index].to(ids.device), ids[self.composed :]))
 
 
 class _UsersProcessor(LogitsProcessor):

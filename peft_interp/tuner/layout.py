@@ -3,13 +3,13 @@
 Stock prompt tuning builds `prompt | pads | text`, and `prompt | BOS | text`, which no tokenizer would produce from the
 prompt's text. Here every row reads `pads | BOS | prompt | text | pads` or `pads | BOS | text | prompt | answer | pads`,
 as its `Placement` says, so that the adapter and the plain text agree. The column that marks a place in a row gives it
-to the prompt and becomes padding on the left: `mark | pads | BOS | text | prompt | text | pads`.
+to the prompt and is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,11 +26,13 @@ class PromptLayout:
         order: (batch, prompt + length) columns of `[prompt | text]` in reading order.
         start: (batch,) the text column before which the prompt is inserted, or which marks its place.
         prompt_length: number of prompt tokens.
+        left_out: what marked the place stands nowhere: `order` is a column shorter.
     """
 
     order: Tensor
     start: Tensor
     prompt_length: int
+    left_out: bool = False
 
     def insert(self, prompt: Tensor, text: Tensor) -> Tensor:
         """Put `prompt` (prompt, ...) or (batch, prompt, ...) into `text` (batch, length, ...)."""
@@ -46,17 +48,35 @@ class PromptLayout:
         """Put `value` at the prompt's columns of `text` (batch, length); masks and labels use it."""
         return self.insert(text.new_full((text.shape[0], self.prompt_length), value), text)
 
-    def text_columns(self) -> Tensor:
-        """(batch, length) where each text token stands in the composed row."""
-        return self.order.argsort(dim=1)[:, self.prompt_length :]
+    @property
+    def length(self) -> int:
+        """Columns of the text."""
+        return self.order.shape[1] - self.prompt_length + self.left_out
 
-    def text_first(self, composed: Tensor) -> Tensor:
-        """Undo the order for per-token outputs: row i is input token i again, the prompt's rows come last."""
-        back = self.order.to(composed.device).argsort(dim=1)  # columns of [prompt | text]
+    def text_columns(self) -> Tensor:
+        """(batch, length) where each text token stands in the composed row; what marked the place, after it."""
+        return self._places()[:, self.prompt_length :]
+
+    def text_first(self, composed: Tensor, left_out: float = 0.0) -> Tensor:
+        """Undo the order for per-token outputs: row i is input token i again, the prompt's rows come last.
+
+        Args:
+            composed: (batch, columns, ...).
+            left_out: the output where the place was marked.
+        """
+        back = self._places().to(composed.device)
         back = torch.cat((back[:, self.prompt_length :], back[:, : self.prompt_length]), dim=1)
+        if self.left_out:
+            composed = torch.cat((composed, torch.full_like(composed[:, :1], left_out)), dim=1)
         if composed.dim() == 3:
             back = back.unsqueeze(-1).expand(-1, -1, composed.shape[-1])
         return composed.gather(1, back)
+
+    def _places(self) -> Tensor:
+        """(batch, prompt + length) the composed row's column of each column of `[prompt | text]`."""
+        batch, columns = self.order.shape
+        places = self.order.new_full((batch, columns + self.left_out), columns)
+        return places.scatter(1, self.order, torch.arange(columns, device=places.device).expand(batch, -1))
 
     def predictions(self, composed: Tensor) -> Tensor:
         """(batch, length, ...) of per-token outputs: column i is what predicts input token i + 1, prompt or not."""
@@ -135,13 +155,10 @@ def place_prompt(
     columns = torch.arange(prompt_length + shape[1], device=start.device)  # (prompt + length,)
     offset = columns.unsqueeze(0) - start.unsqueeze(1)  # (batch, prompt + length)
     order = torch.where(offset < prompt_length, offset, columns)
-    if placement.marked:  # what marked the place goes to the left, all in front of it one column to the right
-        order = torch.where(offset > prompt_length, columns, columns - start.unsqueeze(1) - 1)
-        mark = start.unsqueeze(1) + prompt_length
-        order = torch.where(offset <= 0, torch.where(columns > 0, columns + prompt_length - 1, mark), order)
-    else:
-        order = torch.where(offset < 0, columns + prompt_length, order)
-    return PromptLayout(order=order, start=start, prompt_length=prompt_length)
+    order = torch.where(offset < 0, columns + prompt_length, order)
+    if placement.marked:  # what marks the place is right after the prompt now
+        order = order.gather(1, columns[:-1] + offset[:, :-1].ge(prompt_length))
+    return PromptLayout(order=order, start=start, prompt_length=prompt_length, left_out=placement.marked)
 
 
 def after_leading(
@@ -173,8 +190,7 @@ def pads_first(layout: PromptLayout, attention_mask: Tensor) -> PromptLayout:
         A layout whose rows all end in their last real token.
     """
     composed = layout.fill(1, attention_mask)
-    order = layout.order.gather(1, composed.ne(0).int().argsort(dim=1, stable=True))
-    return PromptLayout(order=order, start=layout.start, prompt_length=layout.prompt_length)
+    return replace(layout, order=layout.order.gather(1, composed.ne(0).int().argsort(dim=1, stable=True)))
 
 
 def positions(attention_mask: Tensor) -> Tensor:

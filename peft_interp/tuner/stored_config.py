@@ -88,8 +88,8 @@ def known_settings(stored: Mapping[str, Any], kind: type) -> dict[str, Any]:
     settings, known = from_stored(stored), {field.name for field in fields(kind) if field.init}
     if unknown := sorted(settings.keys() - known):
         warnings.warn(
-            f"the settings {unknown} of the saved config are not known and are ignored; they are probably of a later "
-            "version of peft_interp or PEFT. Upgrade them if the prompt does not act as it should.",
+            f"Unexpected keyword arguments {unknown} for class {kind.__name__}, these are ignored. They are probably "
+            "of a later version of peft_interp or PEFT; upgrade them if the prompt does not act as it should.",
             stacklevel=3,
         )
     return {name: value for name, value in settings.items() if name in known}

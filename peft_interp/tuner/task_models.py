@@ -1,7 +1,8 @@
 """The models that `get_peft_model` returns for every task but causal language modelling.
 
 Heads that give one output per token answer in the input's own order: row i of the logits is token i of the input, as
-the labels and the usual post-processing expect, and the prompt's rows come last. Shapes are stock PEFT's.
+the labels and the usual post-processing expect, and the prompt's rows come last. Shapes are stock PEFT's; what marks
+the place of a prompt inside a row has an output only where each token has one.
 
 These heads ignore `num_items_in_batch`, for which Trainer relies on them: in stock PEFT the gradient of four
 accumulated batches is four times that of one. Here the loss is the batch's mean times its share of the whole.
@@ -40,6 +41,7 @@ class TaskModelMixin(PromptModelMixin):
     """Forward pass of a model that reads one sequence with the prompt inside."""
 
     _per_token_outputs: tuple[str, ...] = ()
+    _output_of_mark = 0.0  # where a row marks the prompt's place
 
     def _setup_prompt_encoder(self, adapter_name: str) -> None:
         super()._setup_prompt_encoder(adapter_name)
@@ -80,7 +82,7 @@ class TaskModelMixin(PromptModelMixin):
         self._check_takes_vectors(inputs)
         self._check_room(text, lambda: not self._skips_padding(inputs))
         if "token_type_ids" in kwargs:
-            inputs = {**inputs, "token_type_ids": composed.layout.fill(0, kwargs.pop("token_type_ids"))}
+            inputs = {**inputs, "token_type_ids": self._token_types(composed.layout, kwargs.pop("token_type_ids"))}
         labels = kwargs.get("labels")
         items = kwargs.pop("num_items_in_batch", None)
         if labels is None and items is not None and self._wants_term():
@@ -98,12 +100,19 @@ class TaskModelMixin(PromptModelMixin):
             output.loss = loss * batch_share(labels, items)  # in evaluation 1 / processes, by which Trainer multiplies
             self._check_loss(output.loss)
         for name in self._per_token_outputs:
-            output[name] = composed.layout.text_first(output[name])
+            output[name] = composed.layout.text_first(output[name], self._output_of_mark)
         return output.to_tuple() if kwargs.get("return_dict") is False else output
 
     def _answer(self, input_ids: Tensor | None) -> Tensor | None:
         """(batch, length) what is to be predicted, where the placement asks for it; None for nothing."""
         return None
+
+    def _token_types(self, layout: PromptLayout, types: Tensor) -> Tensor:
+        """Segments of the composed row: the prompt's is that of its mark, and 0 in front of a text."""
+        if not self.active_peft_config.placement.marked:
+            return layout.fill(0, types)
+        own = types.gather(1, layout.start.to(types.device).unsqueeze(1))  # (batch, 1)
+        return layout.insert(own.expand(-1, layout.prompt_length), types)
 
     def _with_positions(self, composed: Composed) -> dict[str, Tensor]:
         """Position ids where the base model's own would count padding: causal ones, RoBERTa's after embeddings."""
@@ -121,8 +130,8 @@ class TaskModelMixin(PromptModelMixin):
         needs_ids = task is not None and (task.pools or task.name == "QUESTION_ANS")
         if "inputs_embeds" in inputs and needs_ids and self.base_model.config.is_encoder_decoder:
             raise ValueError(
-                f"{type(self.base_model).__name__} takes no vectors, as which a trained prompt enters; use a "
-                "classifier on an encoder or a decoder, a search that needs no gradient, or `task_type='SEQ_2_SEQ_LM'`."
+                f"{type(self.base_model).__name__} takes no vectors, as which a trained prompt enters; use a head on "
+                "an encoder or a decoder, or `task_type='SEQ_2_SEQ_LM'`."
             )
 
     def _skips_padding(self, inputs: dict[str, Tensor]) -> bool:
@@ -166,6 +175,7 @@ class InterpPromptModelForQuestionAnswering(TaskModelMixin, PeftModelForQuestion
     """
 
     _per_token_outputs = ("start_logits", "end_logits")
+    _output_of_mark = torch.finfo(torch.float16).min  # no answer begins or ends there
 
     def _arrange_labels(self, layout: PromptLayout, kwargs: dict[str, Any]) -> Arranged:
         names = [name for name in ("start_positions", "end_positions") if kwargs.get(name) is not None]

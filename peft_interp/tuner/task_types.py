@@ -37,7 +37,7 @@ class PromptTask:
     auto_class: str
     model_class: str = ""
     pipeline_tag: str = ""
-    placements: tuple[Placement, ...] = (START,)
+    placements: tuple[Placement, ...] = (START, MARKED)
     has_head: bool = True
     pools: bool = False
     generates: bool = False
@@ -92,7 +92,7 @@ TASK_TYPES = (
         auto_class="AutoModel",
         model_class="task_models.InterpPromptModelForFeatureExtraction",
         pipeline_tag="feature-extraction",
-        placements=(START, END),
+        placements=(START, END, MARKED),
         has_head=False,
     ),
 )

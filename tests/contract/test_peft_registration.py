@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from peft import (
 )
 from peft.utils import register_peft_method
 from peft.utils.save_and_load import get_peft_model_state_dict
+
+from tests.builders import CHECKPOINTING
 
 Build = Callable[..., Any]
 PROMPT_TUNING = PeftType.PROMPT_TUNING
@@ -198,11 +201,13 @@ def test_prompt_learning_needs_a_task_type(gpt2: Build, with_prompt: Build) -> N
 
 
 def test_building_warns_about_gradient_checkpointing(gpt2: Build) -> None:
-    """Promise: no warning of ours; this one is between PEFT and transformers, at every build."""
+    """Promise: no warning of ours; this one is between PEFT and later versions of transformers, at every build."""
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
-    with pytest.warns(FutureWarning, match="is_gradient_checkpointing") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         get_peft_model(gpt2(), config)
-    assert len(caught) == 1
+    told = ["is_gradient_checkpointing" in str(warning.message) for warning in caught]
+    assert told == ([True] if CHECKPOINTING == "activation" else [])
 
 
 def test_word_embeddings_are_a_submodule_of_the_peft_model(gpt2: Build, with_prompt: Build) -> None:

@@ -265,3 +265,41 @@ def test_pipeline_and_auto_peft(config_class: Any, saved: Any, tmp_path: Path) -
     written = pipeline("text-generation", model=again, tokenizer=tokenizer)(TWEETS[0], **options)
     assert written == pipeline("text-generation", model=model.eval(), tokenizer=tokenizer)(TWEETS[0], **options)
     assert written[0]["generated_text"].startswith(TWEETS[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trls_prompt_tuning_example(config_class: Any, saved: Any, tmp_path: Path) -> None:
+    """SFT on prompts and completions, the PEFT config handed to the trainer; saved, and loaded by PEFT."""
+    import datasets
+    import trl
+
+    name, folder = saved(gpt2()), tmp_path / "adapter"
+    rows = datasets.Dataset.from_dict({"prompt": TWEETS, "completion": [f" {label}" for label in LABELS]})
+    args = trl.SFTConfig(
+        str(tmp_path / "run"), max_steps=4, learning_rate=0.5, use_cpu=True, bf16=False, report_to="none",
+        gradient_checkpointing=False, disable_tqdm=True, save_strategy="no", eval_strategy="no", logging_steps=1,
+    )  # fmt: skip
+    trainer = trl.SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(name),
+        args=args,
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(name),
+        peft_config=config_class(
+            task_type="CAUSAL_LM",
+            prompt_tuning_init=PromptTuningInit.TEXT,
+            num_virtual_tokens=4,
+            prompt_tuning_init_text="w30 w31 w32 w33",
+            tokenizer_name_or_path=name,
+        ),
+    )
+    before = ids_of(trainer.model)
+    trainer.train()
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+    assert all(0 <= entry["mean_token_accuracy"] <= 1 for entry in trainer.state.log_history if "loss" in entry)
+    assert before is None or ids_of(trainer.model) != before
+    trainer.save_model(str(folder))
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name), str(folder)).eval()
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, trainer.model.eval()(input_ids=ids).logits)

@@ -1,4 +1,4 @@
-"""The perplexity term in trainers that make their loss of logits: TRL's, and any that does so."""
+"""Trainers that make their loss of logits, TRL's and any that does so: the perplexity term, marked rows."""
 
 from __future__ import annotations
 
@@ -97,7 +97,12 @@ def test_trl(kind: str, tmp_path: Any) -> None:
             str(tmp_path), max_steps=3, learning_rate=0.3, use_cpu=True, bf16=False, report_to="none",
             gradient_checkpointing=False, disable_tqdm=True, per_device_train_batch_size=4, save_strategy="no",
         )  # fmt: skip
-        config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, perplexity_weight=weight)
+        config = InterpPromptConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=6,
+            perplexity_weight=weight,
+            align_logits_with_labels=kind == "SFT",  # whose fused head gives none
+        )
         trainer = getattr(trl, f"{kind}Trainer")(
             model=embedded.load_model(),
             args=args,
@@ -108,3 +113,126 @@ def test_trl(kind: str, tmp_path: Any) -> None:
         trainer.train()
         found[weight] = trainer.model.prompt_token_ids()
     assert found[0.0] != found[50.0]
+
+
+@pytest.fixture
+def marked_sft(tmp_path: Any) -> Build:
+    """`marked_sft(**options)`: TRL's SFTTrainer on chats whose system turn has the prompt."""
+    import datasets
+    import trl
+    from transformers import DataCollatorForSeq2Seq
+
+    from peft_interp import InterpPromptConfig, Verbalizer, embedded
+
+    tokenizer = embedded.load_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:\n{% endif %}"
+    )
+    rows = datasets.Dataset.from_dict({"text": ["A good film .", "It was dull ."] * 4, "label": ["good", "bad"] * 4})
+    task = Verbalizer("{prompt} {text}", chat="system")
+
+    def build(**options: Any) -> Any:
+        settings = {"dataset_kwargs": {"skip_prepare_dataset": True}, "remove_unused_columns": False, **options}
+        args = trl.SFTConfig(
+            str(tmp_path), max_steps=2, learning_rate=0.5, use_cpu=True, bf16=False, report_to="none",
+            gradient_checkpointing=False, disable_tqdm=True, per_device_train_batch_size=4, save_strategy="no",
+            logging_steps=1, lr_scheduler_type="constant", **settings,
+        )  # fmt: skip
+        config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prompt_position="template")
+        return trl.SFTTrainer(
+            model=embedded.load_model(),
+            args=args,
+            train_dataset=task.encode_dataset(tokenizer, rows, "text"),
+            processing_class=tokenizer,
+            data_collator=DataCollatorForSeq2Seq(tokenizer),
+            peft_config=config,
+        )
+
+    return build
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trl_trains_on_rows_that_mark_a_place(marked_sft: Build) -> None:
+    """The first step's loss is that of the pasted rows, and the prompt moves."""
+    trainer = marked_sft()
+    model = trainer.model
+    first, losses = model.prompt_token_ids(), []
+    for row in trainer.train_dataset:
+        place = row["attention_mask"].index(0)
+        ids = torch.tensor([[*row["input_ids"][:place], *first, *row["input_ids"][place + 1 :]]])
+        labels = torch.tensor([[*row["labels"][:place], *[-100] * len(first), *row["labels"][place + 1 :]]])
+        with torch.no_grad():
+            logits = model.get_base_model()(input_ids=ids).logits[0, :-1]
+        losses.append(cross_entropy(logits, labels[0, 1:], reduction="none")[labels[0, 1:] != -100])
+    with torch.no_grad():
+        batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])
+        loss = trainer.compute_loss(model.eval(), dict(batch))
+    torch.testing.assert_close(loss, torch.cat(losses).mean(), rtol=1e-4, atol=1e-5)
+    trainer.train()
+    assert model.prompt_token_ids() != first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trl_rows_without_their_marks_are_refused(marked_sft: Build) -> None:
+    with pytest.raises(ValueError, match=r"row 0 of the batch marks no places for the prompt: .*SFTTrainer needs"):
+        marked_sft(remove_unused_columns=True).train()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trl_trains_a_prompt_right_before_the_completion(tmp_path: Any) -> None:
+    import datasets
+    import trl
+
+    from peft_interp import InterpPromptConfig, embedded
+
+    rows = {"prompt": ["A good film .", "It was dull ."] * 4, "completion": [" good", " bad"] * 4}
+    args = trl.SFTConfig(
+        str(tmp_path), max_steps=2, learning_rate=0.5, use_cpu=True, bf16=False, report_to="none",
+        gradient_checkpointing=False, disable_tqdm=True, save_strategy="no", lr_scheduler_type="constant",
+    )  # fmt: skip
+    trainer = trl.SFTTrainer(
+        model=embedded.load_model(),
+        args=args,
+        train_dataset=datasets.Dataset.from_dict(rows),
+        processing_class=embedded.load_tokenizer(),
+        peft_config=InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prompt_position="end"),
+    )
+    model, losses = trainer.model, []
+    first = model.prompt_token_ids()
+    for row in trainer.train_dataset:
+        place = next(i for i, label in enumerate(row["labels"]) if label != -100)
+        ids = torch.tensor([[*row["input_ids"][:place], *first, *row["input_ids"][place:]]])
+        answer = torch.tensor(row["labels"][place:])
+        with torch.no_grad():
+            logits = model.get_base_model()(input_ids=ids).logits[0, -len(answer) - 1 : -1]
+        losses.append(cross_entropy(logits, answer, reduction="none"))
+    batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])
+    with torch.no_grad():
+        loss = trainer.compute_loss(model.eval(), dict(batch))
+    torch.testing.assert_close(loss, torch.cat(losses).mean(), rtol=1e-4, atol=1e-5)
+    trainer.train()
+    assert model.prompt_token_ids() != first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dpo_has_no_marked_rows(tmp_path: Any) -> None:
+    import datasets
+    import trl
+
+    from peft_interp import InterpPromptConfig, embedded
+
+    rows = {"prompt": ["A good film . It was"] * 4, "chosen": [" good"] * 4, "rejected": [" bad"] * 4}
+    args = trl.DPOConfig(
+        str(tmp_path), max_steps=1, use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
+        disable_tqdm=True, save_strategy="no",
+    )  # fmt: skip
+    trainer = trl.DPOTrainer(
+        model=embedded.load_model(),
+        args=args,
+        train_dataset=datasets.Dataset.from_dict(rows),
+        processing_class=embedded.load_tokenizer(),
+        peft_config=InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prompt_position="template"),
+    )
+    with pytest.raises(ValueError, match="row 0 of the batch marks no places for the prompt"):
+        trainer.train()

@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from peft_interp import embedded
+from peft_interp.text.tokenization import encode_after
 
 Build = Callable[..., Any]
 
@@ -76,3 +82,56 @@ def test_classification_script_keeps_the_numbers_of_a_calibrated_prompt(run_scri
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     terrible, great = config["peft_interp"]["label_bias"]["values"]
     assert f"terrible {terrible:+.2f}, great {great:+.2f} (nats, batch calibration on 32 training rows)" in printed
+
+
+@pytest.fixture
+def chat_model(tmp_path: Path) -> str:
+    """A folder with the embedded model and a tokenizer that has a chat template."""
+    folder, tokenizer = tmp_path / "chat", embedded.load_tokenizer()
+    turns = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    tokenizer.save_pretrained(folder)
+    embedded.load_model().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_classification_script_has_the_prompt_inside_a_chats_turn(
+    run_script: Build, tmp_path: Path, chat_model: str, role: str
+) -> None:
+    """The test accuracy is that of the chats a person would send, with the prompt's text pasted."""
+    steps = ["--max_steps", "2", "--eval_steps", "2", "--save_strategy", "no", "--max_eval_samples", "20"]
+    rows = ["--chat", role, "--template", "{prompt} {text}", "--first_token", "True", "--num_virtual_tokens", "4"]
+    run_script(
+        tmp_path, "run_classification.py", "--output_dir", "out", "--model_name_or_path", chat_model, *rows, *steps
+    )
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["prompt_position"] == "template"
+    tokenizer, base = AutoTokenizer.from_pretrained(chat_model), AutoModelForCausalLM.from_pretrained(chat_model)
+    adapter = PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()
+    prompt, words = adapter.prompt_token_ids(), embedded.TASKS["sentiment"].label_words
+    mark, right = tokenizer.convert_ids_to_tokens(tokenizer.pad_token_id), 0
+    for row in embedded.load_data("sentiment")["test"].select(range(20)):
+        turns = [{"role": "user", "content": f"{mark} {row['sentence']}"}]
+        if role == "system":
+            turns = [{"role": "system", "content": mark}, {"role": "user", "content": row["sentence"]}]
+        chat = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        front, _, back = chat.partition(mark)
+        ids = tokenizer.encode(front.rstrip(" ")) + prompt + encode_after(tokenizer, back)
+        with torch.no_grad():
+            scores = base(input_ids=torch.tensor([ids])).logits[0, -1]
+        first = [encode_after(tokenizer, word, "]\n")[0] for word in words]
+        right += int(scores[first].argmax()) == row["label"]
+    found = json.loads((tmp_path / "out" / "test_results.json").read_text())["test_accuracy"]
+    assert found == pytest.approx(right / 20)
+
+
+@pytest.mark.parametrize("script", ["run_search.py", "run_rlprompt.py"])
+def test_searches_have_the_prompt_inside_a_chats_turn(
+    run_script: Build, tmp_path: Path, chat_model: str, script: str
+) -> None:
+    small = ["--prompts_per_step", "4", "--max_train_samples", "8", "--max_eval_samples", "8", "--max_steps", "1"]
+    chat = ["--model_name_or_path", chat_model, "--chat", "system", "--template", "{prompt} {text}"]
+    words = ["--label_words", "bad", "good", "--first_token", "True", "--disable_tqdm", "True"]
+    printed = run_script(tmp_path, script, "--output_dir", "out", *small, *chat, *words)
+    assert "on 8 test rows" in printed
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["prompt_position"] == "template"

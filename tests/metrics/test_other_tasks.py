@@ -38,6 +38,30 @@ def test_a_readable_prompt_on_a_classifier(
     assert found.without.loss != pytest.approx(found.as_prompt.loss, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_a_prompt_inside_marked_rows(request: Any, readable: Build, words: Any, token_ids: Build, name: str) -> None:
+    task = "SEQ_2_SEQ_LM" if name == "t5" else "SEQ_CLS"
+    base = request.getfixturevalue(name)() if name == "t5" else classifier(request, name)
+    model = readable(base, task, prompt_position="template")
+    rows: list[dict[str, Any]] = []
+    for i, ids in enumerate(token_ids(9, 8).tolist()):
+        place, length = 1 + i % 3, 4 + i % 4
+        marked = {"input_ids": [*ids[:place], 0, *ids[place:length]], "labels": ids[6:7] if name == "t5" else i % 3}
+        rows.append({**marked, "attention_mask": [1] * place + [0] + [1] * (length - place)})
+    found = measure_faithfulness(model, words, rows, progress=False)
+    assert found.rows == 9
+    assert max(found.logit_mse, found.kl, found.js, found.loss_difference) <= 1e-5
+    assert found.without.loss != pytest.approx(found.as_prompt.loss, abs=1e-4)
+    losses = []
+    for row in rows:
+        place, ids = row["attention_mask"].index(0), row["input_ids"]
+        text = torch.tensor([[*ids[:place], *model.prompt_token_ids(), *ids[place + 1 :]]])
+        labels = torch.tensor([row["labels"]])
+        with torch.no_grad():
+            losses.append(model.base_model(input_ids=text, labels=labels).loss.item())
+    assert found.as_text.loss == pytest.approx(sum(losses) / 9, abs=1e-5)
+
+
 @torch.no_grad()
 def test_a_stock_classifier_by_hand_with_a_trained_head(bert: Build, words: Any, token_ids: Build) -> None:
     model = get_peft_model(bert(num_labels=3), PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4)).eval()

@@ -66,7 +66,8 @@ def run(config: str, settings: str, arguments: list[str]) -> int:
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environment.pop("HF_HUB_OFFLINE", None)  # the loopback hub is asked
     environment |= {"PEFT_SUITE_CONFIG": config, "PEFT_SUITE_KWARGS": settings, "HF_ENDPOINT": serve(hub)}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    found = [str(HERE), str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]  # this checkout's package
+    environment |= {"PYTHONPATH": os.pathsep.join(found)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     if not (hub / "complete").exists():
         subprocess.run([sys.executable, str(HERE / "tiny_models.py"), str(hub)], check=True, env=environment)

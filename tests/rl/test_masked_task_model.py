@@ -114,6 +114,29 @@ def test_text_and_label_are_asked_at_a_mask(masked: Build, gpt2: Build, sentence
         assert encoded["labels"] == [-100, *[-100] * len(text), LABELS[row["label"]], -100]
 
 
+def test_a_mark_inside_the_template_is_kept_at_a_mask(
+    masked: Build, gpt2: Build, roberta: Build, sentences: Build, tokenizer: Any
+) -> None:
+    rows = sentences(4)
+    tokenizer.mask_token = "w3"
+    task = Verbalizer("w9 {prompt}\n{text}", ("w5", "w6"))
+    data = {"policy_model": gpt2(), "train_dataset": rows, "eval_dataset": rows, "verbalizer": task}
+    trainer = masked(data, "template", max_steps=1)
+    assert trainer.model.active_peft_config.prompt_position == "template"
+    for row in trainer.search.train.rows:
+        assert row["attention_mask"].count(0) == 1
+    trainer.train()
+    prompt, losses = trainer.model.prompt_token_ids(), []
+    for row in trainer.search.train.rows:
+        at = row["attention_mask"].index(0)
+        ids = torch.tensor([[*row["input_ids"][:at], *prompt, *row["input_ids"][at + 1 :]]])
+        label = next(label for label in row["labels"] if label != -100)
+        with torch.no_grad():
+            scores = roberta()(input_ids=ids).logits[0, ids[0].tolist().index(MASK), LABELS]
+        losses.append(-scores.log_softmax(-1)[LABELS.index(label)].item())
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+
+
 def test_readability_needs_a_judge(masked: Build, gpt2: Build) -> None:
     policy = gpt2()
     with pytest.raises(ValueError, match=r"needs a causal language model.*`perplexity_model`"):

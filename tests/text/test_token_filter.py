@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -126,6 +126,17 @@ def test_a_longer_word_is_not_banned_with_a_shorter_one(byte_tokenizer: Any) -> 
 def test_a_filter_that_leaves_nothing_says_so() -> None:
     with pytest.raises(ValueError, match=r"no token is left.*3 banned ids.*all 3 rows; loosen"):
         allowed_tokens(torch.ones(3, 2), banned_token_ids=[0, 1, 2])
+
+
+@pytest.mark.parametrize("kind", ["words", "ascii"])
+def test_a_vocabulary_that_has_none_of_a_kind_says_so(kind: str) -> None:
+    core = Tokenizer(
+        models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "电": 3, "影": 4, "好": 5}, unk_token="<unk>")
+    )
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    with pytest.raises(ValueError, match=rf"no token is left: `allowed_tokens='{kind}'`"):
+        allowed_tokens(torch.ones(6, 2), tokenizer, kind=kind)
 
 
 def test_an_unknown_kind_is_named() -> None:

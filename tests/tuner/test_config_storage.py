@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from peft import PeftConfig, PeftType, PromptTuningConfig, get_peft_config
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from peft_interp.tuner.config import InterpPromptConfig
 
@@ -124,3 +125,18 @@ def test_unknown_keys_are_one_warning_and_are_ignored(tmp_path: Path, position: 
         loaded = PeftConfig.from_pretrained(tmp_path)
     assert ["['and_another', 'from_the_future']" in str(warning.message) for warning in caught] == [True]
     assert loaded.perplexity_weight == 0.25
+
+
+def test_a_stock_config_that_is_read_is_as_if_it_had_been_written_here(tmp_path: Path) -> None:
+    """Its class is the registered one, as PEFT expects; equal to PEFT's own, of which its copies and pickles are."""
+    written = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    written.save_pretrained(str(tmp_path))
+    read = PeftConfig.from_pretrained(str(tmp_path))
+    assert type(read) is PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.PROMPT_TUNING]
+    read.inference_mode = written.inference_mode
+    assert read == written
+    assert written == read
+    assert dataclasses.replace(read, num_virtual_tokens=5) != written
+    for copied in (copy.deepcopy(read), pickle.loads(pickle.dumps(read))):
+        assert type(copied) is PromptTuningConfig
+        assert copied == written

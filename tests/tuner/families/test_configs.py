@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3TextConfig, LlamaForCausalLM, SiglipVisionConfig
 
 from peft_interp import InterpPromptConfig
@@ -66,6 +67,16 @@ def test_one_config_for_two_models(gpt2: Build, llama: Build) -> None:
     assert second.prompt_encoder["default"].latent.shape == (4, 48)
     second.add_adapter("other", config)
     assert config.to_dict() == {**before, "base_model_name_or_path": config.base_model_name_or_path}
+
+
+def test_a_config_that_is_given_for_loading_is_the_models(gpt2: Build, readable: Build, tmp_path: Path) -> None:
+    """As with stock PEFT; it belongs to the adapter that it describes."""
+    model = readable(gpt2())
+    model.save_pretrained(tmp_path)
+    config = InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    loaded = PeftModel.from_pretrained(gpt2(), str(tmp_path), config=config)
+    assert loaded.peft_config["default"] is config
+    assert loaded.prompt_token_ids() == model.prompt_token_ids()
 
 
 def test_an_encoder_decoder_is_no_causal_lm(t5: Build, readable: Build) -> None:

@@ -1,4 +1,7 @@
-"""Base models whose weights are packed: the table is read through its module, whatever the packing."""
+"""Base models whose weights are packed: the table is read through its module, whatever the packing.
+
+The packages are laid over the newest libraries: `make test-newest`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from tests.builders import llama
+from tests.gguf_file import write_gguf
 
 Build = Callable[..., Any]
 
@@ -92,3 +97,16 @@ def test_quantised_linear_layers(kind: str, readable: Build, tmp_path: Path) -> 
     base = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=quantisation, device_map="cpu")
     assert any("8bit" in type(m).__name__ or "4bit" in type(m).__name__ for m in base.modules()) or kind[0] == "t"
     trains(readable(base))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_base_model_from_a_gguf_file(readable: Build, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    write_gguf(tmp_path / "tiny.gguf", packed=True)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
+    model = readable(base)
+    trains(model)
+    model.save_pretrained(tmp_path / "adapter")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(again, str(tmp_path / "adapter"))
+    assert loaded.prompt_token_ids() == model.prompt_token_ids()

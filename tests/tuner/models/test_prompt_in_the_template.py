@@ -13,6 +13,7 @@ from peft import PeftModel
 
 from peft_interp import InterpPromptConfig
 from peft_interp.text.verbalizer import answer_logits
+from peft_interp.tuner.task_types import TASK_TYPES
 
 Build = Callable[..., Any]
 CAUSAL = ["gpt2", "llama", "opt", "opt_narrow", "gemma2", "gemma3", "mistral", "qwen2", "bloom"]
@@ -54,9 +55,9 @@ def expected_row(base: Any, row: list[int], place: int, prompt: list[int]) -> to
 
 
 def columns_of(row: list[int], side: str, width: int) -> slice:
-    """Where a row's tokens stand in the output: after the mark and padding, or after the mark."""
+    """Where a row's tokens stand in the output: after padding, or first."""
     length = len(row) + PROMPT
-    return slice(width - length, width) if side == "left" else slice(1, 1 + length)
+    return slice(width - length, width) if side == "left" else slice(length)
 
 
 @pytest.mark.parametrize("bos", ["no", "all", "some"])
@@ -69,7 +70,7 @@ def test_evaluation(causal: Build, inside: Build, marked: Build, rows: Build, na
         as_ids = model(**given)
     as_vectors = model(**given)
     assert as_vectors.logits.requires_grad
-    losses, width = [], given["input_ids"].shape[1] + PROMPT
+    losses, width = [], given["input_ids"].shape[1] + PROMPT - 1  # the mark has no output
     answers = answer_logits(as_ids.logits, given["labels"])  # where Trainer's metrics look
     for i, row in enumerate(rows(bos)):
         wanted = expected_row(base, row, PLACES[i], prompt)
@@ -201,9 +202,10 @@ def test_rows_that_mark_no_place_are_refused(inside: Build, batch: Build, rows: 
         model(**two)
 
 
-def test_only_a_causal_lm_has_rows_that_mark_a_place() -> None:
-    with pytest.raises(ValueError, match="needs rows that mark their place, which only CAUSAL_LM have; got"):
-        InterpPromptConfig(task_type="SEQ_CLS", prompt_position="template")
+def test_every_task_may_have_rows_that_mark_a_place() -> None:
+    for task in TASK_TYPES:
+        config = InterpPromptConfig(task_type=task.name, prompt_position="template")
+        assert config.placement in task.placements
 
 
 def test_a_saved_adapter_loads_again(causal: Build, inside: Build, marked: Build, rows: Build, tmp_path: Path) -> None:
