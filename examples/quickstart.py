@@ -41,6 +41,7 @@ HAND_WRITTEN = {
     "topic": "What is this news article about?",
 }
 LENGTH = 8
+SECONDS = 0.12  # of two idle cores for a step on the embedded model, evaluation included
 
 
 @dataclass
@@ -191,6 +192,16 @@ def show(task: Task, rows: list[Row], console: Console) -> None:
     )
 
 
+def plan(model: str, trained: int, steps: int) -> str:
+    """What will be done, and how long it takes."""
+    said = f"{trained} prompts are trained, {steps} steps each, and tested beside no prompt and a hand-written one"
+    if model != embedded.EMBEDDED:
+        return f"{said}; the bars show how far each is."
+    minutes = trained * steps * SECONDS / 60
+    shown = f"{minutes:.0f} minutes" if minutes > 1.5 else "a minute"
+    return f"{said}: about {shown} on two idle cores, and longer beside other work."
+
+
 def quieten() -> None:
     """Leave the screen to the progress bars and the table."""
     transformers.logging.set_verbosity_error()
@@ -214,6 +225,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten()
     console = Console()
+    console.print(plan(arguments.model_name_or_path, 1 + len(arguments.weights), arguments.steps))
     task = Task.load(arguments.task, arguments.model_name_or_path, arguments.test_rows)
     rows = compare(task, arguments.steps, arguments.weights, arguments.seed)
     show(task, rows, console)

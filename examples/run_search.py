@@ -1,6 +1,6 @@
 """Search readable prompts for a text classification task: the whole front of accuracy and fluency in one run.
 
-With no arguments about model and data it runs on the embedded ones, in minutes:
+With no arguments about model and data it runs on the embedded ones, in two minutes on two idle cores:
 
     python examples/run_search.py --output_dir outputs/search
     python examples/run_search.py --output_dir outputs/search --target_percentile 50

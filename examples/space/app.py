@@ -1,6 +1,6 @@
 """A web page that judges prompts: type one, or load a trained one; verdicts, tokens, answers, people's prompts like it.
 
-    pip install gradio
+    pip install ".[space]"
     python examples/space/app.py     # a page on this machine; runs without a network, on the model in the package
 
 The same folder is a Space (`README.md` has its front matter). A prompt takes up to half a minute on two cores.
@@ -21,6 +21,7 @@ from peft_interp import PromptReport, classify, embedded, report_prompt, report_
 from peft_interp.cli.adapters import load_adapter
 from peft_interp.metrics.references import human_prompts
 from peft_interp.report.summary import conclusion
+from peft_interp.report.verdicts import QUESTIONS
 
 ROWS, LIKE_IT, LONGEST = 60, 5, 400  # test rows a prompt is put to, prompts shown, letters of a prompt
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -129,8 +130,10 @@ def _overlap(first: Counter[str], second: Counter[str]) -> float:
 
 def _shown(report: PromptReport) -> Judged:
     measured, reading = report.faithfulness, report.reading
-    lines = [f"**{_plain(conclusion(report))}.**", "", "| | question | why |", "|---|---|---|"]
-    lines += [f"| {verdict.answer} | {verdict.question} | {_plain(verdict.words)} |" for verdict in report.verdicts]
+    lines = [f"### {_plain(conclusion(report))}.", ""]
+    lines += [
+        f"- {QUESTIONS[one.question]} **{one.answer.capitalize()}**: {_plain(one.words)}" for one in report.verdicts
+    ]
     effects = measured.token_effects if measured else ()
     tokens = [
         [repr(token.text), round(effect.kl, 3), round(effect.loss_increase, 3)]

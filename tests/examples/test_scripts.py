@@ -30,6 +30,7 @@ def test_quickstart_compares_all_methods(run_script: Build, tmp_path: Path) -> N
     ]
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
     assert rows[1]["text"] in printed
+    assert printed.startswith("3 prompts are trained, 4 steps each, and tested")
     assert rows[4]["perplexity"] > 1
 
 
