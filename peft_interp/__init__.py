@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from peft_interp.text.data_files import load_rows as load_rows
     from peft_interp.text.template import mark_prompt as mark_prompt
     from peft_interp.text.verbalizer import Verbalizer as Verbalizer
+    from peft_interp.tuner.calibrated_loss import calibrated_loss as calibrated_loss
     from peft_interp.tuner.config import InterpPromptConfig as InterpPromptConfig
 
 # The same names, by the module that has them; a test holds the two lists together.
@@ -67,6 +68,7 @@ _HOMES = {
     "json_reward": "answers.rewards",
     "load_rows": "text.data_files",
     "calibrate": "metrics.label_scores",
+    "calibrated_loss": "tuner.calibrated_loss",
     "classify": "classification",
     "compare_activations": "explain.activations",
     "compare_answers": "scoring.answer_comparison",

@@ -26,6 +26,7 @@ PUBLIC = {
     "RLPromptTrainer",
     "Verbalizer",
     "calibrate",
+    "calibrated_loss",
     "classify",
     "compare_activations",
     "compare_answers",

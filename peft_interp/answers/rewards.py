@@ -40,6 +40,11 @@ class AnswerReward:
         """The function's own, which logs and archives use."""
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
+    @property
+    def reference_column(self) -> str | None:
+        """The column that a ready function compares answers with; None for others."""
+        return getattr(self.function, "reference_column", None)
+
     def __call__(self, **arguments: Any) -> Any:
         """What the function returns."""
         return self.function(**arguments)
@@ -86,8 +91,7 @@ def exact_match_reward(column: str = "answer") -> AnswerFunction:
     def exact_match_with(completions: Sequence[str], **columns: Any) -> Values:
         return _with_references(exact_match, completions, columns, column)
 
-    exact_match_with.__name__ = "exact_match"
-    return exact_match_with
+    return _named(exact_match_with, "exact_match", column)
 
 
 def rouge_reward(column: str = "answer", kind: str = "rougeL") -> AnswerFunction:
@@ -106,8 +110,7 @@ def rouge_reward(column: str = "answer", kind: str = "rougeL") -> AnswerFunction
     def rouge_with(completions: Sequence[str], **columns: Any) -> Values:
         return _with_references(ROUGE[kind], completions, columns, column)
 
-    rouge_with.__name__ = kind
-    return rouge_with
+    return _named(rouge_with, kind, column)
 
 
 def json_reward(keys: Sequence[str], partial: bool = False) -> AnswerFunction:
@@ -127,8 +130,13 @@ def json_reward(keys: Sequence[str], partial: bool = False) -> AnswerFunction:
     def valid_json(completions: Sequence[str], **columns: Any) -> Values:
         return [score(text, keys) for text in completions]
 
-    valid_json.__name__ = "json_progress" if partial else "valid_json"
-    return valid_json
+    return _named(valid_json, "json_progress" if partial else "valid_json", None)
+
+
+def _named(function: Any, name: str, reference_column: str | None) -> AnswerFunction:
+    function.__name__, function.reference_column = name, reference_column
+    named: AnswerFunction = function
+    return named
 
 
 def _with_references(

@@ -14,12 +14,13 @@ from peft_interp.answers.rewards import AnswerReward
 from peft_interp.answers.settings import AnswerSettings
 from peft_interp.answers.writer import Answer, AnswerWriter, cut_text
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.text_rows import with_text
 from peft_interp.records import markdown_table
 from peft_interp.scoring.examples import Examples, read_examples, rows_to_answer
 from peft_interp.scoring.rewards import call_answer_function, function_names
-from peft_interp.text.placement import IGNORED, Placement, placement_of
+from peft_interp.text.placement import IGNORED, placement_of
 from peft_interp.text.rows import Row
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -105,6 +106,7 @@ def compare_answers(
     label_column: str = "label",
     max_length: int | None = None,
     texts: Sequence[str] = (),
+    progress: bool = True,
 ) -> AnswerComparison:
     """Answers on rows with a trained prompt as it is, with its text, with no prompt, and with other texts.
 
@@ -118,6 +120,7 @@ def compare_answers(
         label_column: the label.
         max_length: most tokens of a row that the verbalizer fills in.
         texts: further prompts to compare with, written by a person, say.
+        progress: show a bar, unless `datasets` or `transformers` are told not to.
 
     Returns:
         Answers and their scores.
@@ -134,23 +137,25 @@ def compare_answers(
     examples = read_examples(tokenizer, dataset, verbalizer, text_column, label_column, max_length, "dataset")
     rows = rows_to_answer(examples, tokenizer, placement, tuple(getattr(config, "leading_token_ids", None) or ()))
     writer = AnswerWriter(model.get_base_model(), tokenizer)
-    found = {
-        PROMPT: _with_vectors(model, tokenizer, rows, wanted),
-        TEXT: _with_its_text(model, tokenizer, writer, rows, wanted),
-        NOTHING: [answer.text for answer in writer.write([[]], rows, wanted)[0]],
-    }
-    for text, answers in zip(texts, _with_texts(tokenizer, writer, rows, wanted, texts, placement), strict=True):
-        found[text] = answers
+    ids = [[], *(placement.encode_prompt(tokenizer, text) for text in texts)]
+    with progress_bar((3 + len(texts)) * len(rows), "Writing answers", progress) as bar:
+        found = {PROMPT: _with_vectors(model, tokenizer, rows, wanted, bar)}
+        found[TEXT] = _with_its_text(model, tokenizer, writer, rows, wanted)
+        bar.update(len(rows))
+        for name, answers in zip((NOTHING, *texts), writer.write(ids, rows, wanted), strict=True):
+            found[name] = [answer.text for answer in answers]
+            bar.update(len(rows))
     named = dict(zip(function_names(functions), functions, strict=True))
     ways = tuple(_scored(name, answers, named, examples) for name, answers in found.items())
     same, unchanged = (_share_alike(found[PROMPT], found[other]) for other in (TEXT, NOTHING))
     return AnswerComparison(tuple(examples.inputs), ways, same, 1 - unchanged)
 
 
-def _with_vectors(model: Any, tokenizer: Any, rows: Sequence[Row], settings: AnswerSettings) -> list[str]:
+def _with_vectors(model: Any, tokenizer: Any, rows: Sequence[Row], settings: AnswerSettings, bar: Any) -> list[str]:
     """As the adapter itself generates, in batches of rows of the same length: stock PEFT spoils padded ones."""
-    given = [[*row.leading, *row.ids[: row.first]] for row in rows]
     pad = model.get_base_model().generation_config.pad_token_id or 0
+    mark = [pad] if placement_of(model.active_peft_config).marked else []  # a column that is not attended to
+    given = [[*row.before, *mark, *row.ids[row.start : row.first]] for row in rows]
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "pad_token_id": pad, "do_sample": False}
     if settings.do_sample:
         options |= {"do_sample": True, "temperature": settings.temperature, "top_k": settings.top_k}
@@ -164,10 +169,14 @@ def _with_vectors(model: Any, tokenizer: Any, rows: Sequence[Row], settings: Ans
         torch.manual_seed(settings.seed)
         for places in alike:
             ids = torch.tensor([given[i] for i in places], device=device)
-            new = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)[:, ids.shape[1] :]
+            mask = torch.ones_like(ids)
+            for line, i in enumerate(places):
+                mask[line, len(rows[i].before) : len(rows[i].before) + len(mark)] = 0
+            new = model.generate(input_ids=ids, attention_mask=mask, **options)[:, ids.shape[1] :]
             texts = tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for place, text in zip(places, texts, strict=True):
                 found[place] = cut_text(text, settings.stop_strings)
+            bar.update(len(places))
     return found
 
 
@@ -180,18 +189,6 @@ def _with_its_text(
     placed = with_text(tokenizer, asked, reading.text, reading.ids)
     whole = [Row((), tuple(row.ids), (IGNORED,) * len(row.ids)) for row in placed]
     return [answer.text for answer in writer.write([[]], whole, settings)[0]]
-
-
-def _with_texts(
-    tokenizer: Any,
-    writer: AnswerWriter,
-    rows: Sequence[Row],
-    settings: AnswerSettings,
-    texts: Sequence[str],
-    placement: Placement,
-) -> list[list[str]]:
-    prompts = [placement.encode_prompt(tokenizer, text) for text in texts]
-    return [[answer.text for answer in answers] for answers in writer.write(prompts, rows, settings)]
 
 
 def _scored(

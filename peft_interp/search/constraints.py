@@ -97,6 +97,17 @@ def changed_share(text: str, other: str) -> float:
     return 1.0 - difflib.SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
+def word_changes(text: str, other: str) -> str:
+    """What is to be done to one text to get another, word by word: "Is this [film -> movie] good [+ really] [- ?]"."""
+    first, second, parts = text.split(), other.split(), []
+    matcher = difflib.SequenceMatcher(None, [w.lower() for w in first], [w.lower() for w in second], autojunk=False)
+    for kind, i, j, k, m in matcher.get_opcodes():
+        before, after = " ".join(first[i:j]), " ".join(second[k:m])
+        shown = {"equal": after, "delete": f"[- {before}]", "insert": f"[+ {after}]"}
+        parts.append(shown.get(kind, f"[{before} -> {after}]"))
+    return " ".join(parts)
+
+
 def has_phrase(text: str, phrase: str) -> bool:
     """Whether a phrase stands in a text as whole words; case and the length of blanks do not count."""
     words = r"\s+".join(map(re.escape, phrase.split()))

@@ -17,6 +17,7 @@ from peft_interp.search.language_moves import rewritten
 Prompts = list[list[int]]
 GRADIENT_PARENTS = 4  # parents of a step whose gradient is taken
 INSERT_SHARE = 0.4  # of rewritten prompts get a token more
+SHOWN_BY = "For example:"  # stands in front of an answer that a prompt shows
 
 
 class MoveInputs(Protocol):
@@ -43,6 +44,9 @@ class MoveInputs(Protocol):
     def text_of(self, parent: Sequence[int]) -> str:
         """A prompt as a person reads it."""
 
+    def encoded(self, texts: Sequence[str]) -> Prompts:
+        """Texts as prompts, in the place where prompts stand."""
+
     def answers(self, requests: Sequence[Request]) -> Prompts:
         """What the language model writes when asked in its chat template: whole sentences, perhaps fewer than asked."""
 
@@ -68,7 +72,8 @@ class Move:
         words: what it does, for help texts.
         setting: the weight's name in `PromptSearchConfig`; "" takes `default` as it is.
         needs: "gradient" for what needs labels and their loss, "chat" for a language model with a chat template,
-            "examples" or "label words" for one that is shown them, "" for nothing but the language model.
+            "examples" or "label words" for one that is shown them, "answers" for a task whose answers are written and
+            are known for training rows, "" for nothing but the language model.
     """
 
     name: str
@@ -164,6 +169,14 @@ def _shorten(inputs: MoveInputs, count: int) -> Prompts:
     return inputs.answers([shortened(inputs.text_of(parent)) for parent in chosen])
 
 
+def _show(inputs: MoveInputs, count: int) -> Prompts:
+    """A prompt, and after it the answer of a training row, which shows the form that is wanted."""
+    rng, answers = inputs.rng, [answer.strip() for _, answer in inputs.examples if answer.strip()]
+    return inputs.encoded(
+        [f"{inputs.text_of(rng.choice(inputs.parents))} {SHOWN_BY} {rng.choice(answers)}" for _ in range(count)]
+    )
+
+
 MOVES = (
     Move("continue", _continue, 0.4, "the language model's continuations", "continuation_share"),
     Move("rewrite", _rewrite, 0.3, "tokens replaced or inserted by the language model", "rewrite_share"),
@@ -207,6 +220,14 @@ MOVES = (
         words="an instruct model's shorter words for a prompt",
         setting="shorten_share",
         needs="chat",
+    ),
+    Move(
+        name="show",
+        function=_show,
+        default=0.2,
+        words="prompts that show a training row's answer, where answers are written",
+        setting="example_share",
+        needs="answers",
     ),
 )
 

@@ -28,11 +28,13 @@ class TaskExamples:
         pairs: texts of training rows with their answers.
         label_words: of a classification task.
         placement: where the prompt stands.
+        writes: whether the task model's answers are written, not chosen among label words.
     """
 
     pairs: Sequence[tuple[str, str]] = ()
     label_words: Sequence[str] = ()
     placement: Placement = START
+    writes: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class _Step:
 
     def text_of(self, parent: Sequence[int]) -> str:
         return self.proposer.task.placement.decode_prompt(self.proposer.tokenizer, parent).strip()
+
+    def encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.proposer.encoded(texts)
 
     def answers(self, requests: Sequence[Request]) -> list[list[int]]:
         return self.proposer.answers(requests, self.rng)
@@ -157,6 +162,8 @@ class Proposer:
         """Whether what a move needs is at hand."""
         if needs == "gradient":
             return self.gains is not None
+        if needs == "answers":
+            return self.task.writes and any(answer.strip() for _, answer in self.task.pairs)
         if needs and not getattr(self.tokenizer, "chat_template", None):
             return False
         return {"examples": bool(self.task.pairs), "label words": bool(self.task.label_words)}.get(needs, True)
@@ -235,4 +242,8 @@ class Proposer:
             first_sentence(request.begun + self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
             for request, ids in zip(requests, drawn, strict=True)
         ]
-        return [self.task.placement.encode_prompt(self.tokenizer, text) for text in written if text]
+        return self.encoded([text for text in written if text])
+
+    def encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Texts as prompts, in the place where prompts stand."""
+        return [self.task.placement.encode_prompt(self.tokenizer, text) for text in texts]

@@ -72,7 +72,7 @@ def make_search(
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
-    shown = TaskExamples(_pairs(train, task.tokenizer, label_words), label_words, task.placement)
+    shown = TaskExamples(_pairs(train, scorer, label_words), label_words, task.placement, scorer.writes)
     proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown)
     assert perplexity_model is not None
     scale = fluency_scale(
@@ -121,12 +121,17 @@ def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: 
     return [model.prompt_token_ids(), *starts, *drawn]
 
 
-def _pairs(train: Examples, tokenizer: Any, label_words: Sequence[str]) -> list[tuple[str, str]]:
-    """The training rows' texts with their answers, where they have any."""
+def _pairs(train: Examples, scorer: PromptScorer, label_words: Sequence[str]) -> list[tuple[str, str]]:
+    """The training rows' texts with their answers, where they have any: labels, or what a reward compares with."""
     if train.gold is not None and label_words:
         return [(text, label_words[gold]) for text, gold in zip(train.inputs, train.gold.tolist(), strict=True)]
-    answers = [[i for i in row["labels"] if i != IGNORED] for row in train.rows]
-    return [(text, tokenizer.decode(ids)) for text, ids in zip(train.inputs, answers, strict=False)]
+    if train.rows:
+        answers = [[i for i in row["labels"] if i != IGNORED] for row in train.rows]
+        decoded = scorer.task.tokenizer.batch_decode(answers, skip_special_tokens=True)  # EOS ends a written answer
+        return list(zip(train.inputs, decoded, strict=True))
+    column = next((name for f in scorer.functions.values() if (name := getattr(f, "reference_column", None))), None)
+    known = train.columns.get(column or "", [])
+    return [(text, str(answer)) for text, answer in zip(train.inputs, known, strict=False) if answer is not None]
 
 
 def _proposing(scorer: PromptScorer, train: Examples) -> PerplexityModel:

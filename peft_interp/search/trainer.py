@@ -28,6 +28,7 @@ from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
 from peft_interp.search.config import PromptSearchConfig
+from peft_interp.search.constraints import changed_share, word_changes
 from peft_interp.search.moves import MOVES, Move
 from peft_interp.search.search import FluentSearch
 from peft_interp.search.setup import make_search, start_prompts
@@ -112,6 +113,19 @@ class PromptSearchTrainer(PromptScoringTrainer):
         self._stand_in = _StandIn().to(args.device)
         self._done = -1  # the last optimizer step whose prompts are scored
         self._loss = 0.0
+
+    def changes(self) -> dict[str, str]:
+        """How the adapter's prompt differs from `improve`, for `report_prompt(context=...)`.
+
+        Raises:
+            ValueError: there was no prompt to improve.
+        """
+        own = cast(PromptSearchConfig, self.args).improve
+        if own is None:
+            raise ValueError("the search began from no prompt of yours; set `improve` to see what became of it.")
+        text = cast(Any, self.model).prompt_text(self.processing_class).strip()
+        words = f"{word_changes(own, text)} ({changed_share(text, own):.0%} of the words)"
+        return {"improved from": own, "changes": words}
 
     # -- training -------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Plant prompts, train soft ones, explain them all, and write down what came of it.
 
-    python -m studies.explain            # goes on where it was stopped; under a minute for each of 44 prompts on a core
-    python -m studies.explain --report   # the figures of what is there
+    python -m studies.explain                                 # goes on where it was stopped; 20 minutes on one core
+    python -m studies.explain --model smollm2 --budget 600    # 12 prompts of a real model, some 5 minutes each
+    python -m studies.explain --report                        # the figures of what is there
 
 A case is explained in one process with one budget; `results.json` holds what was run and nothing else.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 from datasets import disable_progress_bars
 
-from peft_interp import embedded, explain_prompt
+from peft_interp import compare_activations, embedded, explain_prompt
 from peft_interp.explain.explain import BUDGET
 from peft_interp.storage.atomic import replace_file
 from studies.explain.figures import PLANTED, figures, write_readme
@@ -22,12 +23,17 @@ from studies.explain.prompts import Case, Setting, all_cases, load, planted_text
 
 RESULTS = Path(__file__).parent / "results.json"
 SHOWN = 3  # candidates that are kept of each case
+QUESTIONS = {  # what a person would write, to see where a soft prompt parts from it
+    "sentiment": "Is this film review positive or negative?",
+    "topic": "Is this news about the world, sports, business or technology?",
+}
 
 
 def main() -> None:
     """Run what is missing, or show what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=int, default=BUDGET, help="of `explain_prompt` (default: %(default)s)")
+    parser.add_argument("--model", choices=(embedded.EMBEDDED, embedded.SMOLLM2), default=embedded.EMBEDDED)
     parser.add_argument("--cases", type=int, default=None, help="most cases to run now (default: all)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file (default: the study's own)")
     parser.add_argument("--report", action="store_true", help="write the figures of what is there into the README")
@@ -35,14 +41,18 @@ def main() -> None:
     disable_progress_bars()
     done = read(arguments.results)
     if not arguments.report:
-        run([case for case in all_cases() if case.key not in done["cases"]][: arguments.cases], done, arguments)
+        run(
+            [case for case in all_cases(arguments.model) if case.key not in done["cases"]][: arguments.cases],
+            done,
+            arguments,
+        )
     if arguments.results == RESULTS:
         write_readme(done["cases"])
     print(json.dumps(figures(done["cases"]), indent=2))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What was run so far: `cases` by their keys, and the planted `texts` by length."""
+    """What was run so far: `cases` by their keys, and the planted `texts` by length and model."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"texts": {}, "cases": {}}
 
 
@@ -51,11 +61,12 @@ def run(cases: list[Case], done: dict[str, Any], arguments: argparse.Namespace) 
     settings: dict[str, Setting] = {}
     for case in cases:
         if case.task not in settings:
-            settings[case.task] = load(case.task)
+            settings[case.task] = load(case.task, case.model)
         setting, planted = settings[case.task], case.kind in PLANTED
-        if planted and str(case.length) not in done["texts"]:
-            done["texts"][str(case.length)] = planted_texts(setting, case.length)
-        text = done["texts"][str(case.length)][case.number] if planted else None
+        texts = f"{case.length}" if case.model == embedded.EMBEDDED else f"{case.length}-{case.model}"
+        if planted and texts not in done["texts"]:
+            done["texts"][texts] = planted_texts(setting, case.length)
+        text = done["texts"][texts][case.number] if planted else None
         found = explain(setting, case, text, arguments.budget)
         done["cases"][case.key] = found
         replace_file(arguments.results, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
@@ -69,7 +80,10 @@ def explain(setting: Setting, case: Case, text: str | None, budget: int) -> dict
     begun = time.process_time()
     found = explain_prompt(model, setting.tokenizer, setting.rows, verbalizer, budget=budget, seed=case.number)
     best, view = found.best, found.activations
+    question = compare_activations(model, setting.tokenizer, setting.rows, QUESTIONS[case.task])
     return {
+        "kind": case.kind,
+        "model": case.model,
         "planted": text,
         "text": found.text,
         "reason": found.reason,
@@ -83,6 +97,8 @@ def explain(setting: Setting, case: Case, text: str | None, budget: int) -> dict
         "calibrated_kl_without": found.calibrated_kl_without,
         "shown_acts_against": bool(found.text is not None and best is not None and best.acts_against),
         "parts_at": view.parts_at if view else None,
+        "parts_from_question": question.parts_at,
+        "layers": len(question.layers) - 1,
         "evaluations": found.evaluations,
         "seconds": round(time.process_time() - begun, 1),
         "budget": budget,

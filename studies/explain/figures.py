@@ -12,20 +12,28 @@ README = Path(__file__).parent / "README.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
 RECOVERED = 0.01  # nats
 PLANTED, SOFT = ("rows", "noise", "effect"), ("trained", "turned")
+PLANTED_COLUMNS = ("planted", "prompts", "KL < 0.01", "exact text", "median KL, nats")
+SOFT_COLUMNS = ("soft", "prompts", "median share", "calibrated", "text shown", "shown against")
+EVERY_COLUMNS = ("prompt", "planted", "text", "from", "KL", "KL of none", "alignment")
 
 Cases = Mapping[str, Mapping[str, Any]]
 
 
+def of_model(cases: Cases, model: str) -> dict[str, Mapping[str, Any]]:
+    """The records of a model."""
+    return {key: record for key, record in cases.items() if record["model"] == model}
+
+
 def of_kind(cases: Cases, *kinds: str) -> list[Mapping[str, Any]]:
     """The records of some kinds."""
-    return [record for key, record in cases.items() if key.split("-")[0] in kinds]
+    return [record for record in cases.values() if record["kind"] in kinds]
 
 
 def figures(cases: Cases) -> dict[str, Any]:
     """Shares and medians, by kind of prompt; only of what was run."""
     found: dict[str, Any] = {"cases": len(cases)}
-    for kind in PLANTED:
-        records = of_kind(cases, kind)
+    for kind in (*PLANTED, "planted"):
+        records = of_kind(cases, *(PLANTED if kind == "planted" else (kind,)))
         if records:
             found[kind] = {
                 "cases": len(records),
@@ -33,8 +41,8 @@ def figures(cases: Cases) -> dict[str, Any]:
                 "exact_text": _share([(r["nearest_text"] or "").strip() == r["planted"].strip() for r in records]),
                 "median_kl": median(r["kl"] for r in records if r["kl"] is not None),
             }
-    for kind in SOFT:
-        records = of_kind(cases, kind)
+    for kind in (*SOFT, "soft"):
+        records = of_kind(cases, *(SOFT if kind == "soft" else (kind,)))
         if records:
             found[kind] = {
                 "cases": len(records),
@@ -42,11 +50,9 @@ def figures(cases: Cases) -> dict[str, Any]:
                 "median_calibrated_share": median(r["calibrated_share"] for r in records if r["share"] is not None),
                 "texts_shown": _share([r["text"] is not None for r in records]),
                 "shown_against": sum(r["shown_acts_against"] for r in records),
-                "median_parts_at": _middle([r["parts_at"] for r in records if r["parts_at"] is not None]),
+                "parts": _parts([r["parts_at"] for r in records]),
+                "parts_from_question": _parts([r["parts_from_question"] for r in records]),
             }
-    soft = of_kind(cases, *SOFT)
-    if soft:
-        found["soft_median_share"] = median(r["share"] for r in soft if r["share"] is not None)
     if cases:
         found["median_seconds"] = median(r["seconds"] for r in cases.values())
     return found
@@ -56,46 +62,56 @@ def _share(values: Sequence[bool]) -> float:
     return sum(values) / len(values)
 
 
-def _middle(values: Sequence[int]) -> float | None:
-    return median(values) if values else None
+def _parts(layers: Sequence[int | None]) -> tuple[int, float | None]:
+    """How many part at all, and the median layer in which they do."""
+    known = [layer for layer in layers if layer is not None]
+    return len(known), median(known) if known else None
 
 
 def tables(cases: Cases) -> str:
-    """The figures and every case, as Markdown."""
+    """The figures and every case, as Markdown, model by model."""
+    models = dict.fromkeys(record["model"] for record in cases.values())
+    return "\n\n".join(f"### {model}\n\n{_of_model(of_model(cases, model))}" for model in models)
+
+
+def _of_model(cases: Cases) -> str:
     found = figures(cases)
+    layers = next((record["layers"] for record in cases.values() if "layers" in record), None)
     planted = [
         [kind, str(f["cases"]), percent(f["recovered"]), percent(f["exact_text"]), number(f["median_kl"], 4)]
-        for kind in PLANTED
+        for kind in (*PLANTED, "planted")
         if (f := found.get(kind))
     ]
     soft = [
         [
             *(kind, str(f["cases"]), percent(f["median_share"]), percent(f["median_calibrated_share"])),
-            *(percent(f["texts_shown"]), str(f["shown_against"]), number(f["median_parts_at"], 1)),
+            *(percent(f["texts_shown"]), str(f["shown_against"])),
+            *(_parted(f[name], f["cases"]) for name in ("parts", "parts_from_question")),
         ]
-        for kind in SOFT
+        for kind in (*SOFT, "soft")
         if (f := found.get(kind))
     ]
     rows = [
         [
-            *(key, r["planted"] or "", r["text"] or f"none: {r['reason']}", r["source"] or "", number(r["kl"], 4)),
+            *(key, _line(r["planted"]), _line(r["text"]) or f"none: {r['reason']}", r["source"] or ""),
+            number(r["kl"], 4),
             *(number(r["kl_without"], 3), number(r["alignment"])),
         ]
         for key, r in sorted(cases.items())
     ]
-    return "\n\n".join(
-        [
-            f"{found['cases']} prompts, a median of {number(found['median_seconds'], 0)} s of one core each.",
-            markdown_table(("planted", "prompts", "KL < 0.01", "exact text", "median KL, nats"), planted),
-            markdown_table(
-                *(
-                    ("soft", "prompts", "median share", "calibrated", "text shown", "shown against", "parts in layer"),
-                    soft,
-                )
-            ),
-            markdown_table(("prompt", "planted", "text", "from", "KL", "KL of none", "alignment"), rows),
-        ]
-    )
+    first = f"{found['cases']} prompts, a median of {number(found['median_seconds'], 0)} s of one core each."
+    parts = ("parts from the nearest text", f"from a person's question (layer of {layers})")
+    shown = [(PLANTED_COLUMNS, planted), ((*SOFT_COLUMNS, *parts), soft), (EVERY_COLUMNS, rows)]
+    return "\n\n".join([first, *(markdown_table(columns, lines) for columns, lines in shown if lines)])
+
+
+def _line(text: str | None) -> str:
+    return (text or "").replace("\n", " ")
+
+
+def _parted(found: tuple[int, float | None], count: int) -> str:
+    """As in "2 of 6, layer 3"."""
+    return f"{found[0]} of {count}" + ("" if found[1] is None else f", layer {number(found[1], 1)}")
 
 
 def write_readme(cases: Cases) -> None:

@@ -35,21 +35,28 @@ class Case:
         task: of the embedded ones.
         length: vectors.
         number: among its kind, task and length.
+        model: "embedded" or "smollm2".
     """
 
     kind: str
     task: str
     length: int
     number: int
+    model: str = embedded.EMBEDDED
 
     @property
     def key(self) -> str:
         """Its name in the results."""
-        return f"{self.kind}-{self.task}-{self.length}-{self.number}"
+        named = "" if self.model == embedded.EMBEDDED else f"-{self.model}"
+        return f"{self.kind}-{self.task}-{self.length}-{self.number}{named}"
 
 
-def all_cases() -> list[Case]:
-    """In the order in which they are run: a few of every kind first."""
+def all_cases(model: str = embedded.EMBEDDED) -> list[Case]:
+    """In the order in which they are run: a few of every kind first; of SmolLM2 so few."""
+    if model != embedded.EMBEDDED:
+        kinds = (("noise", "sentiment"), ("effect", "sentiment"), ("trained", "sentiment"), ("turned", "sentiment"))
+        kinds += (("trained", "topic"), ("turned", "topic"))
+        return [Case(kind, task, 4, i, model) for i in range(2) for kind, task in kinds]
     found = [
         Case(k, "sentiment", n, i) for k, count in (("rows", 2), ("noise", 3)) for n in LENGTHS for i in range(count)
     ]
@@ -61,9 +68,18 @@ def all_cases() -> list[Case]:
 
 @dataclass(frozen=True)
 class Setting:
-    """Model, tokenizer and rows of a task."""
+    """Model, tokenizer and rows of a task.
+
+    Attributes:
+        task: its name.
+        base: the causal LM.
+        tokenizer: its tokenizer.
+        rows: those that explain a prompt.
+        training: those that train it.
+    """
 
     task: str
+    base: Any
     tokenizer: Any
     rows: list[dict[str, Any]]
     training: list[dict[str, Any]]
@@ -71,7 +87,7 @@ class Setting:
     def model(self, vectors: Tensor) -> Any:
         """Stock prompt tuning with these vectors, (length, dim)."""
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(vectors))
-        model: Any = get_peft_model(embedded.load_model(), config)
+        model: Any = get_peft_model(self.base, config)
         model.prompt_encoder["default"].embedding.weight.data = vectors.clone()
         return model
 
@@ -82,10 +98,16 @@ class Setting:
             setup = compared(model, self.tokenizer, self.training, labels, 32)
             return make_target(setup, range(len(setup.rows)), 16)
 
+    @property
+    def table(self) -> Tensor:
+        """(vocabulary, dim) the model's rows."""
+        rows: Tensor = self.base.get_input_embeddings().weight.detach()
+        return rows
 
-def load(task: str) -> Setting:
+
+def load(task: str, model: str = embedded.EMBEDDED) -> Setting:
     """A task's rows: those that train soft prompts, and others that explain them."""
-    tokenizer, verbalizer = embedded.load_tokenizer(), embedded.TASKS[task]
+    base, tokenizer, verbalizer = embedded.load_model(model), embedded.load_tokenizer(model), embedded.TASKS[task]
     data = embedded.load_data(task)
     train, test = (
         data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", TRAINING_ROWS), ("test", ROWS))
@@ -93,7 +115,7 @@ def load(task: str) -> Setting:
     rows, training = (
         [verbalizer.encode(tokenizer, row["sentence"], row["label"], LONGEST) for row in part] for part in (test, train)
     )
-    return Setting(task, tokenizer, rows, training)
+    return Setting(task, base, tokenizer, rows, training)
 
 
 def planted_texts(setting: Setting, length: int) -> list[str]:
@@ -103,7 +125,7 @@ def planted_texts(setting: Setting, length: int) -> list[str]:
     texts = [decode(tokenizer, ids[i : i + length]) for ids in every for i in range(0, len(ids) - length + 1, 2)]
     texts = [text for text in dict.fromkeys(texts) if len(encode(tokenizer, text)) == length]
     random.Random(length).shuffle(texts)
-    table = _table()
+    table = setting.table
     target, found = setting.target(setting.model(table[:length])).subset(4), []
     with eval_mode(target.setup.text.base):
         for text in texts:
@@ -116,7 +138,7 @@ def planted_texts(setting: Setting, length: int) -> list[str]:
 
 def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
     """(length, dim) the vectors of a planted text."""
-    table = _table()
+    table = setting.table
     generator = torch.Generator().manual_seed(100 * case.length + case.number)
     own = table[torch.tensor(encode(setting.tokenizer, text))]
     if case.kind == "rows":
@@ -130,7 +152,7 @@ def planted_vectors(setting: Setting, case: Case, text: str) -> Tensor:
 def trained_vectors(setting: Setting, case: Case) -> Tensor:
     """(length, dim) a soft prompt trained on the labels, or on labels turned around."""
     generator = torch.Generator().manual_seed(1000 * case.length + case.number)
-    table = _table()
+    table = setting.table
     start = table[_some(setting, case.length, generator)]
     target = setting.target(setting.model(start))
     words = torch.tensor(embedded.TASKS[case.task].label_token_ids(setting.tokenizer))
@@ -159,10 +181,3 @@ def descend(target: Target, start: Tensor) -> Tensor:
                 (vectors.grad,) = torch.autograd.grad(divergence(batch, vectors), vectors)
             optimizer.step()
     return vectors.detach()
-
-
-def _table() -> Tensor:
-    """(vocabulary, dim) the embedded model's rows."""
-    base: Any = embedded.load_model()
-    rows: Tensor = base.get_input_embeddings().weight.detach()
-    return rows

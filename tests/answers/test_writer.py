@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BertForMaskedLM, MistralConfig, MistralF
 
 from peft_interp.answers.decoding import drawn
 from peft_interp.answers.settings import AnswerSettings
-from peft_interp.answers.writer import AnswerWriter
+from peft_interp.answers.writer import AnswerWriter, alike
 from peft_interp.text.placement import END, START
 from peft_interp.text.rows import Row
 from tests.builders import BOS, EOS, PAD, seeded
@@ -186,3 +186,13 @@ def test_mistakes_are_named(gpt2: Build, bert: Build, readable: Build, words: An
     for wrong in ({"max_new_tokens": 0}, {"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"stop_strings": [""]}):
         with pytest.raises(ValueError, match=f"`{next(iter(wrong))}="):
             AnswerSettings(**wrong)
+
+
+def test_rounding_of_half_precision_is_not_taken_for_another_model() -> None:
+    expected = 10 * torch.randn(3, 50)
+    unlikely = expected.clone()
+    unlikely[:, expected[0].argmin()] -= 3.0  # a logit that hardly counts, off by more than a step of bf16
+    assert not alike(unlikely, expected, torch.float32)
+    assert alike(unlikely[:1], expected[:1], torch.bfloat16)
+    assert alike(expected + 1e-4, expected, torch.float32)
+    assert not alike(expected.roll(1, 0), expected, torch.bfloat16), "another row's answer"

@@ -9,9 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 from transformers import AutoTokenizer
 
-from peft_interp import compare_answers, exact_match_reward, on_answers, report_prompt, rouge_reward
+from peft_interp import (
+    InterpPromptConfig,
+    Verbalizer,
+    compare_answers,
+    embedded,
+    exact_match_reward,
+    on_answers,
+    report_prompt,
+    rouge_reward,
+)
 
 Build = Callable[..., Any]
 ROWS = [{"text": f"w{i} w{i + 9}", "answer": f"w{i + 2}"} for i in range(10, 18)]
@@ -46,6 +56,21 @@ def test_a_readable_prompt(position: str, readable: Build, gpt2: Build, tokenize
         shown = " ".join(html.unescape(form).split())
         assert f"its text: {score:.3f} ± " in shown
         assert "write the same on 100% of 8 rows" in shown
+
+
+def test_a_prompt_inside_the_rows() -> None:
+    tokenizer, task = embedded.load_tokenizer(), Verbalizer("Review: {text}\n{prompt}\nIn short:")
+    model: Any = get_peft_model(
+        embedded.load_model(),
+        InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, prompt_position="template"),
+    )
+    rows = [{"text": text, "answer": "good"} for text in ("I liked it.", "A dull film, and far too long.")]
+    found = compare_answers(model, tokenizer, rows, REWARD, task, "text", "answer", texts=["Say it."], progress=False)
+    base = model.get_base_model()
+    for name, words in (("prompt", model.prompt_text(tokenizer)), ("no prompt", ""), ("Say it.", "Say it.")):
+        filled = [task.fill(row["text"], words) for row in rows]
+        assert list(found.way(name).answers) == [generated(base, tokenizer, text) for text in filled]
+    assert found.same_as_text == 1
 
 
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # stock PEFT's

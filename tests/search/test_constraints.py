@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peft_interp import PromptSearchConfig
+from peft_interp import PromptSearchConfig, report_prompt
 from peft_interp.search.constraints import (
     CONSTRAINTS,
     Constraint,
@@ -18,6 +18,7 @@ from peft_interp.search.constraints import (
     changed_share,
     constraint_table,
     has_phrase,
+    word_changes,
 )
 
 
@@ -58,6 +59,19 @@ def test_changed_share() -> None:
     assert changed_share("one two", "three four") == 1.0
     assert changed_share("Is this film good?", "Is this review good?") == pytest.approx(0.25)
     assert changed_share("a b c d", "d c b a") > 0.5  # order counts
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("Is this film good?", "is this movie good?", "is this [film -> movie] good?"),
+        ("Say it.", "Now say it.", "[+ Now] say it."),
+        ("Now say it.", "Say it.", "[- Now] Say it."),
+        ("a b", "a b", "a b"),
+    ],
+)
+def test_changes_word_by_word(before: str, after: str, shown: str) -> None:
+    assert word_changes(before, after) == shown
 
 
 def test_the_first_constraint_that_a_prompt_breaks_is_named(tokenizer: Any) -> None:
@@ -131,6 +145,12 @@ def test_a_search_improves_my_prompt_and_keeps_its_rules(searcher: Callable[...,
         assert has_phrase(record.text, "film")
         assert changed_share(record.text, own) <= 0.5
     assert own in {record.text.strip() for record in trainer.search.archive.records}
+    text = trainer.model.prompt_text(trainer.processing_class).strip()
+    changes = trainer.changes()
+    assert changes["improved from"] == own
+    assert changes["changes"] == f"{word_changes(own, text)} ({changed_share(text, own):.0%} of the words)"
+    page = report_prompt(trainer.model, trainer.processing_class, context=changes, progress=False).to_markdown()
+    assert own in page
     logs = [entry for entry in trainer.state.log_history if "reward" in entry]
     assert any(name.startswith("dropped/") for entry in logs for name in entry)
     yields = {name: value for entry in logs for name, value in entry.items() if name.startswith("yield/")}

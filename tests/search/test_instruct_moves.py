@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 
+from peft_interp import (
+    InterpPromptConfig,
+    PromptSearchConfig,
+    PromptSearchTrainer,
+    Verbalizer,
+    embedded,
+    exact_match_reward,
+    on_answers,
+)
 from peft_interp.search.instruct_moves import (
     LONGEST_INPUT,
     ask_for_labels,
@@ -87,3 +97,32 @@ def test_a_search_opens_with_what_an_instruct_model_makes_of_the_rows(language_m
     assert {name for name, _ in plain} == {"continue"}
     asked = Proposer(language_model, chat, allowed, settings, task=task).opened(parents, 64, 0)
     assert {"continue", "induce", "ask_for_labels"} >= {name for name, _ in asked} > {"continue"}
+
+
+def test_a_prompt_shows_an_answer_where_answers_are_written(language_model: Any, tokenizer: Any) -> None:
+    move = next(move for move in MOVES if move.name == "show")
+    settings = ProposalSettings({move: 1.0}, 2, 32)
+    allowed = torch.ones(len(tokenizer), dtype=torch.bool)
+    parents = [tokenizer.encode("Is this film good?")]
+    shown = TaskExamples(PAIRS, writes=True)
+    proposer = Proposer(language_model, tokenizer, allowed, settings, task=shown)
+    texts = {tokenizer.decode(ids) for name, ids in proposer.propose(parents, 16, 0) if name == "show"}
+    assert texts == {"Is this film good? For example: terrible", "Is this film good? For example: great"}
+    for task in (TaskExamples(PAIRS), TaskExamples((), writes=True), TaskExamples([("a", " ")], writes=True)):
+        assert not Proposer(language_model, tokenizer, allowed, settings, task=task).has("answers")
+
+
+def test_what_is_shown_of_rows(tmp_path: Any) -> None:
+    """Rows without labels show what a ready reward compares with; written answers are shown without their end token."""
+    model, tokenizer = embedded.load_model(), embedded.load_tokenizer()
+    rows = [{"text": "A dull film.", "answer": "bad"}, {"text": "Fun!", "answer": "good"}]
+    expected = [("A dull film.", "bad"), ("Fun!", "good")]
+    reward = on_answers(exact_match_reward(), max_new_tokens=1)
+    for verbalizer in (None, Verbalizer("{prompt} {text} In short:")):
+        adapter: Any = get_peft_model(model, InterpPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+        args = PromptSearchConfig(str(tmp_path), report_to=[], use_cpu=True)
+        options: dict[str, Any] = {"reward_funcs": reward, "text_column": "text", "label_column": "answer"}
+        trainer = PromptSearchTrainer(adapter, args, rows, None, tokenizer, verbalizer, **options)
+        task = trainer.search.proposer.task
+        assert [(text, answer.strip()) for text, answer in task.pairs] == expected
+        assert task.writes

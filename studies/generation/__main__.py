@@ -1,0 +1,60 @@
+"""Search prompts for four tasks in which the model writes, and put them beside the best of five that a person wrote.
+
+    python -m studies.generation               # SmolLM2, minutes for each point; goes on where it stopped
+    python -m studies.generation --tasks json   # some of the tasks
+    python -m studies.generation --report      # the tables of what is there
+
+A point is a task with a seed, which draws its training and validation rows, and a file in `points/`. `--trial` runs
+tiny ones.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from datasets import disable_progress_bars
+
+from peft_interp import embedded
+from studies.generation.points import POINTS, read_points, write_point
+from studies.generation.run import TRIAL, Models, Point, Size, run_point
+from studies.generation.tables import tables, write_readme
+from studies.generation.tasks import TASKS
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is missing, or show what is there."""
+    names = [task.name for task in TASKS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model_name_or_path", default=embedded.SMOLLM2, help="'smollm2', 'embedded', a name or folder"
+    )
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: %(default)s")
+    parser.add_argument("--tasks", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", type=int, default=1, help="points of each task (default: %(default)s)")
+    parser.add_argument("--data_dir", type=Path, default=DATA, help="folder with text/gsm8k_{train,test}.jsonl")
+    parser.add_argument("--points", type=Path, default=POINTS, help="folder of the results (default: the study's own)")
+    parser.add_argument("--trial", action="store_true", help="a few rows and one step")
+    parser.add_argument("--report", action="store_true", help="only write the tables")
+    arguments = parser.parse_args(argv)
+    disable_progress_bars()
+    done = read_points(arguments.points)
+    wanted = [Point(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]
+    missing = [] if arguments.report else [point for point in wanted if point.key not in done]
+    if missing:
+        name = arguments.model_name_or_path
+        model = embedded.load_model(name, dtype=getattr(torch, arguments.dtype))
+        models = Models(name, model, embedded.load_tokenizer(name), arguments.data_dir)
+        for point in missing:
+            found = run_point(point, models, TRIAL if arguments.trial else Size())
+            write_point(arguments.points, point.key, found)
+            print(point.key, found["search"]["text"], f"{found['seconds']:.0f} s", flush=True)
+    done = read_points(arguments.points)
+    if arguments.points == POINTS:
+        write_readme(done)
+    print(tables(done))
+
+
+if __name__ == "__main__":
+    main()
