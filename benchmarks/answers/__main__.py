@@ -1,12 +1,13 @@
 """Answers per second of `AnswerWriter` against `generate`.
 
-    python -m benchmarks.answers                                       # the embedded model
-    python -m benchmarks.answers --model smollm2 --cases start end     # results_smollm2.json; ten minutes on one core
+    python -m benchmarks.answers    # the embedded model; two minutes of one core for a repetition
+    python -m benchmarks.answers --model smollm2 --cases start end --repetitions 1    # results_smollm2.json
 
 Three ways to the same greedy answers, by turns: ours, all prompts and rows at once; one call of `generate` for each
 prompt, its rows in one batch padded in front; one call of `generate` for each prompt and row, which is the plainest.
-Single calls are made for one row in eight. Then ours and the batches once more, watched: how many tokens run through
-the model, and how long its matrix products take. Writes results and the tables of the README beside them.
+Single calls are made for one row in eight. Seconds are processor time of all threads on a CPU. Then ours and the
+batches once more, watched: how many tokens run through the model, and how long its matrix products take. Writes results
+and the tables of the README beside them.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.answers.cases import CASES, PROMPTS, Case, ending, generated, make_rows, work_of
+from benchmarks.answers.cases import CASES, PROMPTS, Case, generated, make_rows, seconds, work_of
 from benchmarks.machine import describe_machine
 from benchmarks.report import Table, goals_table, judged, make_parser, provenance, publish, show, write_results
-from benchmarks.timing import compare, interleave, now
+from benchmarks.timing import compare, interleave
 from peft_interp import embedded
 from peft_interp.answers.settings import AnswerSettings
 from peft_interp.answers.writer import AnswerWriter
@@ -40,34 +41,32 @@ def measure(model: Any, tokenizer: Any, case: Case, setting: dict[str, int], rep
     answers: dict[str, list[list[list[int]]]] = {}
 
     def ours() -> list[float]:
-        begin = now(str(model.device))
+        begin = seconds(model)
         found = AnswerWriter(model, tokenizer, share=True).write(prompts, rows, settings)
         answers["ours"] = [[list(answer.ids) for answer in of_prompt] for of_prompt in found]
-        return [now(str(model.device)) - begin]
+        return [seconds(model) - begin]
 
     def by_prompt() -> list[float]:
-        begin = now(str(model.device))
-        answers["by_prompt"] = [generated(model, batch, new, ends) for batch in inputs]
-        return [now(str(model.device)) - begin]
+        begin = seconds(model)
+        answers["by_prompt"] = [generated(model, batch, new) for batch in inputs]
+        return [seconds(model) - begin]
 
     def by_pair() -> list[float]:  # every `SAMPLED`th row, as if all had been asked
-        begin = now(str(model.device))
-        answers["by_pair"] = [[generated(model, [one], new, ends)[0] for one in batch[::SAMPLED]] for batch in inputs]
-        return [(now(str(model.device)) - begin) * len(rows) / len(rows[::SAMPLED])]
+        begin = seconds(model)
+        answers["by_pair"] = [[generated(model, [one], new)[0] for one in batch[::SAMPLED]] for batch in inputs]
+        return [(seconds(model) - begin) * len(rows) / len(rows[::SAMPLED])]
 
-    with ending(model, tokenizer, case.ends) as ends:
-        kept = interleave({"ours": ours, "by_prompt": by_prompt, "by_pair": by_pair}, repetitions, warmups=0)
-        work = {"ours": work_of(model, ours), "by_prompt": work_of(model, by_prompt)}
-    seconds = {name: [run[0] for run in runs] for name, runs in kept.items()}
+    kept = interleave({"ours": ours, "by_prompt": by_prompt, "by_pair": by_pair}, repetitions, warmups=0)
+    work = {"ours": work_of(model, ours), "by_prompt": work_of(model, by_prompt)}
+    taken = {name: [run[0] for run in runs] for name, runs in kept.items()}
     single = [ids for of_prompt in answers["by_pair"] for ids in of_prompt]
     same = [ids for of_prompt in answers["ours"] for ids in of_prompt[::SAMPLED]]
     return {
         "answers": len(prompts) * len(rows),
-        "new_tokens": sum(len(ids) for of_prompt in answers["ours"] for ids in of_prompt),
         "compared_with_single_calls": len(single),
         "differ_from_single_calls": sum(a != b for a, b in zip(same, single, strict=True)),
-        "by_prompt": compare(seconds["ours"], seconds["by_prompt"]),
-        "by_pair": compare(seconds["ours"], seconds["by_pair"]),
+        "by_prompt": compare(taken["ours"], taken["by_prompt"]),
+        "by_pair": compare(taken["ours"], taken["by_pair"]),
         "tokens": {name: one.tokens for name, one in work.items()},
         "products_seconds": {name: one.products for name, one in work.items()},
     }
@@ -115,6 +114,7 @@ def main() -> None:
     """Measure and publish."""
     parser = make_parser(__doc__ or "", Path(__file__).parent)
     parser.add_argument("--model", default=embedded.EMBEDDED, help="'embedded' or 'smollm2'")
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], default=None)
     arguments = parser.parse_args()
     setting = {"prompts": 8, "rows": 32, "new_tokens": 16}
@@ -122,6 +122,7 @@ def main() -> None:
         setting = {"prompts": 2, "rows": 4, "new_tokens": 4}
     machine, begin = describe_machine(arguments.device), time.perf_counter()
     model: Any = embedded.load_model(arguments.model).to(arguments.device)
+    model.generation_config.eos_token_id = None  # no answer ends before its last token
     tokenizer, config = embedded.load_tokenizer(arguments.model), model.config
     shape = {"width": config.hidden_size, "layers": config.num_hidden_layers, "vocabulary": config.vocab_size}
     results: dict[str, Any] = {
@@ -135,7 +136,7 @@ def main() -> None:
             continue
         if own:
             measure(model, tokenizer, case, {"prompts": 2, "rows": 4, "new_tokens": 4}, 1)  # warms up
-        results[case.name] = measure(model, tokenizer, case, setting, 3 if own and not arguments.quick else 1)
+        results[case.name] = measure(model, tokenizer, case, setting, 1 if arguments.quick else arguments.repetitions)
         print(f"{time.perf_counter() - begin:.0f} s: {case.name}", file=sys.stderr, flush=True)
     results["seconds"] = round(time.perf_counter() - begin, 1)
     results["goals"] = goals(results)

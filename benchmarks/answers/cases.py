@@ -1,4 +1,4 @@
-"""What is measured: where the prompt stands, how long texts are, whether answers end; and the three ways to answer."""
+"""What is measured: where the prompt stands, how long texts are; and the three ways to answer."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from benchmarks.timing import now
 from peft_interp import embedded
 from peft_interp.text.placement import END, PLACEMENTS, START
 from peft_interp.text.rows import Row
@@ -24,7 +25,6 @@ PROMPTS = (
     "Write one sentence about the text.",
     "Judge it.",
 )
-FULL_STOP = "."
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Case:
         words: in tables.
         position: where the prompt stands.
         reviews: of the embedded test data that make a row's text.
-        ends: answers end at a full stop; else all are as long as they may be.
         goal: the least times that are asked for; None where nothing was.
     """
 
@@ -44,16 +43,19 @@ class Case:
     words: str
     position: str
     reviews: int = 1
-    ends: bool = False
     goal: float | None = None
 
 
 CASES = (
     Case("start", "prompt, review", START.name, goal=4.0),
     Case("end", "review, prompt", END.name, goal=4.0),
-    Case("start_ends", "prompt, review; answers end at a full stop", START.name, ends=True),
     Case("end_long", "six reviews, prompt", END.name, reviews=6),
 )
+
+
+def seconds(model: Any) -> float:
+    """Processor time of all threads on a CPU, in which other work does not count; elsewhere the wall clock's."""
+    return time.process_time() if model.device.type == "cpu" else now(str(model.device))
 
 
 def make_rows(tokenizer: Any, case: Case, count: int) -> list[Row]:
@@ -68,30 +70,15 @@ def make_rows(tokenizer: Any, case: Case, count: int) -> list[Row]:
     return found
 
 
-@contextmanager
-def ending(model: Any, tokenizer: Any, ends: bool) -> Iterator[frozenset[int]]:
-    """While open, answers end at a full stop, or never; the tokens at which they do."""
-    before, config = model.generation_config.eos_token_id, model.generation_config
-    found = [i for i in range(len(tokenizer)) if tokenizer.decode([i]).rstrip().endswith(FULL_STOP)] if ends else []
-    config.eos_token_id = found or None
-    try:
-        yield frozenset(found)
-    finally:
-        config.eos_token_id = before
-
-
 @torch.no_grad()
-def generated(model: Any, inputs: Sequence[Sequence[int]], new: int, ends: frozenset[int]) -> list[list[int]]:
-    """One call of `generate`, the inputs padded in front; answers without the padding after them."""
+def generated(model: Any, inputs: Sequence[Sequence[int]], new: int) -> list[list[int]]:
+    """One call of `generate`, the inputs padded in front."""
     width = max(map(len, inputs))
     ids = torch.tensor([[0] * (width - len(i)) + list(i) for i in inputs], device=model.device)
     mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in inputs], device=model.device)
     found = model.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=False, pad_token_id=0)
-    return [_ended(row, ends) for row in found[:, width:].tolist()]
-
-
-def _ended(ids: list[int], ends: frozenset[int]) -> list[int]:
-    return next((ids[: place + 1] for place, token in enumerate(ids) if token in ends), ids)
+    answers: list[list[int]] = found[:, width:].tolist()
+    return answers
 
 
 @dataclass
@@ -117,10 +104,10 @@ def watched(model: Any) -> Iterator[Work]:
         work.tokens += args[0].numel()
 
     def begin(*_: Any) -> None:
-        work._begun.append(time.perf_counter())
+        work._begun.append(time.process_time())
 
     def end(*_: Any) -> None:
-        work.products += time.perf_counter() - work._begun.pop()
+        work.products += time.process_time() - work._begun.pop()
 
     handles.append(model.get_input_embeddings().register_forward_pre_hook(counted))
     for module in model.modules():

@@ -261,8 +261,12 @@ class PromptScorer:
         return self._task_scorers[id(examples)][1]
 
     def _wanted(self, examples: Examples) -> list[Reward]:
-        """Rewards that are measured: those that weigh something or are always measured, and have what they need."""
-        known = {"": True, "labels": bool(examples.rows), "language model": self.perplexity_model is not None}
+        """Rewards that are measured: those that weigh something or are always measured, and have what they need.
+
+        Where answers are written and any text may be one, the labels' loss would cost a pass more for every pair.
+        """
+        labels = bool(examples.rows) and not (self.writes and self.task_reward == "none" and examples.gold is None)
+        known = {"": True, "labels": labels, "language model": self.perplexity_model is not None}
         known["label words"] = known["labels"] and examples.gold is not None
         named = {*self.weights, *({"scrutability"} if self.scrutability is not None else ())}
         return [r for r in REWARDS if known[r.needs] and (r.name in named if r.of_task or not r.always else True)]

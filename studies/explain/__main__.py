@@ -46,9 +46,14 @@ def main() -> None:
             done,
             arguments,
         )
+    publish(done, arguments)
+    print(json.dumps(figures(done["cases"]), indent=2))
+
+
+def publish(done: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """The README's tables are those of the study's own results, also while it runs."""
     if arguments.results == RESULTS:
         write_readme(done["cases"])
-    print(json.dumps(figures(done["cases"]), indent=2))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -70,6 +75,7 @@ def run(cases: list[Case], done: dict[str, Any], arguments: argparse.Namespace) 
         found = explain(setting, case, text, arguments.budget)
         done["cases"][case.key] = found
         replace_file(arguments.results, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+        publish(done, arguments)
         print(case.key, {name: found[name] for name in ("text", "reason", "kl", "share", "seconds")}, flush=True)
 
 

@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="points of each task (default: %(default)s)")
     parser.add_argument("--data_dir", type=Path, default=DATA, help="folder with text/gsm8k_{train,test}.jsonl")
     parser.add_argument("--points", type=Path, default=POINTS, help="folder of the results (default: the study's own)")
+    parser.add_argument("--steps", type=int, default=Size.steps, help="of the search (default: %(default)s)")
     parser.add_argument("--trial", action="store_true", help="a few rows and one step")
     parser.add_argument("--report", action="store_true", help="only write the tables")
     arguments = parser.parse_args(argv)
@@ -47,13 +48,18 @@ def main(argv: list[str] | None = None) -> None:
         model = embedded.load_model(name, dtype=getattr(torch, arguments.dtype))
         models = Models(name, model, embedded.load_tokenizer(name), arguments.data_dir)
         for point in missing:
-            found = run_point(point, models, TRIAL if arguments.trial else Size())
+            found = run_point(point, models, TRIAL if arguments.trial else Size(steps=arguments.steps))
             write_point(arguments.points, point.key, found)
             print(point.key, found["search"]["text"], f"{found['seconds']:.0f} s", flush=True)
-    done = read_points(arguments.points)
-    if arguments.points == POINTS:
-        write_readme(done)
-    print(tables(done))
+            publish(arguments.points)
+    publish(arguments.points)
+    print(tables(read_points(arguments.points)))
+
+
+def publish(folder: Path) -> None:
+    """The README's tables are those of the study's own points, also while it runs."""
+    if folder == POINTS:
+        write_readme(read_points(folder))
 
 
 if __name__ == "__main__":

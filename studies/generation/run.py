@@ -37,13 +37,13 @@ class Size:
         longest: tokens of a prompt.
     """
 
-    train: int = 16
-    dev: int = 24
+    train: int = 12
+    dev: int = 16
     test: int = 60
     steps: int = 3
-    prompts: int = 12
-    screening: int = 8
-    chosen_of: int = 6
+    prompts: int = 10
+    screening: int = 6
+    chosen_of: int = 5
     longest: int = 40
 
 

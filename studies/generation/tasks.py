@@ -134,6 +134,7 @@ TASKS = (
         goal=exact_match_reward(),
         tokens=6,
         gain=10,
+        slope=rouge_reward(kind="rouge1"),
     ),
     Task(
         name="first_sentence",

@@ -126,3 +126,8 @@ def test_what_is_shown_of_rows(tmp_path: Any) -> None:
         task = trainer.search.proposer.task
         assert [(text, answer.strip()) for text, answer in task.pairs] == expected
         assert task.writes
+        measured = {reward.name for reward in trainer.search.scorer._wanted(trainer.search.train)}
+        assert not {"loss", "negative_loss"} & measured, (
+            "what is written is rewarded, and the labels' loss costs a pass"
+        )
+        assert "nll" in measured
