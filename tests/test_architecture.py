@@ -43,6 +43,7 @@ PUBLIC = {
     "task_naming_reward",
     "read_prompt",
     "load_rows",
+    "mark_prompt",
     "on_answers",
     "register",
     "report_prompt",
