@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from peft_interp.inference.full_attention import takes_own_mask
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_in_vocabulary, pad_token_id, vocabulary_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 MOST_REMEMBERED = 100_000  # answers
@@ -67,7 +70,7 @@ class AnswerWriter:
         ValueError: no causal language model.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, share: bool | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, share: bool | None = None) -> None:
         _check_model(model)
         self.model, self.tokenizer = model, tokenizer
         self.written = 0
@@ -201,7 +204,7 @@ class AnswerWriter:
         texts = tuple(settings.stop_strings)
         if not texts or ids[-1] not in self._closing_tokens(texts):
             return False
-        written = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        written = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return any(text in written for text in texts)
 
     def _closing_tokens(self, texts: tuple[str, ...]) -> frozenset[int]:

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from peft_interp.report.explained import ActivationComparison, LayerLikeness
 from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_text
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 PARTED = 0.9  # cosine at the answer below which a layer's states count as apart
 MOST_ROWS = 128
 _MOST_TOKENS = 1024  # of the inputs' own tokens that are compared
@@ -37,7 +40,12 @@ States = list[Tensor]  # by layer
 
 @locked
 def compare_activations(
-    model: Any, tokenizer: Any, rows: Any, text: str, adapter_name: str | None = None, batch_size: int = 32
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    text: str,
+    adapter_name: str | None = None,
+    batch_size: int = 32,
 ) -> ActivationComparison:
     """How alike the hidden states are that a prompt and a text leave, in every layer.
 

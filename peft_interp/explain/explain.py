@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft import PeftType
 from torch import Tensor
@@ -33,6 +33,9 @@ from peft_interp.text.tokenization import check_tokenizer, config_token_ids, lea
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 BUDGET = 3000
 SHORTEST_LIMIT = 16  # tokens that a text may have in any case, however short the prompt
 _FEW_ROWS = 8  # that the search looks at
@@ -44,7 +47,7 @@ _EQUAL = 0.01  # of what there is to explain; of texts no further apart the one 
 @locked
 def explain_prompt(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
@@ -116,7 +119,12 @@ class _Given:
 
 
 def _explain(
-    model: Any, tokenizer: Any, setup: ComparisonSetup, given: _Given, context: Mapping[str, Any], bar: Any
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    setup: ComparisonSetup,
+    given: _Given,
+    context: Mapping[str, Any],
+    bar: Any,
 ) -> tuple[PromptExplanation, Target]:
     """The explanation without activations, and the rows that judged."""
     halves = two_halves(setup.rows, given.seed, _MOST_ROWS)
@@ -168,7 +176,7 @@ def method_of(model: Any) -> str:
     return PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else str(PeftType(config.peft_type).value)
 
 
-def _hunt(model: Any, tokenizer: Any, pool: CandidatePool, given: _Given) -> None:
+def _hunt(model: Any, tokenizer: PreTrainedTokenizerBase, pool: CandidatePool, given: _Given) -> None:
     """Ask every source; one that finds the prompt itself ends it."""
     base = model.get_base_model()
     table = base.get_input_embeddings().weight

@@ -9,13 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from peft_interp.search.language_moves import continue_from
 from peft_interp.text.tokenization import decode_after, encode, encode_after, leading_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VECTORS = "{vectors}"
 DESCRIBING = (  # after InSPEcT: descriptions of other things first
@@ -97,7 +100,7 @@ def patched(module: nn.Module, places: slice, states: Tensor, entering: bool) ->
 
 def readings(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     frame: str,
     vectors: Tensor,
     block: int | None,

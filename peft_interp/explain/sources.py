@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from peft_interp.search.moves import MOVES, Move, MoveInputs, Prompts
 from peft_interp.search.proposals import ProposalSettings, Proposer
 from peft_interp.text.tokenization import start_id
 from peft_interp.tuner.projection import nearest_rows, row_terms
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _CLOSE_SHARE = 0.02  # of what there is to explain; a text that is so near is not improved any further
 _CLOSEST, _CLOSE = 0.002, 0.006  # nats; nor one that is nearer than the first, and surely one that is beyond the second
@@ -48,7 +51,7 @@ class Hunt:
     """
 
     base: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     vectors: Tensor | None
     exact: Sequence[int] | None
     allowed: Tensor
@@ -209,7 +212,9 @@ SOURCES = (  # of equally near texts, that of the earlier source is delivered
 )
 
 
-def make_proposer(base: Any, tokenizer: Any, allowed: Tensor, longest: int, leading: Sequence[int]) -> Proposer:
+def make_proposer(
+    base: Any, tokenizer: PreTrainedTokenizerBase, allowed: Tensor, longest: int, leading: Sequence[int]
+) -> Proposer:
     """The language model's moves, for texts of up to `longest` tokens."""
     settings = ProposalSettings(SEARCH_MOVES, 1, longest)
     return Proposer(base, tokenizer, allowed, settings, leading, start_id(tokenizer, base.config))

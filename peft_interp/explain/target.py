@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftType
@@ -23,6 +23,9 @@ from peft_interp.metrics.differentials import kl_divergence
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.text.rows import Row
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 FEWEST_ROWS = 8
 MOST_ANSWERS = 8  # labelled tokens of a row that are compared
 _KEY_VALUES = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
@@ -34,7 +37,7 @@ def has_vectors(model: Any, adapter_name: str | None = None) -> bool:
 
 
 def compared(
-    model: Any, tokenizer: Any, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int
 ) -> ComparisonSetup:
     """Both sides of the active adapter and the rows, prefix tuning included.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_interp.base_model_name import public_name
 from peft_interp.hub.adapter_files import (
@@ -27,6 +27,9 @@ from peft_interp.text.tokenization import decode
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.saved_adapter import digest_of
 from peft_interp.tuner.stored_config import PEFT_TYPE_NAME
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")  # as transformers names classifiers
 _PATHS = ("perplexity_model_name_or_path",)
@@ -95,7 +98,7 @@ class PromptFacts:
         return placement_named(self.position)
 
 
-def read_facts(folder: Path, tokenizer: Any | None = None) -> PromptFacts:
+def read_facts(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> PromptFacts:
     """The facts of a saved InterpPrompt adapter, from its config and tensors.
 
     Args:
@@ -147,7 +150,7 @@ def _label_bias(config: dict[str, Any], digest: str) -> dict[str, Any] | None:
 
 
 def _texts(
-    tokenizer: Any | None, ids: list[int], leading: list[int], placement: Placement
+    tokenizer: PreTrainedTokenizerBase | None, ids: list[int], leading: list[int], placement: Placement
 ) -> tuple[str | None, list[str] | None, str | None]:
     if tokenizer is None:
         return None, None, None

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -23,11 +23,16 @@ from peft_interp.hub.facts import read_facts
 from peft_interp.hub.saving import TOKENIZER_FILES, saved_tokenizer, write_beside, write_card
 from peft_interp.storage.atomic import finish_save, is_plain_file
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, TEXT_FILE, FACTS_FILE, REPORT_FILE)
 _NOT_ALWAYS = [REPORT_FILE, TEXT_FILE]
 
 
-def push_adapter_folder(adapter: Path, repo_id: str, tokenizer: Any | None = None, **options: Any) -> Any:
+def push_adapter_folder(
+    adapter: Path, repo_id: str, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
+) -> Any:
     """Push a saved adapter without its base model: adapter, text, report and card, nothing else.
 
     Optimizer states, training arguments (a pickle) and checkpoints stay at home; the folder itself is not changed.

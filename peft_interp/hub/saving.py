@@ -22,6 +22,8 @@ from peft_interp.hub.facts import earlier_facts, read_facts, write_facts
 from peft_interp.storage.atomic import files_together, is_plain_file
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from peft_interp.hub.card import CardEntry
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
 def write_beside(
     folder: Path,
-    tokenizer: Any | None,
+    tokenizer: PreTrainedTokenizerBase | None,
     report: dict[str, Any] | None = None,
     card: bool = False,
 ) -> None:
@@ -52,7 +54,7 @@ def write_beside(
             write_card(work, {"": reader})
 
 
-def fill_beside(folder: Path, tokenizer: Any | None, report: dict[str, Any] | None) -> None:
+def fill_beside(folder: Path, tokenizer: PreTrainedTokenizerBase | None, report: dict[str, Any] | None) -> None:
     """`write_beside` within a folder that nobody else reads yet."""
     earlier = earlier_facts(folder).get("digest")
     facts = read_facts(folder, tokenizer)
@@ -77,7 +79,7 @@ def saved_tokenizer(folder: Path) -> Any | None:
         return None
 
 
-def card_entry(folder: Path, name: str = "", tokenizer: Any | None = None) -> CardEntry:
+def card_entry(folder: Path, name: str = "", tokenizer: PreTrainedTokenizerBase | None = None) -> CardEntry:
     """One prompt of a repository as its card tells it.
 
     Args:

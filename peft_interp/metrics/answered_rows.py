@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, zip_longest
-from typing import Any
+from typing import TYPE_CHECKING
 
 from peft_interp.metrics.answer_results import AnsweredRow, AnsweredRows, AnswerPattern, RowAnswers
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LETTERS = 400  # of a row's text
 Told = Mapping[int, tuple[int, int]]
@@ -54,7 +57,7 @@ def answered_rows(
     return AnsweredRows(tuple(AnswerPattern(*pair) for pair in counts), tuple(examples))
 
 
-def row_text(tokenizer: Any, row: Row, answer_within: bool) -> str:
+def row_text(tokenizer: PreTrainedTokenizerBase, row: Row, answer_within: bool) -> str:
     """What a row says without its answer and without the prompt; a long one is cut in the middle.
 
     Args:

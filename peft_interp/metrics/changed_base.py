@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft.utils.other import AuxiliaryTrainingWrapper
 
@@ -14,6 +14,9 @@ from peft_interp.metrics.faithfulness import measure_text
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.results import BaseChange, PromptReading
 from peft_interp.tuner.saved_adapter import OVERWRITTEN
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _HEADS = ("score", "classifier", "qa_outputs")  # as transformers names what a task puts on a model
 _BY_LM_HEAD = ("CAUSAL_LM", "SEQ_2_SEQ_LM")  # tasks for which no head is trained
@@ -52,7 +55,7 @@ def clean_base(model: Any) -> Iterator[None]:
 
 def measure_clean_base(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     reading: PromptReading,
     change: BaseChange,

@@ -7,7 +7,7 @@ row). Answers of different lengths are compared as they are, without a bonus for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.rows import Row
 from peft_interp.text.verbalizer import Verbalizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Place = Callable[[Sequence[Row]], list[PlacedRow]]
 Choices = Sequence[Sequence[Sequence[int]]]
@@ -85,7 +88,7 @@ def count_choices(
         totals.add_choices(scores[known], [rows[i].answer for i in known], called)
 
 
-def label_ids_of(verbalizer: Verbalizer, tokenizer: Any) -> LabelIds | None:
+def label_ids_of(verbalizer: Verbalizer, tokenizer: PreTrainedTokenizerBase) -> LabelIds | None:
     """The label words' tokens, one for each or a list for each; None for options of each row's own, and for any text.
 
     Raises:

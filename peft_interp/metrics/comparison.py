@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
@@ -23,6 +23,9 @@ from peft_interp.text.placement import IGNORED, Placement, placement_of
 from peft_interp.text.rows import Row, read_rows
 from peft_interp.text.tokenization import leading_token_ids, pad_token_id, token_texts
 from peft_interp.tuner.task_types import names_where
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
 COMPARED_TASKS = tuple(names_where(compared=True))
@@ -184,7 +187,7 @@ class ComparisonSetup:
     rows: list[Row]
     prompt: ModelRunner
     text: ModelRunner
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     length: int
     placement: Placement
     label_token_ids: LabelIds | None
@@ -273,7 +276,7 @@ def task_of(config: Any) -> str:
 
 def make_comparison(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: LabelIds | None,
     batch_size: int,
@@ -307,7 +310,12 @@ def make_comparison(
 
 
 def make_text_comparison(
-    model: Any, tokenizer: Any, rows: Any, label_token_ids: LabelIds | None, batch_size: int, placement: Placement
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    label_token_ids: LabelIds | None,
+    batch_size: int,
+    placement: Placement,
 ) -> ComparisonSetup:
     """Rows for a text that no adapter stands for.
 
@@ -359,12 +367,12 @@ def _states_positions(base: Any, task: str) -> bool:
     return task == "CAUSAL_LM" or (task == "SEQ_CLS" and reads_last_column(base))
 
 
-def _pad_id(base: Any, tokenizer: Any) -> int | None:
+def _pad_id(base: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
     named = pad_token_id(base.config)
     return named if named is not None else tokenizer.pad_token_id
 
 
-def _base_runner(base: Any, tokenizer: Any, task: str) -> ModelRunner:
+def _base_runner(base: Any, tokenizer: PreTrainedTokenizerBase, task: str) -> ModelRunner:
     pad = _pad_id(base, tokenizer)
     return ModelRunner(
         call=base,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 from torch import Tensor
@@ -30,13 +30,16 @@ from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.label_prior import with_bias
 from peft_interp.text.verbalizer import Verbalizer, right_answers
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _SHARES, _DIFFERENCES = (0.0, 1.0), (-1.0, 1.0)
 
 
 @locked
 def measure_label_prior(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     verbalizer: Verbalizer,
     training_rows: Any = None,

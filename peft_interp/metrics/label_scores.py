@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
@@ -23,13 +23,16 @@ from peft_interp.text.placement import IGNORED, placement_of
 from peft_interp.text.rows import Row, examples
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SAME_ROWS = 0.5  # share of the calibration rows among the rows measured from which on they are taken for the test rows
 
 
 @locked
 def calibrate(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     verbalizer: Verbalizer,
     text: str | None = None,
@@ -80,7 +83,7 @@ def check_wanted(verbalizer: Verbalizer) -> None:
         )
 
 
-def calibration_rows(tokenizer: Any, rows: Any, verbalizer: Verbalizer) -> list[dict[str, Any]]:
+def calibration_rows(tokenizer: PreTrainedTokenizerBase, rows: Any, verbalizer: Verbalizer) -> list[dict[str, Any]]:
     """The rows that a prior is estimated on: at most 64 of those given, or the texts that say nothing.
 
     Raises:
@@ -98,7 +101,7 @@ def calibration_rows(tokenizer: Any, rows: Any, verbalizer: Verbalizer) -> list[
     return [given[i] for i in drawn_rows(len(given))]
 
 
-def content_free_rows(tokenizer: Any, verbalizer: Verbalizer) -> list[dict[str, Any]]:
+def content_free_rows(tokenizer: PreTrainedTokenizerBase, verbalizer: Verbalizer) -> list[dict[str, Any]]:
     """Texts that say nothing, in the template; one that leaves nothing to read is left out."""
     known = verbalizer.label_sequences(tokenizer)
     rows = [verbalizer.encode(tokenizer, text, 0, None, known) for text in CONTENT_FREE]
@@ -168,7 +171,7 @@ def _answer(row: Row, predicted: dict[int, int]) -> list[int]:
 
 def prompt_contender(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     text: str | None,
     verbalizer: Verbalizer,

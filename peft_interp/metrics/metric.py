@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from peft_interp.metrics.readability_judge import JudgeReading
 from peft_interp.metrics.results import Measure
 from peft_interp.records import short_repr
 from peft_interp.text.tokenization import decode, token_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REFERENCE_KINDS = ("human", "shuffled", "random")
 
@@ -160,7 +163,7 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def metric_inputs(
-    tokenizer: Any, ids: Sequence[int], nlls: Tensor, text: str | None = None, **given: Any
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], nlls: Tensor, text: str | None = None, **given: Any
 ) -> MetricInputs:
     """A prompt as metrics see it.
 
@@ -175,7 +178,7 @@ def metric_inputs(
     return MetricInputs(known, ids, token_texts(tokenizer, ids), nlls, special_ids(tokenizer), **given)
 
 
-def special_ids(tokenizer: Any) -> set[int]:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Ids that are no ordinary text: special tokens, and those added to the vocabulary."""
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return {*tokenizer.all_special_ids, *added}

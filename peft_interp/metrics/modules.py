@@ -14,7 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import evaluate
@@ -25,6 +25,9 @@ from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.task_naming import measure_task_namings
 from peft_interp.text.tokenization import check_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PAPER = "Towards Interpretable Soft Prompts, arXiv 2504.02144"
 _COMMON = """
@@ -55,7 +58,9 @@ class Scrutability(_ColumnOfTexts, evaluate.Measurement):
             "share of readable texts, and `scrutability`, one record for each text.\n\n" + metric_table(),
         )
 
-    def _compute(self, data: Sequence[str], model: Any, tokenizer: Any, **options: Any) -> dict[str, Any]:
+    def _compute(
+        self, data: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase, **options: Any
+    ) -> dict[str, Any]:
         _check_texts(data)
         kept = _options(options, measure_scrutability)
         results = [measure_scrutability(model, tokenizer, text, **kept) for text in data]
@@ -84,7 +89,7 @@ class Faithfulness(_ColumnOfTexts, evaluate.Measurement):
         )
 
     def _compute(
-        self, data: Sequence[str], model: Any, tokenizer: Any, rows: Any = None, **options: Any
+        self, data: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase, rows: Any = None, **options: Any
     ) -> dict[str, Any]:
         _check_texts(data)
         if rows is None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from peft_interp.metrics.word_frequency import text_log_rate
 from peft_interp.records import short_repr
 from peft_interp.text.tokenization import encode
 from peft_interp.tuner.perplexity import token_nll
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FEATURES = ("nll", "log_rate", "inverse_length", "grammar", "repeats")
 JUDGE_VARIABLE = "PEFT_INTERP_JUDGE"
@@ -133,7 +136,7 @@ class ReadabilityJudge:
         fit: of its readings.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, fit: JudgeFit) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, fit: JudgeFit) -> None:
         self.model, self.tokenizer, self.fit = language_model(model), tokenizer, fit
         width = self.model.get_input_embeddings().weight.shape[1]
         if len(fit.probe) != width:
@@ -187,7 +190,12 @@ def text_features(text: str, nlls: Tensor) -> dict[str, float]:
 
 
 def read_texts(
-    model: Any, tokenizer: Any, texts: Sequence[str], start: str, layers: Sequence[int], batch_size: int = 64
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    start: str,
+    layers: Sequence[int],
+    batch_size: int = 64,
 ) -> list[tuple[Tensor, Tensor]]:
     """NLL of every token of texts that stand alone, and their mean hidden states.
 
@@ -202,7 +210,7 @@ def read_texts(
     Returns:
         For each text (tokens,) nats and (layers, dim), fp32 on the CPU; states of a text without tokens are 0.
     """
-    lead = [tokenizer.convert_tokens_to_ids(start)] if start else []
+    lead = [tokenizer.get_vocab()[start]] if start else []
     room = window(model) - len(lead)
     rows = [[*lead, *encode(tokenizer, text.strip())[:room]] for text in texts]
     width = model.get_input_embeddings().weight.shape[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from peft_interp.metrics.likelihood import mean_nll
 from peft_interp.metrics.metric import Levels, Metric, MetricInputs, metric_inputs
 from peft_interp.metrics.results import Measure
 from peft_interp.records import markdown_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # -- metrics that are more than a call of a function of `text_metrics` ------------------------------------------------
 
@@ -320,7 +323,11 @@ def _beside_levels(metric: Metric, value: float, levels: Levels | None) -> Measu
 
 
 def measure_tokens(
-    tokenizer: Any, ids: Sequence[int], nlls: Tensor, text: str | None = None, metrics: Sequence[Metric] = METRICS
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    nlls: Tensor,
+    text: str | None = None,
+    metrics: Sequence[Metric] = METRICS,
 ) -> dict[str, float]:
     """The metrics that need nothing but tokens and one pass of the language model; arguments as `metric_inputs`."""
     inputs = metric_inputs(tokenizer, ids, nlls, text)

@@ -132,7 +132,11 @@ def read_text(tokenizer: PreTrainedTokenizerBase, text: str, position: str = STA
 
 
 def _tokens(
-    tokenizer: Any, ids: list[int], away: list[list[float]], near: list[dict[int, float]], count: int
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[int],
+    away: list[list[float]],
+    near: list[dict[int, float]],
+    count: int,
 ) -> tuple[TokenReading, ...]:
     known = list(dict.fromkeys([*ids, *(i for place in near for i in place)]))
     texts = dict(zip(known, token_texts(tokenizer, known), strict=True))
@@ -201,7 +205,7 @@ def prompt_vectors(model: PeftModel, adapter_name: str | None = None) -> Tensor:
     return vectors
 
 
-def _table(model: Any, tokenizer: Any) -> _Table:
+def _table(model: Any, tokenizer: PreTrainedTokenizerBase) -> _Table:
     module = model.word_embeddings
     weight = module.weight.detach()
     config = model.get_base_model().config

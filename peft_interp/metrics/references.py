@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
@@ -24,6 +24,9 @@ from peft_interp.metrics.metric import REFERENCE_KINDS, Levels, Metric
 from peft_interp.metrics.readability_metrics import METRICS, measure_tokens
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import encode_after, leading_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
 SEED = 0
@@ -49,7 +52,7 @@ def human_prompts() -> tuple[str, ...]:
 
 @locked
 def reference_levels(
-    model: Any, tokenizer: Any, length: int | None = None, metrics: Sequence[Metric] = METRICS
+    model: Any, tokenizer: PreTrainedTokenizerBase, length: int | None = None, metrics: Sequence[Metric] = METRICS
 ) -> Levels:
     """Measure human-written, shuffled and random prompts under a model, or return what was measured before.
 
@@ -86,7 +89,7 @@ def reference_levels(
     return sampled.levels[wanted]
 
 
-def levels_after(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
+def levels_after(model: Any, tokenizer: PreTrainedTokenizerBase, text: str, length: int) -> Levels:
     """`nll` of human-written prompts after a text, which predicts their first token too; not kept.
 
     Args:
@@ -102,7 +105,9 @@ def levels_after(model: Any, tokenizer: Any, text: str, length: int) -> Levels:
     return Levels({"nll": values}, {}, {})
 
 
-def human_perplexity(model: Any, tokenizer: Any, percentile: float = 50.0, length: int | None = None) -> float:
+def human_perplexity(
+    model: Any, tokenizer: PreTrainedTokenizerBase, percentile: float = 50.0, length: int | None = None
+) -> float:
     """The perplexity that so many percent of human-written prompts reach: a target for `target_perplexity`.
 
     Args:
@@ -126,7 +131,7 @@ def human_perplexity(model: Any, tokenizer: Any, percentile: float = 50.0, lengt
     return math.exp(human[low] + (place - low) * (human[math.ceil(place)] - human[low]))
 
 
-def _sample(base: Any, tokenizer: Any) -> dict[str, list[tuple[list[int], Tensor]]]:
+def _sample(base: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[tuple[list[int], Tensor]]]:
     """By kind, ids and token NLLs of whole prompts; a prompt cut short keeps the NLLs of its tokens."""
     human = [ids for ids in tokenizer(list(human_prompts()), add_special_tokens=False)["input_ids"] if len(ids) >= 2]
     rng = random.Random(SEED)
@@ -142,7 +147,7 @@ def _sample(base: Any, tokenizer: Any) -> dict[str, list[tuple[list[int], Tensor
 
 
 def _measure(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: dict[str, list[tuple[list[int], Tensor]]],
     length: int | None,
     metrics: Sequence[Metric],

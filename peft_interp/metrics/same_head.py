@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
@@ -10,11 +10,19 @@ from tqdm.auto import tqdm
 from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
 from peft_interp.metrics.task_outcomes import adapter_contender, common_targets
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 DRAWS = 3
 
 
 def random_prompt_accuracy(
-    model: Any, tokenizer: Any, rows: Any, batch_size: int = 32, adapter_name: str | None = None, seed: int = 0
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    batch_size: int = 32,
+    adapter_name: str | None = None,
+    seed: int = 0,
 ) -> float:
     """Mean accuracy of a classifier with its trained head and `DRAWS` prompts of random allowed tokens.
 

@@ -150,7 +150,9 @@ def _check_given(label_words: Any, training_texts: Any, task_description: str | 
 
 
 @locked
-def scrutability_scores(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> list[float]:
+def scrutability_scores(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
+) -> list[float]:
     """The scores of `measure_scrutability(judge="task")` for many prompts, from one pass of the model over all of them.
 
     Fast, for searches that score thousands; `readability_reward` is the reward by a judge that agrees with people.
@@ -177,7 +179,9 @@ def scrutability_scores(model: Any, tokenizer: Any, prompts: Sequence[Sequence[i
     return scores
 
 
-def _text_and_ids(text: str | None, ids: Sequence[int] | None, tokenizer: Any) -> tuple[str, list[int]]:
+def _text_and_ids(
+    text: str | None, ids: Sequence[int] | None, tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, list[int]]:
     """The prompt both ways; where text and ids do not agree, the ids count."""
     check_text("text", text)
     check_tokenizer(tokenizer)
@@ -211,7 +215,12 @@ def _score(values: Mapping[str, float], english: bool) -> float:
 
 
 def _read(
-    base: Any, tokenizer: Any, text: str, ids: Sequence[int], references: bool, metrics: Sequence[Metric] = METRICS
+    base: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    ids: Sequence[int],
+    references: bool,
+    metrics: Sequence[Metric] = METRICS,
 ) -> MetricInputs:
     """A prompt as one language model reads it, with that model's reference levels."""
     levels = reference_levels(base, tokenizer, len(ids), metrics) if references and len(ids) > 1 else None
@@ -219,7 +228,7 @@ def _read(
     return metric_inputs(tokenizer, ids, nlls, text, levels=levels)
 
 
-def _under_another(model: Any, tokenizer: Any, text: str, references: bool) -> MetricInputs | None:
+def _under_another(model: Any, tokenizer: PreTrainedTokenizerBase, text: str, references: bool) -> MetricInputs | None:
     """The text as the perplexity model reads it."""
     if model is None:
         return None
@@ -227,7 +236,7 @@ def _under_another(model: Any, tokenizer: Any, text: str, references: bool) -> M
 
 
 def _in_template(
-    model: Any, tokenizer: Any, ids: list[int], template_text: str | None, levels: Levels | None
+    model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], template_text: str | None, levels: Levels | None
 ) -> InTemplate | None:
     if template_text is None:
         return None

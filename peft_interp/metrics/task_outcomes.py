@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -21,6 +21,9 @@ from peft_interp.metrics.comparison import (
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ class Contender:
 
 
 def adapter_contender(
-    model: Any, tokenizer: Any, rows: Any, label_token_ids: LabelIds | None, batch_size: int, name: str | None
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    label_token_ids: LabelIds | None,
+    batch_size: int,
+    name: str | None,
 ) -> Contender:
     """An adapter as PEFT runs it; arguments as for `make_comparison`, `name` None for the active one."""
     with eval_mode(model, name):
@@ -83,7 +91,7 @@ def adapter_contender(
 
 def text_contender(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: LabelIds | None,
     batch_size: int,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from peft_interp.metrics.differentials import common_prefix, common_suffix, token_error_rate
 from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import decode, decode_after, encode, encode_all, encode_all_after
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _JUNCTION = 8  # tokens of a row that are tokenised together with the prompt where the whole row cannot be
 
@@ -39,7 +42,9 @@ class PlacedRow:
         return {j: c - 1 for j, c in known.items() if c > 0 and (j in (0, start) or j - 1 in known)}
 
 
-def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]) -> list[PlacedRow]:
+def with_text(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], text: str, prompt_ids: Sequence[int]
+) -> list[PlacedRow]:
     """Rows with `text` in the prompt's place, tokenised again.
 
     Args:
@@ -68,7 +73,7 @@ def with_text(tokenizer: Any, rows: Sequence[Row], text: str, prompt_ids: Sequen
     return found
 
 
-def _junction(tokenizer: Any, text: str, back: list[int]) -> list[int]:
+def _junction(tokenizer: PreTrainedTokenizerBase, text: str, back: list[int]) -> list[int]:
     """`text` tokenised with as much of `back` as survives after it, and the rest of `back` as it is."""
     for size in range(min(_JUNCTION, len(back)), 0, -1):
         ids = encode(tokenizer, text + decode_after(tokenizer, back[:size]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
@@ -32,13 +32,16 @@ from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.model_inputs import compose_inputs
 from peft_interp.tuner.projection import row_terms, similarity
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
 
 
 @locked
 def measure_waywardness(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     target_text: str,
     label_token_ids: LabelIds | None = None,
@@ -99,7 +102,7 @@ def _placement(model: Any) -> Placement:
     return placement_of(model.active_peft_config if isinstance(model, PeftModel) else None)
 
 
-def _target_ids(base: Any, tokenizer: Any, target_text: str, placement: Placement) -> Tensor:
+def _target_ids(base: Any, tokenizer: PreTrainedTokenizerBase, target_text: str, placement: Placement) -> Tensor:
     """(prompt,) ids of the target text, as it is tokenised where it stands."""
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(f"{type(base).__name__} is no causal language model; waywardness is measured on those only.")
@@ -109,7 +112,7 @@ def _target_ids(base: Any, tokenizer: Any, target_text: str, placement: Placemen
     return ids
 
 
-def _allowed(base: Any, tokenizer: Any) -> Tensor:
+def _allowed(base: Any, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     return allowed_tokens(base.get_input_embeddings().weight, tokenizer).to(base.device)
 
 
@@ -127,7 +130,13 @@ def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tenso
 
 
 def _comparison(
-    base: Any, tokenizer: Any, rows: Any, label_ids: LabelIds | None, size: int, length: int, placement: Placement
+    base: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    label_ids: LabelIds | None,
+    size: int,
+    length: int,
+    placement: Placement,
 ) -> ComparisonSetup:
     named = pad_token_id(base.config)
     pad = named if named is not None else tokenizer.pad_token_id

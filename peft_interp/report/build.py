@@ -108,7 +108,7 @@ class _Reading:
     """By whom the text is read besides the base model, and further arguments for `measure_scrutability`."""
 
     model: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase | None
     options: Mapping[str, Any]
 
 
@@ -135,7 +135,7 @@ class _Given:
     task_naming: Mapping[str, Any] | None = None
     prior: _Prior = _Prior()
 
-    def label_ids(self, tokenizer: Any) -> LabelIds | None:
+    def label_ids(self, tokenizer: PreTrainedTokenizerBase) -> LabelIds | None:
         """The label words' ids, if they are known."""
         if self.verbalizer is not None and self.label_token_ids is None:
             return label_ids_of(self.verbalizer, tokenizer)
@@ -147,7 +147,11 @@ class _Given:
 
 
 def _report_adapter(
-    model: Any, tokenizer: Any, given: _Given, waywardness: bool | str | Mapping[str, Any], adapter_name: str | None
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    given: _Given,
+    waywardness: bool | str | Mapping[str, Any],
+    adapter_name: str | None,
 ) -> PromptReport:
     reading = _read(model, tokenizer, adapter_name)
     rows, ids = _checked(reading, given, tokenizer)
@@ -185,7 +189,7 @@ def _report_adapter(
 
 
 def _label_prior(
-    model: Any, tokenizer: Any, given: _Given, text: str | None, adapter_name: str | None = None
+    model: Any, tokenizer: PreTrainedTokenizerBase, given: _Given, text: str | None, adapter_name: str | None = None
 ) -> tuple[LabelPrior | None, LabelBias | None]:
     """What of the gain is the label prior, where there is data for it; and the numbers that act with the prompt.
 
@@ -262,7 +266,9 @@ def report_text(
     return _report_text(model, tokenizer, text, position, given)
 
 
-def _report_text(model: Any, tokenizer: Any, text: str, position: str | None, given: _Given) -> PromptReport:
+def _report_text(
+    model: Any, tokenizer: PreTrainedTokenizerBase, text: str, position: str | None, given: _Given
+) -> PromptReport:
     place = position or (given.verbalizer.prompt_position if given.verbalizer is not None else START.name)
     reading, base = read_text(tokenizer, text, place), base_of(model)
     rows, ids = _checked(reading, given, tokenizer)
@@ -302,7 +308,7 @@ def _chance(label_token_ids: LabelIds | None) -> float | None:
     return 1 / len(label_token_ids) if label_token_ids else None
 
 
-def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any, LabelIds | None]:
+def _checked(reading: PromptReading, given: _Given, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, LabelIds | None]:
     """Rows and label words' ids; complains before anything is measured."""
     if given.rows is not None:
         next(examples(given.rows), None)
@@ -311,7 +317,7 @@ def _checked(reading: PromptReading, given: _Given, tokenizer: Any) -> tuple[Any
     return given.rows, given.label_ids(tokenizer)
 
 
-def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading:
+def _read(model: Any, tokenizer: PreTrainedTokenizerBase, adapter_name: str | None) -> PromptReading:
     """The prompt as text; without tokens for a method that has no vectors in their place."""
     config = prompt_config(model, adapter_name)
     try:
@@ -321,7 +327,9 @@ def _read(model: Any, tokenizer: Any, adapter_name: str | None) -> PromptReading
     return read_prompt(model, tokenizer, adapter_name)
 
 
-def _judge(reading: PromptReading, model: Any, tokenizer: Any, given: _Given, task: str | None) -> Scrutability | None:
+def _judge(
+    reading: PromptReading, model: Any, tokenizer: PreTrainedTokenizerBase, given: _Given, task: str | None
+) -> Scrutability | None:
     """Readability under the base model, or under the perplexity model alone where the base model is no causal LM."""
     if not reading.tokens:
         return None
@@ -335,7 +343,9 @@ def _judge(reading: PromptReading, model: Any, tokenizer: Any, given: _Given, ta
     return None if other is None else measure_scrutability(other, other_tokenizer or tokenizer, reading.text, **options)
 
 
-def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: str | None) -> str | None:
+def _template(
+    reading: PromptReading, tokenizer: PreTrainedTokenizerBase, rows: Any | None, task: str | None
+) -> str | None:
     """The first example without its answer, with "{prompt}" where the prompt stands; None for other models."""
     if rows is None or not len(rows) or task != "CAUSAL_LM":
         return None
@@ -348,7 +358,7 @@ def _template(reading: PromptReading, tokenizer: Any, rows: Any | None, task: st
         return f"{decode(tokenizer, ids[:place])}{PROMPT}{decode_after(tokenizer, back)}"
     kept = [token for token, label in zip(ids, labels, strict=False) if label == IGNORED]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return reading.placement.put(PROMPT, text)
+    return reading.placement.put(PROMPT, str(text))
 
 
 def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:
@@ -361,7 +371,11 @@ def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:
 
 
 def _wayward(
-    model: Any, tokenizer: Any, rows: Any, asked: bool | str | Mapping[str, Any], shared: Mapping[str, Any]
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    asked: bool | str | Mapping[str, Any],
+    shared: Mapping[str, Any],
 ) -> Waywardness:
     """Trained on every other row, measured on the rest."""
     every = list(rows)

@@ -143,7 +143,7 @@ def _outcomes(
 
 def _known_biases(
     base: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     named: Mapping[str, Candidate],
     rows: Any,
     verbalizer: Verbalizer | None,
@@ -205,7 +205,7 @@ def _model_of(one: Candidate, base: Any) -> Any:
     return base if isinstance(one, str) else one[0] if isinstance(one, tuple) else one
 
 
-def _read(one: Candidate, tokenizer: Any, place: str) -> PromptReading:
+def _read(one: Candidate, tokenizer: PreTrainedTokenizerBase, place: str) -> PromptReading:
     if isinstance(one, str):
         return read_text(tokenizer, one, place)
     model, name = one if isinstance(one, tuple) else (one, None)
@@ -225,7 +225,7 @@ def _compared(
     reading: PromptReading | None,
     totals: TaskTotals,
     base: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     bias: tuple[float, ...] | None,
 ) -> ComparedPrompt:
     loss, accuracy = _known(totals.losses.estimate()), totals.hits.estimate((0.0, 1.0))

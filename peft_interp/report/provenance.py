@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_interp.base_model_name import public_name
 from peft_interp.metrics.reading import prompt_config
@@ -14,6 +14,9 @@ from peft_interp.report.record import ReportData
 from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import named_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PACKAGES = {"peft_interp": "peft-interp", "peft": "peft", "transformers": "transformers", "torch": "torch"}
 _SETTINGS = (
@@ -112,7 +115,7 @@ def describe_measurement(
 
 
 def describe_tokenizer(
-    model: Any, tokenizer: Any, reading: PromptReading, adapter_name: str | None = None
+    model: Any, tokenizer: PreTrainedTokenizerBase, reading: PromptReading, adapter_name: str | None = None
 ) -> dict[str, str]:
     """Who read the prompt, and what the tokenizer that the adapter names, if it is another, makes of the same ids.
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.rewards import REWARDS, mixed_rewards, new_names, shaped
 from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, statistics, total_score
 from peft_interp.scoring.setup import processes_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ def _check_sizes(args: RLPromptConfig, processes: int, length: int) -> None:
 
 
 def _policy_parts(
-    args: RLPromptConfig, policy: tuple[Any, Any], base: Any, tokenizer: Any, allowed: Any
+    args: RLPromptConfig, policy: tuple[Any, Any], base: Any, tokenizer: PreTrainedTokenizerBase, allowed: Any
 ) -> tuple[PolicyVocabulary, Any]:
     """The policy's vocabulary and language model."""
     language_model, policy_tokenizer = policy

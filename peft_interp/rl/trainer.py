@@ -106,6 +106,7 @@ class RLPromptTrainer(PromptScoringTrainer):
             **trainer_options,
         )
         scored_by = None if perplexity_model is None else PerplexityModel(perplexity_model, perplexity_tokenizer)
+        assert processing_class is not None  # or the model would have been refused
         scorer = make_scorer(
             model,
             args,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,9 @@ from peft_interp.scoring.rewards import call_answer_function, function_names
 from peft_interp.text.placement import IGNORED, placement_of
 from peft_interp.text.rows import Row
 from peft_interp.text.verbalizer import Verbalizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SHOWN = 3  # rows in `to_markdown`
 PROMPT, TEXT, NOTHING = "prompt", "its text", "no prompt"
@@ -98,7 +101,7 @@ class AnswerComparison:
 
 def compare_answers(
     model: Any,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     dataset: Any,
     reward_funcs: AnswerReward | Sequence[AnswerReward],
     verbalizer: Verbalizer | None = None,
@@ -151,7 +154,9 @@ def compare_answers(
     return AnswerComparison(tuple(examples.inputs), ways, same, 1 - unchanged)
 
 
-def _with_vectors(model: Any, tokenizer: Any, rows: Sequence[Row], settings: AnswerSettings, bar: Any) -> list[str]:
+def _with_vectors(
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: AnswerSettings, bar: Any
+) -> list[str]:
     """As the adapter itself generates, in batches of rows of the same length: stock PEFT spoils padded ones."""
     pad = model.get_base_model().generation_config.pad_token_id or 0
     mark = [pad] if placement_of(model.active_peft_config).marked else []  # a column that is not attended to
@@ -181,7 +186,7 @@ def _with_vectors(model: Any, tokenizer: Any, rows: Sequence[Row], settings: Ans
 
 
 def _with_its_text(
-    model: Any, tokenizer: Any, writer: AnswerWriter, rows: Sequence[Row], settings: AnswerSettings
+    model: Any, tokenizer: PreTrainedTokenizerBase, writer: AnswerWriter, rows: Sequence[Row], settings: AnswerSettings
 ) -> list[str]:
     """The prompt's text in its place, tokenised there with what stands beside it."""
     reading = read_prompt(model, tokenizer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch import Tensor
 from peft_interp.text.surrounding_text import SurroundingText
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import encode_all_after, vocabulary_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,11 @@ class PolicyVocabulary:
     """
 
     def __init__(
-        self, task_allowed: Tensor, tokenizer: Any, policy_tokenizer: Any = None, policy_table: Tensor | None = None
+        self,
+        task_allowed: Tensor,
+        tokenizer: PreTrainedTokenizerBase,
+        policy_tokenizer: PreTrainedTokenizerBase | None = None,
+        policy_table: Tensor | None = None,
     ) -> None:
         self.task_allowed = task_allowed
         self.tokenizer = tokenizer
@@ -94,7 +101,7 @@ class PolicyVocabulary:
 
 
 def place_candidate(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     ids: Sequence[int],
     beside: SurroundingText,
     fits: Callable[[Sequence[int]], bool],
@@ -112,7 +119,9 @@ def place_candidate(
     return Candidate(tuple(again or ids), text, again == list(ids), again is not None and fits(again))
 
 
-def _translation(policy_tokenizer: Any, tokenizer: Any, mask: Tensor, task_allowed: Tensor) -> list[int]:
+def _translation(
+    policy_tokenizer: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase, mask: Tensor, task_allowed: Tensor
+) -> list[int]:
     """The task model's id of every policy token, -1 where its text is not exactly one allowed token."""
     texts = vocabulary_texts(policy_tokenizer, len(mask))
     translation = []

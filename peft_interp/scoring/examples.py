@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from peft_interp.text.placement import IGNORED, Placement
 from peft_interp.text.rows import Row, check_countable, read_rows, without_padding
 from peft_interp.text.tokenization import adds_bos, ids_around_text
 from peft_interp.text.verbalizer import Verbalizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels", "token_type_ids")
 
@@ -57,7 +60,7 @@ class Examples:
 
 
 def read_examples(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     dataset: Any,
     verbalizer: Verbalizer | None = None,
     text_column: str = "sentence",
@@ -110,7 +113,7 @@ def read_examples(
 
 
 def rows_to_answer(
-    examples: Examples, tokenizer: Any, placement: Placement, leading_ids: Sequence[int] = ()
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, placement: Placement, leading_ids: Sequence[int] = ()
 ) -> list[Row]:
     """What the task model reads beside a prompt before it writes: labelled rows up to their labels, or the texts.
 
@@ -150,7 +153,7 @@ def padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     }
 
 
-def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]]:
+def _as_masked(row: dict[str, list[int]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     """`text answer` as a masked LM reads it: `<s> text <mask> </s>`, the answer in the labels only."""
     if sum(label != IGNORED for label in row["labels"]) != 1:
         raise ValueError(
@@ -174,7 +177,7 @@ def _as_masked(row: dict[str, list[int]], tokenizer: Any) -> dict[str, list[int]
 
 
 def _choices(
-    raw: list[dict[str, Any]], verbalizer: Verbalizer, tokenizer: Any, what: str
+    raw: list[dict[str, Any]], verbalizer: Verbalizer, tokenizer: PreTrainedTokenizerBase, what: str
 ) -> list[list[list[int]]] | None:
     """The possible answers of each row; None where any text may be one."""
     if verbalizer.label_words:
@@ -189,7 +192,9 @@ def _choices(
     return [verbalizer.label_sequences(tokenizer, row) for row in raw]
 
 
-def _gold(rows: list[dict[str, list[int]]], choices: list[list[list[int]]], tokenizer: Any, what: str) -> Tensor:
+def _gold(
+    rows: list[dict[str, list[int]]], choices: list[list[list[int]]], tokenizer: PreTrainedTokenizerBase, what: str
+) -> Tensor:
     answers = [[label for label in row["labels"] if label != IGNORED] for row in rows]
     for answer, known in zip(answers, choices, strict=True):
         if answer not in known:
@@ -200,7 +205,9 @@ def _gold(rows: list[dict[str, list[int]]], choices: list[list[list[int]]], toke
     return torch.tensor([known.index(answer) for answer, known in zip(answers, choices, strict=True)])
 
 
-def _inputs(raw: list[dict[str, Any]], rows: list[dict[str, list[int]]], tokenizer: Any, column: str) -> list[str]:
+def _inputs(
+    raw: list[dict[str, Any]], rows: list[dict[str, list[int]]], tokenizer: PreTrainedTokenizerBase, column: str
+) -> list[str]:
     """What the model reads besides the prompt: the text column, else the unlabelled tokens."""
     if column in raw[0]:
         return [str(row[column]) for row in raw]

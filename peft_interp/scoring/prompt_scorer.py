@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -41,6 +41,9 @@ from peft_interp.text.label_prior import estimate_bias, with_bias
 from peft_interp.text.placement import Placement
 from peft_interp.text.rows import Row
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class Task:
@@ -56,7 +59,7 @@ class Task:
     """
 
     model: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     placement: Placement
     leading_ids: tuple[int, ...]
     label_token_ids: list[int] | None
@@ -72,7 +75,7 @@ class PerplexityModel:
     """The causal LM that says how likely a prompt is, with its tokenizer (None: the task model's) and BOS."""
 
     model: Any
-    tokenizer: Any | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     leading_ids: tuple[int, ...] = ()
 
 

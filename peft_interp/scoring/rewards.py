@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from peft_interp.scoring.choice import LEAST_ROWS
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.time_limit import time_limit
 from peft_interp.text.verbalizer import right_answers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 200.0, 180.0
 Z_SCORE_EPSILON = 1e-4
@@ -85,7 +88,7 @@ def repetition_penalty(ids: Sequence[int]) -> float:
     return sum((count - 1) ** 1.5 for count in Counter(ids).values()) / max(1, len(ids))
 
 
-def wordless_share(ids: Sequence[int], tokenizer: Any) -> float:
+def wordless_share(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> float:
     """Share of tokens, 0 to 1, that are special or hold no letter or digit (blanks, punctuation); lower is better."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     empty = [i in special or not any(c.isalnum() for c in tokenizer.decode([i])) for i in ids]
@@ -146,7 +149,7 @@ class RewardInputs:
 
     candidates: Sequence[Candidate]
     examples: Examples
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     right_weight: float
     wrong_weight: float
     log_probs: Callable[[], Tensor]

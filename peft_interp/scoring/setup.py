@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast, gather_object
 from transformers import TrainingArguments
@@ -24,6 +24,9 @@ from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import check_scorer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 def own_settings(args: Any) -> dict[str, Any]:
     """What was set away from its default among the fields that `TrainingArguments` does not have, JSON-ready."""
@@ -41,7 +44,7 @@ def check_model(
     model: Any,
     args: Any,
     kind: type[RewardArguments],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
     eval_dataset: Any,
     verbalizer: Verbalizer | None,
 ) -> None:
@@ -94,7 +97,7 @@ def make_scorer(
     model: Any,
     args: RewardArguments,
     train: Examples,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     verbalizer: Verbalizer | None,
     reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,
     perplexity_model: PerplexityModel | None = None,

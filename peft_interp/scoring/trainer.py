@@ -90,7 +90,7 @@ class PromptScoringTrainer(Trainer):
         if dataset is None:
             raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
         masked = not is_causal(cast(Any, self.model).get_base_model())
-        return read_examples(self.processing_class, dataset, self.verbalizer, *self._reading, what, masked)
+        return read_examples(cast(Any, self.processing_class), dataset, self.verbalizer, *self._reading, what, masked)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; at the end the best of all that was found is chosen, by the held-out data if there is any.

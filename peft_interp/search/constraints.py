@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from peft_interp.metrics.dictionary import dictionary_share
 from peft_interp.metrics.flags import find_flags
@@ -19,6 +19,9 @@ from peft_interp.metrics.task_naming import NAMED, UNCLEAR, measure_task_namings
 from peft_interp.metrics.text_metrics import words_of
 from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import token_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class PromptText(Protocol):
@@ -49,7 +52,7 @@ class ConstraintInputs:
     """
 
     config: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     label_words: Sequence[str] = ()
     texts: Sequence[str] = ()
     device: Any = "cpu"
@@ -72,7 +75,7 @@ class Constraint:
     make: Callable[[ConstraintInputs], Check | None]
 
 
-def readable(text: str, ids: Sequence[int], tokenizer: Any, known_words: bool = False) -> bool:
+def readable(text: str, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, known_words: bool = False) -> bool:
     """Whether no pattern that fools perplexity is in a prompt.
 
     Args:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from peft_interp.scoring.pareto import hypervolume, knee, pareto_front
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.scored_search import Best, Processes, ScoredSearch
 from peft_interp.search.constraints import Constraints
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FLOOR_PERCENT = 10
 
@@ -54,7 +57,11 @@ class FluencyScale:
 
 
 def fluency_scale(
-    perplexity_model: Any, tokenizer: Any, perplexity: float | None, percentile: float | None, separate_model: bool
+    perplexity_model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    perplexity: float | None,
+    percentile: float | None,
+    separate_model: bool,
 ) -> FluencyScale:
     """Measure the scale.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from peft_interp.search.moves import Move
 from peft_interp.search.prompt_features import PromptFeatures, extract_features
 from peft_interp.text.placement import START, Placement
 from peft_interp.text.tokenization import encode, vocabulary_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Proposer:
     def __init__(
         self,
         model: Any,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         allowed: Tensor,
         settings: ProposalSettings,
         leading: Sequence[int] = (),
@@ -223,7 +226,7 @@ class Proposer:
         turns = [[{"role": "user", "content": request.text}] for request in requests]
         opened = [f"{request.opening}{request.begun}".rstrip() for request in requests]
         asked = [
-            self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False) + opening
+            str(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)) + opening
             for turn, opening in zip(turns, opened, strict=True)
         ]
         self.passes += len(asked)
@@ -239,7 +242,7 @@ class Proposer:
             batches=self._drawing,
         )
         written = [
-            first_sentence(request.begun + self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+            first_sentence(request.begun + str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)))
             for request, ids in zip(requests, drawn, strict=True)
         ]
         return self.encoded([text for text in written if text])

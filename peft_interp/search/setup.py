@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -27,6 +27,9 @@ from peft_interp.search.search import FluentSearch
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import start_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 GRADIENT_EXAMPLES = 16
 
@@ -93,7 +96,9 @@ def make_search(
     return search
 
 
-def start_prompts(model: Any, tokenizer: Any, args: PromptSearchConfig, search: FluentSearch) -> list[list[int]]:
+def start_prompts(
+    model: Any, tokenizer: PreTrainedTokenizerBase, args: PromptSearchConfig, search: FluentSearch
+) -> list[list[int]]:
     """The adapter's prompt, the user's texts and description, and human-written prompts that may be in the front.
 
     Raises:

@@ -106,6 +106,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
             **trainer_options,
         )
         scored_by = None if perplexity_model is None else PerplexityModel(perplexity_model, perplexity_tokenizer)
+        assert processing_class is not None  # or the model would have been refused
         scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, scored_by)
         words = () if verbalizer is None else tuple(verbalizer.label_words)
         self.search = make_search(model, args, self.accelerator, self._train, scorer, moves, words)

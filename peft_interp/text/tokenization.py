@@ -145,7 +145,7 @@ def leading_token_ids(tokenizer: PreTrainedTokenizerBase, model_config: Any = No
     return sorted(found - {tokenizer.bos_token_id} if bos_opens_turns(tokenizer) else found)
 
 
-def bos_opens_turns(tokenizer: Any) -> bool:
+def bos_opens_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether BOS is what the chat template begins every turn with (SmolLM2's `<|im_start|>`), not every text."""
     template = getattr(tokenizer, "chat_template", None)
     if tokenizer.bos_token_id is None or not isinstance(template, str) or tokenizer.bos_token not in template:
@@ -153,12 +153,12 @@ def bos_opens_turns(tokenizer: Any) -> bool:
     return not adds_bos(tokenizer)
 
 
-def start_id(tokenizer: Any, model_config: Any) -> int | None:
+def start_id(tokenizer: PreTrainedTokenizerBase, model_config: Any) -> int | None:
     """The token that a text of no context is predicted from: BOS, else the end of another text; None without any."""
     chat = bos_opens_turns(tokenizer)
     starts = [] if chat else named_token_ids(model_config, ("bos",))
     if chat and _END_OF_TEXT in tokenizer.get_vocab():  # EOS ends a turn then, too
-        starts = [tokenizer.convert_tokens_to_ids(_END_OF_TEXT)]
+        starts = [tokenizer.get_vocab()[_END_OF_TEXT]]
     return next(iter(starts or named_token_ids(model_config, ("eos",))), None)
 
 
@@ -259,7 +259,7 @@ def check_texts(name: str, value: Any) -> None:
         raise ValueError(f"`{name}={value!r}` is one text and must be a list of texts; write `{name}=[{value!r}]`.")
 
 
-def check_tokenizer(tokenizer: Any) -> None:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> None:
     """Refuse what cannot tell ids as text.
 
     Raises:

@@ -15,6 +15,8 @@ from peft_interp.text.placement import Placement
 from peft_interp.text.tokenization import encode_after
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from peft_interp.tuner.config import InterpPromptConfig
 
 
@@ -78,7 +80,7 @@ def tokenizer_options(config: InterpPromptConfig) -> dict[str, Any]:
     return options if as_given else {**options, **_NO_CODE}
 
 
-def named_tokenizer(config: Any, tokenizer: Any) -> Any | None:
+def named_tokenizer(config: Any, tokenizer: PreTrainedTokenizerBase) -> Any | None:
     """The tokenizer that an adapter's config names, where it is not the one at hand and can be loaded."""
     from transformers import AutoTokenizer
 
@@ -91,13 +93,15 @@ def named_tokenizer(config: Any, tokenizer: Any) -> Any | None:
         return None
 
 
-def has_words(tokenizer: Any) -> bool:
+def has_words(tokenizer: PreTrainedTokenizerBase) -> bool:
     """False for the shell that transformers makes from a model's config alone: special tokens, nothing else."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return any(token.strip("▁") for token, i in tokenizer.get_vocab().items() if i not in special)
 
 
-def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | None) -> Tensor | None:
+def initial_ids(
+    config: InterpPromptConfig, allowed: Tensor, tokenizer: PreTrainedTokenizerBase | None
+) -> Tensor | None:
     """The tokens a prompt starts from.
 
     Args:
@@ -140,7 +144,7 @@ def initial_ids(config: InterpPromptConfig, allowed: Tensor, tokenizer: Any | No
     return torch.tensor(ids, dtype=torch.long)
 
 
-def _encode(tokenizer: Any | None, text: str, placement: Placement) -> list[int]:
+def _encode(tokenizer: PreTrainedTokenizerBase | None, text: str, placement: Placement) -> list[int]:
     """Ids of an initial text."""
     assert tokenizer is not None
     ids = placement.encode_prompt(tokenizer, text)
@@ -149,7 +153,7 @@ def _encode(tokenizer: Any | None, text: str, placement: Placement) -> list[int]
     return ids
 
 
-def _decode(tokenizer: Any | None, token_id: int) -> str:
+def _decode(tokenizer: PreTrainedTokenizerBase | None, token_id: int) -> str:
     assert tokenizer is not None
     return str(tokenizer.decode([token_id]))
 

@@ -33,6 +33,8 @@ from peft_interp.tuner.task_types import listed, prompt_task
 from peft_interp.tuner.term_gradient import Gradient
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     Base = PeftModel
 else:
     Base = object
@@ -58,7 +60,7 @@ class PromptModelMixin(Base):
         return self._encoder(adapter_name).prompt().ids.tolist()
 
     @locked
-    def prompt_text(self, tokenizer: Any, adapter_name: str | None = None) -> str:
+    def prompt_text(self, tokenizer: PreTrainedTokenizerBase, adapter_name: str | None = None) -> str:
         """The prompt as text; put it before the input's text, after the BOS token if there is one.
 
         For `prompt_position="end"`: what to put right after the input's text; it brings its own leading blank.
@@ -69,7 +71,11 @@ class PromptModelMixin(Base):
 
     @locked
     def prompt_survives(
-        self, tokenizer: Any, following_text: str, adapter_name: str | None = None, preceding_text: str = ""
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        following_text: str,
+        adapter_name: str | None = None,
+        preceding_text: str = "",
     ) -> bool:
         """Whether the text is tokenised to the prompt's ids again between `preceding_text` and `following_text`.
 

@@ -54,8 +54,8 @@ class Case:
 def all_cases(model: str = embedded.EMBEDDED) -> list[Case]:
     """In the order in which they are run: a few of every kind first; of SmolLM2 so few."""
     if model != embedded.EMBEDDED:
-        kinds = (("noise", "sentiment"), ("effect", "sentiment"), ("trained", "sentiment"), ("turned", "sentiment"))
-        kinds += (("trained", "topic"), ("turned", "topic"))
+        kinds = [(kind, "sentiment") for kind in ("noise", "effect", "trained", "turned")]
+        kinds += [("trained", "topic"), ("turned", "topic")]
         return [Case(kind, task, 4, i, model) for i in range(2) for kind, task in kinds]
     found = [
         Case(k, "sentiment", n, i) for k, count in (("rows", 2), ("noise", 3)) for n in LENGTHS for i in range(count)
