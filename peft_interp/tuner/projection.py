@@ -202,7 +202,8 @@ def straight_through(latent: Tensor, rows: Tensor) -> Tensor:
 
 def _fp32_chunks(table: Tensor) -> Iterable[Tensor]:
     """The table as fp32 slices: its own rows when it is fp32 already, otherwise one bounded copy at a time."""
-    if table.dtype == torch.float32:
-        return table.split(_CPU_ROWS) if table.device.type == "cpu" else (table,)
-    rows = max(1, _CHUNK_BYTES // (4 * table.shape[1]))
-    return (chunk.float() for chunk in table.split(rows))
+    rows, whole = max(1, _CHUNK_BYTES // (4 * table.shape[1])), table.dtype == torch.float32
+    if whole:
+        rows = _CPU_ROWS if table.device.type == "cpu" else len(table)
+    parts = (table[first : first + rows] for first in range(0, len(table), rows))  # `split` would be compiled as a graph
+    return parts if whole else (part.float() for part in parts)
