@@ -205,5 +205,7 @@ def _fp32_chunks(table: Tensor) -> Iterable[Tensor]:
     rows, whole = max(1, _CHUNK_BYTES // (4 * table.shape[1])), table.dtype == torch.float32
     if whole:
         rows = _CPU_ROWS if table.device.type == "cpu" else len(table)
-    parts = (table[first : first + rows] for first in range(0, len(table), rows))  # `split` would be compiled as a graph
+    parts = (
+        table[first : first + rows] for first in range(0, len(table), rows)
+    )  # `split` would be compiled as a graph
     return parts if whole else (part.float() for part in parts)
