@@ -61,7 +61,7 @@ def test_logits(base: Any, told: Build, tokenizer: Any, task: Any, role: str, si
         found = model(**given).logits
         for i, text in enumerate(TEXTS):
             ids = tokenizer(chat(tokenizer, role, text), add_special_tokens=False, return_tensors="pt")["input_ids"]
-            part = slice(-ids.shape[1], None) if side == "left" else slice(1, 1 + ids.shape[1])
+            part = slice(-ids.shape[1], None) if side == "left" else slice(ids.shape[1])
             assert task(role).fill(text, SAID[role], tokenizer) == chat(tokenizer, role, text)
             close(found[i, part], base(input_ids=ids).logits[0])
 
