@@ -91,7 +91,9 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Parse, search, test, save."""
     groups: Any = (ModelArguments, DataArguments, SearchedPrompt, Search)
-    model_args, data_args, prompt_args, search = HfArgumentParser(groups).parse_args_into_dataclasses(argv)
+    model_args, data_args, prompt_args, search = HfArgumentParser(
+        groups, description=__doc__.split(":\n\n")[0]
+    ).parse_args_into_dataclasses(argv)
     logging.basicConfig(level=logging.WARNING, handlers=[logging.StreamHandler(sys.stderr)])
     set_seed(search.seed)
     model_name = embedded.resolve(model_args.model_name_or_path)
