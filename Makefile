@@ -61,6 +61,7 @@ benchmark: $(VENV)/ready
 
 # torch first and pinned: left to choose, pip may take a build with gigabytes of CUDA
 $(VENV)/ready: pyproject.toml constraints.txt
+	@echo "An environment of tested versions is made in $(VENV); it takes two to five minutes on two idle cores."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from run_classification import DataArguments, ModelArguments, load_data, make_verbalizer, prepare, test_data_name
-from run_rlprompt import PromptArguments
+from run_rlprompt import PromptArguments, print_best_so_far
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, set_seed
 
 from peft_interp import PromptSearchConfig, PromptSearchTrainer, embedded, report_prompt
@@ -91,7 +91,9 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Parse, search, test, save."""
     groups: Any = (ModelArguments, DataArguments, SearchedPrompt, Search)
-    model_args, data_args, prompt_args, search = HfArgumentParser(groups).parse_args_into_dataclasses(argv)
+    model_args, data_args, prompt_args, search = HfArgumentParser(
+        groups, description=__doc__.split(":\n\n")[0]
+    ).parse_args_into_dataclasses(argv)
     logging.basicConfig(level=logging.WARNING, handlers=[logging.StreamHandler(sys.stderr)])
     set_seed(search.seed)
     model_name = embedded.resolve(model_args.model_name_or_path)
@@ -111,6 +113,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         processing_class=tokenizer,
         verbalizer=verbalizer,
     )
+    print_best_so_far(trainer)
     resume = search.resume_from_checkpoint  # a folder, or "True" for the last checkpoint in the output folder
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
     trainer.save_model()

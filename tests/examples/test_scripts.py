@@ -132,7 +132,9 @@ def test_searches_have_the_prompt_inside_a_chats_turn(
 ) -> None:
     small = ["--prompts_per_step", "4", "--max_train_samples", "8", "--max_eval_samples", "8", "--max_steps", "1"]
     chat = ["--model_name_or_path", chat_model, "--chat", "system", "--template", "{prompt} {text}"]
-    words = ["--label_words", "bad", "good", "--first_token", "True", "--disable_tqdm", "True"]
+    words = ["--label_words", "bad", "good", "--first_token", "True", "--logging_steps", "1"]
     printed = run_script(tmp_path, script, "--output_dir", "out", *small, *chat, *words)
     assert "on 8 test rows" in printed
+    assert "step 1 of 1, " in printed
+    assert "{'" not in printed
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["prompt_position"] == "template"
