@@ -23,7 +23,15 @@ from peft_interp.cli import main
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning")  # a stock script's, here
 DOCS = Path(__file__).parents[2] / "docs"
 # tests of the things themselves run their code
-ELSEWHERE = {"answers.md", "explain.md", "metrics.md", "reading-a-report.md", "real-models.md", "tasks.md"}
+ELSEWHERE = {
+    "answers.md",
+    "explain.md",
+    "gallery.md",
+    "metrics.md",
+    "reading-a-report.md",
+    "real-models.md",
+    "tasks.md",
+}
 
 
 def blocks(page: str, language: str) -> list[str]:
