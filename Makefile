@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 demo: $(VENV)/ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/quickstart.py
 
-# all but those on SmolLM2, which `make test-real` runs: four minutes of two idle cores
+# all but those on SmolLM2, which `make test-real` runs
 test: $(VENV)/ready
 	$(PYTEST) -m "not real"
 
