@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -43,6 +45,19 @@ def takes_own_mask(model: Any) -> bool:
     """Whether a causal LM takes an expanded cache and a mask of our own for every token."""
     attention = getattr(model.config.get_text_config(), "_attn_implementation", None)
     return attention in ("sdpa", "eager") and continues_from_cache(model)
+
+
+@contextmanager
+def keeping_activations(model: nn.Module) -> Iterator[None]:
+    """While open, gradient checkpointing is off: what it does re-entrantly knows no gradient of single tensors."""
+    layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    for layer in layers:
+        layer.gradient_checkpointing = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = True  # type: ignore[assignment]
 
 
 def recomputes_activations(model: nn.Module) -> bool:

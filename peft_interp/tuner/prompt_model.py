@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from peft_interp.embedded import resolve
-from peft_interp.inference.full_attention import recomputes_activations
+from peft_interp.inference.full_attention import keeping_activations, recomputes_activations
 from peft_interp.inference.max_length import check_prompt_length, check_room, may_lack_room
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.named_model import load_named_model
@@ -398,7 +398,7 @@ class PromptModelMixin(Base):
         config, leaf = self.active_peft_config, encoder.latent.detach().requires_grad_()
         prompt = encoder.prompt_at(leaf * encoder.unit, encoder.ids.clone())
         logits, hidden = None, None
-        with torch.random.fork_rng(devices=[]):  # dropout here changes nothing elsewhere
+        with torch.random.fork_rng(devices=[]), keeping_activations(self.base_model):  # nothing changes elsewhere
             if self._needs_own_logits():
                 if self.base_model.get_output_embeddings() is None:
                     return None

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from peft_interp.inference.full_attention import recomputes_activations
 from tests.builders import checkpointing
 
 Build = Callable[..., Any]
@@ -43,6 +44,23 @@ def test_gradient_checkpointing(
     assert (gradient - expected[1]).norm() <= 1e-5 * expected[1].norm()
     with torch.no_grad():
         assert torch.equal(model.eval()(**given).logits, readable(causal(name))(**given).logits)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_the_term_of_a_loss_made_of_logits_under_checkpointing(
+    causal: Build, readable: Build, batch: Build, rows: Build, reentrant: bool
+) -> None:
+    """The backward pass does not come to the term, whose gradient is then made in the middle of it."""
+    given, gradients = batch(rows("all"), "left"), []
+    for weight, recomputed in ((0.5, False), (0.5, True), (0.0, True)):
+        model = readable(causal("gpt2"), perplexity_weight=weight).train()
+        if recomputed:
+            checkpointing(model.base_model, use_reentrant=reentrant)
+        model(**given).logits.square().mean().backward()
+        gradients.append(model.prompt_encoder["default"].latent.grad)
+        assert recomputes_activations(model.base_model) == recomputed
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(gradients[2], gradients[0], rtol=1e-2)
 
 
 def test_gradient_checkpointing_of_a_classifier(bert: Build, readable: Build, batch: Build, rows: Build) -> None:
