@@ -54,25 +54,27 @@ def search(bench: Bench, eval_every: int = 10, label_words: bool = False, **sett
 class SpendUntil(TrainerCallback):
     """Notes what a search has spent, and ends it before the budget is exceeded, its last evaluation included.
 
-    A prompt that the search looked up costs nothing. What is kept back is the dearest step, the first left out, and the
-    dearest evaluation so far.
+    A prompt that the search looked up costs nothing. What is kept back is the dearest step and the dearest evaluation so
+    far; the first step, which scores what a search starts from as well, counts only for scores that are calibrated, since
+    all training rows are run for every prompt there.
 
     Args:
         bench: the budget.
         step: what a step is expected to cost.
         evaluation: what an evaluation is expected to cost.
         closes: whether the trainer evaluates by itself at the end of training.
+        calibrated: whether scores are calibrated.
     """
 
-    def __init__(self, bench: Bench, step: int, evaluation: int, closes: bool) -> None:
-        self.bench, self.closes = bench, closes
+    def __init__(self, bench: Bench, step: int, evaluation: int, closes: bool, calibrated: bool = False) -> None:
+        self.bench, self.closes, self.calibrated = bench, closes, calibrated
         self.step, self.evaluation, self.counted = step, evaluation, 0
         self.search: Any = None  # the trainer's, set when there is one
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop where another step and its evaluations might not be paid for."""
         cost = self.count()
-        self.step = max(self.step, cost if state.global_step > 1 else 0)
+        self.step = max(self.step, cost if state.global_step > 1 or self.calibrated else 0)
         evaluations = 1 + control.should_evaluate + self.bench.data.settings.generates
         if self.bench.budget.left < self.step + evaluations * self.evaluation:
             control.should_training_stop = True
@@ -122,7 +124,7 @@ def run_search(
         args = _arguments(arguments_class, bench, folder, eval_every, settings)
         evaluation = (args.eval_candidates + 3) * len(bench.data.rows["dev"])
         step = args.prompts_per_step * (getattr(args, "examples_per_step", None) or len(rows))
-        spending = SpendUntil(bench, step, evaluation, closes)
+        spending = SpendUntil(bench, step, evaluation, closes, verbalizer.calibration != "none")
         trainer = trainer_class(
             model=model,
             args=args,
