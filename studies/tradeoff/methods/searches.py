@@ -54,9 +54,9 @@ def search(bench: Bench, eval_every: int = 10, label_words: bool = False, **sett
 class SpendUntil(TrainerCallback):
     """Notes what a search has spent, and ends it before the budget is exceeded, its last evaluation included.
 
-    A prompt that the search looked up costs nothing. What is kept back is the dearest step and the dearest evaluation so
-    far; the first step, which scores what a search starts from as well, counts only for scores that are calibrated, since
-    all training rows are run for every prompt there.
+    A prompt that the search looked up costs nothing. What is kept back is the dearest step and the dearest evaluation
+    so far; the first step, which scores what a search starts from as well, counts only where scores are calibrated,
+    since all training rows are run for every prompt there.
 
     Args:
         bench: the budget.
