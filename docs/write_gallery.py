@@ -24,6 +24,7 @@ STUDY = Path(__file__).parents[1] / "studies" / "tradeoff"
 LEFT_OUT = "verdict"  # sst-2 again, with whole sentences as its answers
 TASKS = {
     "sst-2": "film reviews",
+    "sst-2-named": "film reviews, asked for their sentiment by name",
     "mr": "film reviews",
     "agnews": "news by topic",
     "sst-5": "film reviews, five classes",
