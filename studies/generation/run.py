@@ -4,7 +4,6 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from peft_interp.scoring.examples import rows_to_answer
 from peft_interp.scoring.rewards import call_answer_function
 from peft_interp.text.placement import PLACEMENTS
 from studies.generation.tasks import Row, Task, drawn_rows, encoded, task_named, verbalizer_for
+from studies.tradeoff.methods.searches import shares
 
 TEST_SEED = 0  # the same test rows in every point
 ANY = 1e9  # a perplexity that every prompt is within: the reward alone chooses
@@ -192,15 +192,5 @@ def search(point: Point, task: Task, models: Models, size: Size, train: list[Row
         "front": [record.text for record in trainer.front("dev")[:SHOWN]],
         "prompts": len({record.ids for record in found.archive.records}),
         "evaluations": found.evaluations,
-        "yields": _yields(trainer.state.log_history),
+        "yields": dict(sorted(shares(trainer.state.log_history).get("yield", {}).items())),
     }
-
-
-def _yields(log: list[dict[str, float]]) -> dict[str, float]:
-    """By kind of proposal: of its prompts that were scored, the share that got into the population; mean over steps."""
-    found: dict[str, list[float]] = {}
-    for entry in log:
-        for name in entry:
-            if name.startswith("yield/"):
-                found.setdefault(name.removeprefix("yield/"), []).append(entry[name])
-    return {name: mean(values) for name, values in sorted(found.items())}

@@ -142,11 +142,11 @@ def run_search(
             trainer.train()
         spending.count()
     records = trainer.search.archive.records
-    details = {"steps": trainer.state.global_step, "prompts_scored": len(records), **_shares(trainer.state.log_history)}
+    details = {"steps": trainer.state.global_step, "prompts_scored": len(records), **shares(trainer.state.log_history)}
     return found_in(bench, records, model.prompt_token_ids(), start, details)
 
 
-def _shares(logs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def shares(logs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Means over the logs of what moves brought and constraints dropped, by their names; nothing for RLPrompt."""
     found: dict[str, dict[str, list[float]]] = {"yield": {}, "dropped": {}}
     for log in logs:
