@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch._dynamo.decorators import skip  # what `disable(recursive=False)` rests on, without its wrapper's cost
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +28,11 @@ def inside_graphs(function: F) -> F:
 def without_compiling(model: Any) -> Any:
     """The model as a function that runs uncompiled: a compiled one does not see that its hooks have changed."""
     return torch.compiler.disable(model.__call__)
+
+
+def compiles() -> bool:
+    """Whether what is called now would be compiled: then hooks that come and go are not seen."""
+    return get_eval_frame_callback() not in (None, False)
 
 
 def keep_out_of_graphs(package: str) -> None:

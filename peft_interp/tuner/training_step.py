@@ -30,6 +30,7 @@ from peft_interp.tuner.arrangement import (
     labelled_columns,
     plan_for,
 )
+from peft_interp.tuner.last_layer import FeedForward, only_at
 from peft_interp.tuner.layout import known_ids
 from peft_interp.tuner.one_pass import packed_attention, packing, unpacked
 from peft_interp.tuner.readback import Readback
@@ -47,11 +48,13 @@ class Way:
         own_attention: the model takes attention of ours; always so for one pass.
         plain_head: logits are nothing but what the head makes of the last states, so that body and head are run one
             after the other; otherwise a hook cuts the head's input.
+        feed_forward: the last layer's, where it may be run at the labels only (`last_layer`); otherwise None.
     """
 
     name: str
     own_attention: bool
     plain_head: bool
+    feed_forward: FeedForward | None = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,8 @@ def _run(
         embeds = torch.cat((prefix, embeds.flatten(0, 1))).unsqueeze(0)
     else:
         embeds = torch.cat((prefix.expand(batch, -1, -1), embeds), dim=1)
-    with packed_attention(model) if way.own_attention else nullcontext():
+    attending = packed_attention(model) if way.own_attention else nullcontext()
+    with attending, only_at(way.feed_forward, places, embeds.shape[0] * embeds.shape[1]):
         hidden, logits = _at_places(model, way, places, inputs_embeds=embeds, use_cache=False, **options)
     targets = targets.to(logits.device)
     if prompt_ids is None:

@@ -20,6 +20,7 @@ from peft_interp.inference.full_attention import sees_whole_text
 from peft_interp.inference.head import head_is_linear, tapped_head
 from peft_interp.inference.padding_habits import first_position
 from peft_interp.text.placement import IGNORED
+from peft_interp.tuner.last_layer import FeedForward, last_feed_forward
 from peft_interp.tuner.layout import positions
 from peft_interp.tuner.training_step import ONE_PASS, ROWS, StepMemory, Way, start_step
 
@@ -42,11 +43,13 @@ class Abilities:
         rows: reason against "rows", and so against "one pass".
         packed: reason against attention of ours.
         plain_head: as in `Way`.
+        feed_forward: as in `Way`.
     """
 
     rows: str | None
     packed: str | None
-    plain_head: bool
+    plain_head: bool = False
+    feed_forward: FeedForward | None = None
 
 
 @dataclass
@@ -81,9 +84,9 @@ class StepChooser:
         own = abilities.packed is None
         if shape[0] > 1 and (wanted is True or one_pass_is_faster(model, prompt, shape)):
             if own:
-                return Way(ONE_PASS, own, abilities.plain_head)
+                return Way(ONE_PASS, own, abilities.plain_head, abilities.feed_forward)
             self.fall_back("a copy of the prompt in every row", str(abilities.packed))
-        return Way(ROWS, own, abilities.plain_head)
+        return Way(ROWS, own, abilities.plain_head, abilities.feed_forward)
 
     def fall_back(self, way: str, reason: str) -> None:
         """Say, once, that steps are run in a slower way."""
@@ -115,12 +118,15 @@ def _tried(model: Any, recomputes: bool) -> Abilities:
     """What reading the model allows and running it confirms."""
     rows = _against_rows(model)
     if rows is not None:
-        return Abilities(rows, rows, False)
+        return Abilities(rows, rows)
     plain_head = model.base_model is not model and _logits_are_the_heads(model)
     packed = "gradient checkpointing is on" if recomputes else _against_packing(model)
     packed = packed or _differs(model, Way(ONE_PASS, True, plain_head))
     rows = _differs(model, Way(ROWS, packed is None, plain_head))
-    return Abilities(rows, packed or rows, plain_head)
+    feed_forward = None if rows or recomputes else last_feed_forward(model)  # what is recomputed knows no hooks
+    if feed_forward is not None and _differs(model, Way(ROWS, packed is None, plain_head, feed_forward)):
+        feed_forward = None
+    return Abilities(rows, packed or rows, plain_head, feed_forward)
 
 
 def _logits_are_the_heads(model: Any) -> bool:
