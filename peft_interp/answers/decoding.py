@@ -17,7 +17,7 @@ from torch import Tensor
 from peft_interp.answers.key_values import GrowingLayer, beginnings, growing_cache, kept, layer_bytes, padded_ids, parts
 from peft_interp.answers.settings import AnswerSettings
 from peft_interp.inference.compat import with_cache
-from peft_interp.inference.head import answer_logits_at, tapped_head
+from peft_interp.inference.head import answer_logits_at, nowhere, places_of, tapped_head
 
 SLOTS = 8  # inputs in a row of the batch: more make attention look at more columns of others than it saves
 _MOST_TOKENS = 4096  # of inputs run at once; more gain nothing
@@ -57,7 +57,7 @@ def run_contexts(model: Any, sequences: Sequence[Sequence[int]], pad: int) -> Co
     layers = [GrowingLayer(width) for _ in range(model.config.get_text_config().num_hidden_layers)]
     places = torch.arange(width, device=device).expand_as(ids)
     below = torch.ones(1, 1, width, width, dtype=torch.bool, device=device).tril()
-    with tapped_head(model, torch.zeros_like(ids, dtype=torch.bool)):
+    with tapped_head(model, nowhere(ids)):
         model(input_ids=ids, position_ids=places, **_masked(model, below), **_cached(model, layers))
     return Contexts(tuple(layers), lengths)
 
@@ -171,7 +171,7 @@ class CachedInputs:
         self, ids: Tensor, positions: Tensor, seen: Tensor, asked: Tensor, layers: Sequence[GrowingLayer]
     ) -> Tensor:
         given = {"input_ids": ids, "position_ids": positions, **_masked(self.model, seen.unsqueeze(1))}
-        return answer_logits_at(self.model, asked, None, False, **given, **_cached(self.model, layers))
+        return answer_logits_at(self.model, places_of(asked), None, False, **given, **_cached(self.model, layers))
 
 
 def groups_of(owners: Sequence[int], tails: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -220,9 +220,9 @@ class PlainInputs:
         lengths = torch.tensor([len(ids) for ids in self.sequences], device=device)
         ids = padded_ids(self.sequences, int(lengths.max()), self.pad, device)
         columns = torch.arange(ids.shape[1], device=device)
-        mask, asked = columns < lengths[:, None], columns == (lengths - 1)[:, None]
+        mask, last = columns < lengths[:, None], lengths - 1 + ids.shape[1] * torch.arange(len(ids), device=device)
         given = {"input_ids": ids, "attention_mask": mask.long(), "use_cache": False}
-        return answer_logits_at(self.model, asked, None, False, **given)
+        return answer_logits_at(self.model, last, None, False, **given)
 
     def next(self, tokens: Tensor) -> Tensor:
         """The same after one more token for each, (inputs,)."""

@@ -30,13 +30,13 @@ def divergence(target: Target, vectors: Tensor) -> Tensor:
     base = target.setup.text.base
     length = len(vectors)
     blank = [0] * length
-    tokens, mask, keep = target.padded([(blank, number) for number in range(len(target.rows))])
+    tokens, mask, places = target.padded([(blank, number) for number in range(len(target.rows))])
     starts = torch.tensor([len(row.before) for row in target.rows], device=tokens.device)
     columns = starts.unsqueeze(1) + torch.arange(length, device=tokens.device)  # (rows, length)
     which = torch.arange(len(target.rows), device=tokens.device).unsqueeze(1).expand_as(columns)
     inputs = base.get_input_embeddings()(tokens).detach()
     inputs = inputs.index_put((which, columns), vectors.to(inputs.dtype).expand(len(target.rows), -1, -1))
-    log_probs = answer_logits_at(base, keep, None, False, inputs_embeds=inputs, attention_mask=mask).log_softmax(-1)
+    log_probs = answer_logits_at(base, places, None, False, inputs_embeds=inputs, attention_mask=mask).log_softmax(-1)
     return (target.prompt.exp() * (target.prompt - log_probs)).sum(-1).mean()
 
 

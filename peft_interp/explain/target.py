@@ -148,21 +148,19 @@ class Target:
     def log_probs(self, pairs: Sequence[tuple[Sequence[int], int]]) -> Tensor:
         """(answers, vocabulary) log-probabilities where a row's labels are predicted, for (prompt, row number)."""
         base = self.setup.text.base
-        tokens, mask, keep = self.padded(pairs)
-        logits = answer_logits_at(base, keep, None, False, input_ids=tokens, attention_mask=mask)
+        tokens, mask, places = self.padded(pairs)
+        logits = answer_logits_at(base, places, None, False, input_ids=tokens, attention_mask=mask)
         return logits.log_softmax(-1)
 
     def padded(self, pairs: Sequence[tuple[Sequence[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Input ids, attention mask and which columns predict the labels: each (pairs, length), padded on the right."""
+        """Input ids and attention mask, (pairs, length) padded on the right, and the places that predict the labels."""
         base, made = self.setup.text.base, [self._composed(prompt, row) for prompt, row in pairs]
         width = max(len(ids) for ids, _ in made)
         pad = self.setup.text.pad_id
         tokens = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids, _ in made], device=base.device)
         mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in made], device=base.device)
-        keep = torch.zeros(mask.shape, dtype=torch.bool)
-        for number, (_, columns) in enumerate(made):
-            keep[number, columns] = True
-        return tokens, mask, keep.to(base.device)
+        places = [number * width + column for number, (_, columns) in enumerate(made) for column in columns]
+        return tokens, mask, torch.tensor(places, device=base.device)
 
     def _composed(self, prompt: Sequence[int], number: int) -> tuple[list[int], list[int]]:
         row, lead = self.rows[number], len(self.rows[number].leading)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 _CGROUP = Path("/sys/fs/cgroup")
@@ -123,6 +124,11 @@ class Batches:
         clear_device_cache(garbage_collection=True)
         logger.info("Out of memory (%s); from now on at most %d tokens per forward pass.", reason, self.tokens)
         return False
+
+
+def moved(numbers: Any, device: torch.device) -> Tensor:
+    """A tensor of Python's numbers on a device, without waiting for what the device is doing."""
+    return torch.tensor(numbers).to(device, non_blocking=True)  # not pinned, so it is read before this returns
 
 
 def halves(items: range) -> tuple[range, range]:

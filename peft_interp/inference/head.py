@@ -21,15 +21,15 @@ class HeadTap:
     """Forward pre-hook of a language-model head: keeps what enters it, and may cut it down to some positions.
 
     Args:
-        keep: (batch, length) bool, the positions that go on; None for all.
+        places: (places,) int64, the positions that go on, as indices into the flattened (batch, length); None for all.
 
     Attributes:
         states: what came, (batch, length, dim).
-        hidden: what went in, (1, kept, dim) where it was cut down.
+        hidden: what went in, (1, places, dim) where it was cut down.
     """
 
-    def __init__(self, keep: Tensor | None) -> None:
-        self.keep = keep
+    def __init__(self, places: Tensor | None) -> None:
+        self.places = places
         self.states: Tensor | None = None
         self.hidden: Tensor | None = None
         self._thread = threading.get_ident()
@@ -39,16 +39,16 @@ class HeadTap:
         if threading.get_ident() != self._thread:
             return None
         self.states = hidden = args[0]
-        if self.keep is not None:
-            hidden = hidden[self.keep.to(hidden.device)].unsqueeze(0)
+        if self.places is not None:
+            hidden = hidden.flatten(0, 1).index_select(0, self.places.to(hidden.device)).unsqueeze(0)
         self.hidden = hidden
         return (hidden, *args[1:])
 
 
 @contextmanager
-def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[HeadTap]:
-    """While open, `model`'s head runs only where `keep` (batch, length) is true, and its input is kept."""
-    tap = HeadTap(keep)
+def tapped_head(model: Any, places: Tensor | None = None) -> Iterator[HeadTap]:
+    """While open, `model`'s head runs only at `places`, as in `HeadTap`, and its input is kept."""
+    tap = HeadTap(places)
     handle = model.get_output_embeddings().register_forward_pre_hook(tap)
     try:
         yield tap
@@ -56,25 +56,34 @@ def tapped_head(model: Any, keep: Tensor | None = None) -> Iterator[HeadTap]:
         handle.remove()
 
 
-def answer_logits_at(model: Any, keep: Tensor, label_ids: Tensor | None, rows_of_head: bool, **inputs: Any) -> Tensor:
+def nowhere(like: Tensor) -> Tensor:
+    """No places at all: a head that is tapped there computes nothing."""
+    return torch.empty(0, dtype=torch.long, device=like.device)
+
+
+def places_of(mask: Tensor) -> Tensor:
+    """(places,) where (batch, length) `mask` is true, row by row. How many there are is read: a GPU is waited for."""
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def answer_logits_at(model: Any, places: Tensor, label_ids: Tensor | None, rows_of_head: bool, **inputs: Any) -> Tensor:
     """Run a model and return logits at some positions.
 
     Args:
         model: with a head of its own.
-        keep: (batch, length) bool, the positions.
+        places: (places,) int64 indices into the flattened (batch, length) of the inputs.
         label_ids: (labels,) tokens to return; None for the whole vocabulary.
         rows_of_head: multiply with these tokens' rows only (see `head_is_linear`), not with the whole head.
         inputs: for the model.
 
     Returns:
-        (positions, labels or vocabulary) fp32, row by row.
+        (places, labels or vocabulary) fp32.
     """
     if label_ids is None or not rows_of_head:
-        with tapped_head(model, keep):
+        with tapped_head(model, places):
             logits = model(**inputs).logits[0]
         return (logits if label_ids is None else logits[:, label_ids.to(logits.device)]).float()
-    kept = int(keep.sum())
-    with tapped_head(model, keep) as tap, tapped_head(model, keep.new_zeros(1, kept)):  # the head itself sees nothing
+    with tapped_head(model, places) as tap, tapped_head(model, nowhere(places)):  # the head itself sees nothing
         model(**inputs)
     assert tap.hidden is not None
     return label_rows(model.get_output_embeddings(), tap.hidden[0], label_ids).float()

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from peft_interp.inference.head import tapped_head
+from peft_interp.inference.head import places_of, tapped_head
 from peft_interp.inference.max_length import check_room
 from peft_interp.inference.padding_habits import position_ids_for, reads_last_column
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
@@ -136,7 +136,7 @@ def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
 
     with ExitStack() as stack:
         if keep is not None and base.get_output_embeddings() is not None:
-            stack.enter_context(tapped_head(base, keep))
+            stack.enter_context(tapped_head(base, places_of(keep)))
         for handle in (
             base.register_forward_pre_hook(without_labels, with_kwargs=True),
             base.register_forward_hook(collect),

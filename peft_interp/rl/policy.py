@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
-from peft_interp.inference.head import tapped_head
+from peft_interp.inference.head import nowhere, tapped_head
 from peft_interp.rl.soft_q import polyak_update
 from peft_interp.text.tokenization import named_token_ids
 
@@ -173,10 +173,10 @@ class PromptPolicy(nn.Module):
         model, cache = self.language_model, None
         token = torch.full((count,), self.start_token_id, dtype=torch.long, device=model.device)
         chosen = []
-        own_logits = token.new_full((count, 1), bool(choice.fluency_top_n), dtype=torch.bool)
+        wanted = None if choice.fluency_top_n else nowhere(token)  # the model's own logits
         with eval_mode(model):
             for step in range(length):
-                with tapped_head(model, own_logits) as tap:
+                with tapped_head(model, wanted) as tap:
                     mask = torch.ones(count, step + 1, dtype=torch.long, device=model.device)
                     output = model(
                         input_ids=token.unsqueeze(1), attention_mask=mask, use_cache=True, **with_cache(model, cache)
@@ -185,7 +185,7 @@ class PromptPolicy(nn.Module):
                 cache = cache_of(output)
                 q = self._q(self.head, tap.states[:, -1])  # (count, vocabulary)
                 if choice.fluency_top_n:
-                    q = q.masked_fill(~self._likely(output.logits[0], choice.fluency_top_n), -torch.inf)
+                    q = q.masked_fill(~self._likely(output.logits[:, -1], choice.fluency_top_n), -torch.inf)
                 if noise is None:
                     token = q.argmax(-1)
                 else:
@@ -206,8 +206,7 @@ class PromptPolicy(nn.Module):
         model = self.language_model
         ids = ids.to(model.device)
         start = torch.full_like(ids[:, :1], self.start_token_id)
-        nowhere = torch.zeros_like(ids, dtype=torch.bool)  # the model's own logits are not needed
-        with eval_mode(model), tapped_head(model, nowhere) as tap:
+        with eval_mode(model), tapped_head(model, nowhere(ids)) as tap:  # the model's own logits are not needed
             model(
                 input_ids=torch.cat((start, ids[:, :-1]), dim=1), attention_mask=torch.ones_like(ids), use_cache=False
             )

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peft_interp.inference.batching import Batches, halves, logits_tokens
+from peft_interp.inference.batching import Batches, halves, logits_tokens, moved
 from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at
-from peft_interp.scoring.token_tree import Context, TokenTree, build_context, new_nodes, pack, token_tree, visible
+from peft_interp.scoring.token_tree import Context, build_context, new_nodes, pack, token_tree, visible
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import Answers, Row
 from peft_interp.text.tokenization import pad_token_id
@@ -68,32 +68,71 @@ def own_values(values: Tensor, own: Tensor) -> Tensor:
     return torch.where(values < 0, own.gather(1, (-1 - values).clamp_min(0)), values)
 
 
+@dataclass(frozen=True)
+class Question:
+    """Some neighbouring branches as one tree, on the model's device: the same after every context.
+
+    Attributes:
+        ids: (nodes,) tokens, with stand-ins.
+        depths: (nodes,) how many tokens stand above each.
+        below: (nodes, nodes) bool, what each node sees of the others.
+        kept: (kept,) nodes whose output predicts something.
+        slots: (answers,) for each answer the index in `kept` of what predicts it.
+        owner: (answers,) the branch that each answer belongs to.
+        targets: (answers,) the token that is asked for, with stand-ins.
+    """
+
+    ids: Tensor
+    depths: Tensor
+    below: Tensor
+    kept: Tensor
+    slots: Tensor
+    owner: Tensor
+    targets: Tensor
+
+
+def question(following: Branches, columns: range, device: torch.device) -> Question:
+    """What the branches `columns` are run as, and where they answer."""
+    tree = token_tree(following.sequences[columns.start : columns.stop])
+    answers = following.answers[columns.start : columns.stop]
+    paths = enumerate(zip(tree.paths, answers, strict=True))
+    asked = [(number, path[place], target) for number, (path, found) in paths for place, target in found]
+    kept = sorted({node for _, node, _ in asked})
+    slot = {node: index for index, node in enumerate(kept)}
+    owner, slots, targets = moved([(number, slot[node], target) for number, node, target in asked], device).unbind(1)
+    ids, depths = (values.to(device, non_blocking=True) for values in (tree.ids, tree.depths))
+    return Question(
+        ids, depths, visible(tree).to(device, non_blocking=True), moved(kept, device), slots, owner, targets
+    )
+
+
 def tree_inputs(
-    model: Any, context: Context, tree: TokenTree, own: Tensor, added: torch.dtype | None = None
+    model: Any, context: Context, asked: Question, own: Tensor, added: torch.dtype | None = None
 ) -> dict[str, Any]:
-    """A forward pass of `tree` after every sequence of `context`.
+    """A forward pass of a question's tree after every sequence of `context`.
 
     Args:
         model: whose pass it is.
         context: what was run.
-        tree: what follows.
+        asked: what follows.
         own: (contexts, entries) tokens for the tree's stand-ins.
         added: the model's dtype, for attention that adds its mask to the scores; None where it takes a bool mask.
 
     Returns:
         Keywords for the model; its output is (contexts, nodes, ...).
     """
-    device, lengths, width = own.device, context.lengths, int(context.lengths.max())
-    distinct = lengths[:1] if bool((lengths == width).all()) else lengths  # without padding, one mask for all
-    below = visible(tree).to(device).expand(len(distinct), -1, -1)  # (1 or contexts, nodes, nodes)
+    device, width = own.device, max(context.lengths)
+    lengths = moved(context.lengths, device)
+    distinct = lengths[:1] if min(context.lengths) == width else lengths  # without padding, one mask for all
+    below = asked.below.expand(len(distinct), -1, -1)  # (1 or contexts, nodes, nodes)
     real = torch.arange(width, device=device) < distinct.unsqueeze(1)  # (1 or contexts, width)
     seen = torch.cat((real.unsqueeze(1).expand(-1, below.shape[1], -1), below), dim=2).unsqueeze(1)
     if added is not None:
         seen = torch.zeros(seen.shape, dtype=added, device=device).masked_fill_(~seen, torch.finfo(added).min)
     cache = context.cache()
     return {
-        "input_ids": own_values(tree.ids.to(device), own),
-        "position_ids": lengths.unsqueeze(1) + tree.depths.to(device),
+        "input_ids": own_values(asked.ids, own),
+        "position_ids": lengths.unsqueeze(1) + asked.depths,
         "attention_mask": seen,  # (1 or contexts, 1, nodes, width + nodes)
         "use_cache": cache is not None,
         **with_cache(model, cache),
@@ -140,7 +179,7 @@ class PlainScoring:
             pairs = [(i, j) for i in order[rows.start : rows.stop] for j in columns]
             composed = [self.rows[i].compose(prompts[j], self.causal, whole) for i, j in pairs]
             scores = self._scores([ids for ids, _ in composed], [found for _, found in composed], whole)
-            examples, numbers = torch.tensor(pairs, device=out.device).unbind(1)
+            examples, numbers = moved(pairs, out.device).unbind(1)
             out[numbers, examples] = scores.to(out.device)
 
         self.batches.run(work, cost, range(len(order)), range(len(prompts)))
@@ -150,16 +189,20 @@ class PlainScoring:
         width = max(len(ids) for ids in sequences)
         pad = pad_token_id(self.model.config) or 0
         device = self.model.get_input_embeddings().weight.device
-        ids = torch.tensor([[*i, *[pad] * (width - len(i))] for i in sequences], device=device)  # (pairs, width)
-        mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i in sequences], device=device)
+        ids = moved([[*i, *[pad] * (width - len(i))] for i in sequences], device)  # (pairs, width)
+        mask = moved([[1] * len(i) + [0] * (width - len(i)) for i in sequences], device)
         asked = [(number, place, label) for number, found in enumerate(answers) for place, label in found]
-        owner, places, targets = torch.tensor(asked, dtype=torch.long, device=device).view(-1, 3).unbind(1)
-        keep = torch.zeros_like(mask, dtype=torch.bool)
-        keep[owner, places] = True
+        owner, columns, targets = moved(asked, device).long().view(-1, 3).unbind(1)
         known = {"use_cache": False} if self.causal else {}
         label_ids = None if whole else self.label_ids
         logits = answer_logits_at(
-            self.model, keep, label_ids, self.rows_of_head, input_ids=ids, attention_mask=mask, **known
+            self.model,
+            owner * width + columns,
+            label_ids,
+            self.rows_of_head,
+            input_ids=ids,
+            attention_mask=mask,
+            **known,
         ).to(device)
         if not whole:
             scores = logits.new_full((len(sequences), logits.shape[-1]), torch.nan)
@@ -225,10 +268,10 @@ class SharedScoring:
         order = sorted(range(len(contexts)), key=lambda i: (self.rows[i].last - self.rows[i].first, len(contexts[i])))
         for group, context in self._contexts(contexts, order, keep=True):
             tail = max(len(tails[i]) for i in group)
-            own = torch.tensor([[*tails[i], *[0] * (tail - len(tails[i]))] for i in group], device=out.device)
+            own = moved([[*tails[i], *[0] * (tail - len(tails[i]))] for i in group], out.device)
             own = torch.cat((context.last.unsqueeze(1), own.long()), dim=1)  # (contexts, 1 + tail)
             padded = [[*asked[i], *[IGNORED] * (tail + 1 - len(asked[i]))] for i in group]
-            targets = torch.tensor(padded, device=out.device)  # (contexts, 1 + tail)
+            targets = moved(padded, out.device)  # (contexts, 1 + tail)
             self._block(out.transpose(0, 1), context, own, targets, group, prompt_branches(prompts, tail), whole)
 
     def _contexts(
@@ -266,6 +309,7 @@ class SharedScoring:
         """Fill the rows `numbers` of `out` (contexts, branches, ...)."""
         added = [0, *accumulate(new_nodes(following.sequences))]
         asked = [0, *accumulate(len(found) for found in following.answers)]
+        questions: dict[range, Question] = {}  # made once for all contexts
 
         def cost(rows: range, columns: range) -> float:
             nodes = added[columns.stop] - added[columns.start + 1] + len(following.sequences[columns.start])
@@ -275,9 +319,11 @@ class SharedScoring:
         def work(rows: range, columns: range) -> None:
             cut = slice(rows.start, rows.stop)
             targets = None if own_targets is None else own_targets[cut]
-            scores = self._scores(context.part(rows), own[cut], targets, following, columns, whole)
-            places = torch.tensor(numbers[cut], device=out.device).unsqueeze(1)
-            out[places, torch.tensor(following.order[columns.start : columns.stop], device=out.device)] = scores
+            if columns not in questions:
+                questions[columns] = question(following, columns, own.device)
+            scores = self._scores(context.part(rows), own[cut], targets, questions[columns], len(columns), whole)
+            places = moved(numbers[cut], out.device).unsqueeze(1)
+            out[places, moved(following.order[columns.start : columns.stop], out.device)] = scores
 
         for columns in pack(following.sequences, MOST_NODES):
             self.batches.run(work, cost, range(len(numbers)), columns)
@@ -287,35 +333,25 @@ class SharedScoring:
         context: Context,
         own: Tensor,
         own_targets: Tensor | None,
-        following: Branches,
-        columns: range,
+        asked: Question,
+        count: int,
         whole: bool,
     ) -> Tensor:
-        """(contexts, columns, labels) log-probabilities or, if `whole`, (contexts, columns) losses."""
-        tree = token_tree(following.sequences[columns.start : columns.stop])
+        """(contexts, count, labels) log-probabilities of `count` branches or, if `whole`, (contexts, count) losses."""
         adds_mask = self.model.config.get_text_config()._attn_implementation == "eager"
-        inputs = tree_inputs(self.model, context, tree, own, self.model.dtype if adds_mask else None)
-        asked = [
-            (number, path[place], target)
-            for number, (path, found) in enumerate(
-                zip(tree.paths, following.answers[columns.start : columns.stop], strict=True)
-            )
-            for place, target in found
-        ]
-        owner, nodes, targets = torch.tensor(asked, device=own.device).unbind(1)  # (answers,) each
-        kept, slots = nodes.unique(return_inverse=True)
-        keep = torch.zeros(len(own), len(tree.parents), dtype=torch.bool, device=own.device)
-        keep[:, kept] = True
+        inputs = tree_inputs(self.model, context, asked, own, self.model.dtype if adds_mask else None)
+        rows = torch.arange(len(own), device=own.device).unsqueeze(1)
+        places = (rows * len(asked.ids) + asked.kept).flatten()
         label_ids = None if whole else self.label_ids
-        logits = answer_logits_at(self.model, keep, label_ids, self.rows_of_head, **inputs)
-        logits = logits.view(len(own), len(kept), -1).to(own.device)
+        logits = answer_logits_at(self.model, places, label_ids, self.rows_of_head, **inputs)
+        logits = logits.view(len(own), len(asked.kept), -1).to(own.device)
         if not whole:
-            return logits.log_softmax(-1)[:, slots]
+            return logits.log_softmax(-1)[:, asked.slots]
         if own_targets is not None:
-            wanted = own_values(targets, own_targets)
+            wanted = own_values(asked.targets, own_targets)
         else:
-            wanted = targets.unsqueeze(0).expand(len(own), -1)
-        return mean_by_owner(nll_at(logits, slots, wanted), wanted != IGNORED, owner, len(columns))
+            wanted = asked.targets.unsqueeze(0).expand(len(own), -1)
+        return mean_by_owner(nll_at(logits, asked.slots, wanted), wanted != IGNORED, asked.owner, count)
 
 
 def nll_at(logits: Tensor, slots: Tensor, targets: Tensor) -> Tensor:

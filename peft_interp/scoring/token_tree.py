@@ -15,8 +15,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from peft_interp.inference.batching import moved
 from peft_interp.inference.compat import keys_and_values
-from peft_interp.inference.head import tapped_head
+from peft_interp.inference.head import nowhere, tapped_head
 
 
 class ReadOnlyLayer(DynamicLayer):
@@ -40,19 +41,19 @@ class Context:
 
     Attributes:
         layers: keys and values per layer, (sequences, heads, length, dim); none where all sequences are one token.
-        lengths: (sequences,) how many of the columns are real; padding stands after.
+        lengths: for each sequence how many of the columns are real; padding stands after.
         last: (sequences,) the last token, which is not in `layers`.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
-    lengths: Tensor
+    lengths: tuple[int, ...]
     last: Tensor
 
     def part(self, rows: range) -> Context:
         """Some neighbouring sequences, as a view."""
         cut = slice(rows.start, rows.stop)
         lengths = self.lengths[cut]
-        width = int(lengths.max())
+        width = max(lengths)
         layers = tuple((k[cut, :, :width], v[cut, :, :width]) for k, v in self.layers) if width else ()
         return Context(layers, lengths, self.last[cut])
 
@@ -75,18 +76,17 @@ def build_context(model: Any, sequences: Sequence[Sequence[int]], pad_id: int = 
     Padding goes after, where no real token sees it; so no mask is needed and positions just count.
     """
     device = model.get_input_embeddings().weight.device
-    lengths = [len(sequence) - 1 for sequence in sequences]
+    lengths = tuple(len(sequence) - 1 for sequence in sequences)
     width = max(lengths)
     layers: tuple[tuple[Tensor, Tensor], ...] = ()
     if width:
         padded = [[*sequence[:-1], *[pad_id] * (width - len(sequence) + 1)] for sequence in sequences]
-        ids = torch.tensor(padded, device=device)  # (sequences, width)
+        ids = moved(padded, device)  # (sequences, width)
         places = torch.arange(width, device=device).unsqueeze(0)
-        with tapped_head(model, torch.zeros_like(ids, dtype=torch.bool)):  # no logits
+        with tapped_head(model, nowhere(ids)):  # no logits
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=places, use_cache=True)
         layers = tuple((layer.keys, layer.values) for layer in keys_and_values(output))
-    last = torch.tensor([sequence[-1] for sequence in sequences], device=device)
-    return Context(layers, torch.tensor(lengths, device=device), last)
+    return Context(layers, lengths, moved([sequence[-1] for sequence in sequences], device))
 
 
 @dataclass(frozen=True)

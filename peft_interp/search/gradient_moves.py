@@ -68,15 +68,13 @@ def _slope(
     mask = torch.tensor([[1] * len(row_ids) + [0] * (width - len(row_ids)) for row_ids, _ in composed], device=device)
     asked = [(i, place, label) for i, (_, found) in enumerate(composed) for place, label in found]
     owner, at, target = torch.tensor(asked, device=device).unbind(1)
-    keep = torch.zeros_like(mask, dtype=torch.bool)
-    keep[owner, at] = True
     with torch.enable_grad(), torch.autocast(device.type, enabled=False):
         prompt = embeddings(ids).detach().requires_grad_(True)  # (L, dim)
         inputs = embeddings(tokens).detach()
         columns = torch.tensor(places, device=device).unsqueeze(1) + torch.arange(len(ids), device=device)  # (rows, L)
         which = torch.arange(len(composed), device=device).unsqueeze(1).expand_as(columns)
         inputs = inputs.index_put((which, columns), prompt.unsqueeze(0).expand(len(composed), -1, -1))
-        logits = answer_logits_at(model, keep, None, False, inputs_embeds=inputs, attention_mask=mask)
+        logits = answer_logits_at(model, owner * width + at, None, False, inputs_embeds=inputs, attention_mask=mask)
         loss = nn.functional.cross_entropy(logits, target.to(logits.device))
         (gradient,) = torch.autograd.grad(loss, prompt)
     return gradient

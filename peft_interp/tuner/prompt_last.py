@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.compilation import without_compiling
-from peft_interp.inference.head import tapped_head
+from peft_interp.inference.head import places_of, tapped_head
 from peft_interp.tuner.layout import positions
 
 
@@ -86,7 +86,7 @@ def text_first_loss(
     after = text_mask.gather(1, run).masked_fill(~inside[:, :rest], 0)
     mask = torch.cat((before, text_mask.new_ones(batch, len(prompt)), after), dim=1)
     keep = nn.functional.pad(targets.ne(-100), (len(prompt) - 1, 0))  # the prompt's last position and the rest
-    with tapped_head(model, keep):
+    with tapped_head(model, places_of(keep)):
         output = without_compiling(model)(
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -122,8 +122,8 @@ def _run_text(model: Any, text: dict[str, Any], mask: Tensor) -> Any:
     """The cache of the text in front of the prompt; with a gradient only where more than the prompt is trained."""
     embeds = text["inputs_embeds"]
     trains = (embeds is not None and embeds.requires_grad) or any(p.requires_grad for p in model.parameters())
-    one = torch.zeros_like(mask, dtype=torch.bool)
-    one[:1, :1] = True  # no logits are wanted, but not every head takes an empty input
+    # no logits are wanted, but not every head takes an empty input
+    one = torch.zeros(1, dtype=torch.long, device=mask.device)
     with torch.set_grad_enabled(trains and torch.is_grad_enabled()), tapped_head(model, one):
         output = without_compiling(model)(attention_mask=mask, position_ids=positions(mask), use_cache=True, **text)
     return cache_of(output)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.compilation import without_compiling
+from peft_interp.inference.head import tapped_head
 from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.arrangement import (
     RowCounts,
@@ -104,19 +105,6 @@ class StepMemory:
             while len(self.shapes) > _REMEMBERED_SHAPES:
                 self.shapes.popitem(last=False)
         return known
-
-
-class _CutHead:
-    """Forward pre-hook: the language-model head sees only the states at `places`; `hidden` (places, dim) is kept."""
-
-    def __init__(self, places: Tensor) -> None:
-        self.places = places
-        self.hidden: Tensor | None = None
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        states: Tensor = args[0]
-        self.hidden = states.flatten(0, 1).index_select(0, self.places.to(states.device))
-        return (self.hidden.unsqueeze(0), *args[1:])
 
 
 def start_step(
@@ -231,14 +219,10 @@ def _at_places(model: Any, way: Way, places: Tensor, **inputs: Any) -> tuple[Ten
         states = model.base_model(**inputs).last_hidden_state
         hidden = states.flatten(0, 1).index_select(0, places.to(states.device))
         return hidden, model.get_output_embeddings()(hidden)
-    tap = _CutHead(places)
-    handle = model.get_output_embeddings().register_forward_pre_hook(tap)
-    try:
+    with tapped_head(model, places) as tap:
         logits = without_compiling(model)(**inputs).logits[0]
-    finally:
-        handle.remove()
     assert tap.hidden is not None
-    return tap.hidden, logits
+    return tap.hidden[0], logits
 
 
 def _mean(losses: Tensor, targets: Tensor, count: Tensor | int | None) -> Tensor:

@@ -166,7 +166,7 @@ def test_a_report_may_be_scored_by_the_model_of_another_report(tokenizer: Any) -
 def test_a_tapped_head_is_tapped_in_its_own_thread_only(gpt2: Callable[..., Any]) -> None:
     model, ids = gpt2(), torch.tensor([[5, 6, 7]])
     whole = model(ids).logits
-    with tapped_head(model, torch.tensor([[False, True, False]])):
+    with tapped_head(model, torch.tensor([1])):
         assert model(ids).logits.shape[1] == 1
         assert torch.equal(in_threads(1, [lambda: model(ids).logits])[0], whole)
 

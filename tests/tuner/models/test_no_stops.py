@@ -14,26 +14,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer, TrainingArguments
 
 from peft_interp.tuner import embedding, readback, ways
 from peft_interp.tuner.training_step import ONE_PASS, ROWS
+from tests.no_stops import NoStops
 
 Build = Callable[..., Any]
-STOPS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique2", "_unique2", "unique_dim"}
-
-
-class NoStops(TorchDispatchMode):
-    """Refuses what needs a value, or a shape that depends on one, from the device."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        indices = args[1] if name in ("index", "index_put", "index_put_") else ()
-        masks = any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in indices)
-        if name in STOPS or masks:
-            raise AssertionError(f"{name} stops the device")
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture
