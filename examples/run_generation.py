@@ -162,8 +162,9 @@ def make_search(arguments: argparse.Namespace, task: Task) -> PromptSearchTraine
 def compare(trainer: PromptSearchTrainer, task: Task, test: list[dict[str, str]]) -> AnswerComparison:
     """The search's prompt, no prompt, and those that a person wrote, on the test rows."""
     rewards = on_answers(task.goal, max_new_tokens=task.tokens, stop_strings=task.stop)
+    model: Any = trainer.model
     tokenizer: Any = trainer.processing_class
-    return compare_answers(trainer.model, tokenizer, test, rewards, text_column="text", texts=task.written)
+    return compare_answers(model, tokenizer, test, rewards, text_column="text", texts=task.written)
 
 
 def main(argv: list[str] | None = None) -> AnswerComparison:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftModel, PeftType
+from torch import nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -211,7 +212,7 @@ class PromptCallback(TrainerCallback):
         for track in self._trackers:
             track(extra, state.global_step, changed)
 
-    def _extra(self, model: Any) -> dict[str, Any]:
+    def _extra(self, model: nn.Module | None) -> dict[str, Any]:
         """What is known of the prompt now; empty for models that are none of ours."""
         extra: dict[str, Any] = {}
         if (ours := _prompt_model(model)) is not None:
@@ -222,7 +223,7 @@ class PromptCallback(TrainerCallback):
             if self.tokenizer is not None:
                 extra["prompt_text"] = ours.prompt_text(self.tokenizer)
         if self.tokenizer is not None and self._reads(model):
-            extra |= self._score(model, self.tokenizer, extra)
+            extra |= self._score(cast(PeftModel, model), self.tokenizer, extra)
         return extra
 
     def _score(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, extra: dict[str, Any]) -> dict[str, Any]:
@@ -235,7 +236,7 @@ class PromptCallback(TrainerCallback):
             extra = {IDS: reading.ids, "prompt_text": reading.text, **extra}
         return {**extra, **{f"prompt/{name}": value for name, value in known.items()}}
 
-    def _reads(self, model: Any) -> bool:
+    def _reads(self, model: nn.Module | None) -> bool:
         """Whether this model's prompt is to be scored: any with vectors among the inputs."""
         model = _unwrapped(model)
         config = getattr(model, "active_peft_config", None)
@@ -284,7 +285,7 @@ class PromptCallback(TrainerCallback):
         if state.is_world_process_zero:
             write_history(self.history, self._ids_now(kwargs.get("model")), args.output_dir)
 
-    def _ids_now(self, model: Any) -> list[int]:
+    def _ids_now(self, model: nn.Module | None) -> list[int]:
         """The prompt's ids, or those nearest to its vectors; none for models that are not read."""
         if (ours := _prompt_model(model)) is not None:
             return list(ours.prompt_token_ids())
@@ -345,7 +346,7 @@ def _log_follows(args: TrainingArguments, state: TrainerState) -> bool:
 
 def _fluency(model: PromptModelMixin, prompts: Sequence[tuple[int, ...]]) -> list[float | None]:
     """NLL of prompts under the base model, nats per token; None each where that is no causal LM."""
-    base: Any = cast(PeftModel, model).get_base_model()
+    base = cast(PreTrainedModel, cast(PeftModel, model).get_base_model())
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         return [None] * len(prompts)
     leading = tuple(named_token_ids(base.config, ("bos",))[:1])
@@ -353,12 +354,12 @@ def _fluency(model: PromptModelMixin, prompts: Sequence[tuple[int, ...]]) -> lis
     return [mean_nll(nlls) if len(nlls) else None for nlls in found]
 
 
-def _unwrapped(model: Any) -> Any:
+def _unwrapped(model: nn.Module | None) -> Any:
     """The model inside DDP."""
     return getattr(model, "module", model)
 
 
-def _prompt_model(model: Any) -> PromptModelMixin | None:
+def _prompt_model(model: nn.Module | None) -> PromptModelMixin | None:
     """The model, unwrapped from DDP, if its active adapter is a readable prompt."""
     model = _unwrapped(model)
     ours = isinstance(getattr(model, "active_peft_config", None), InterpPromptConfig)

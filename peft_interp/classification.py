@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import base_model_of
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.choices import choice_log_probs
 from peft_interp.metrics.comparison import make_comparison, task_of
@@ -73,7 +74,7 @@ def classify(
     if not texts:
         return []
     choices = [known or verbalizer.label_sequences(tokenizer, text) for text in _checked(texts)]
-    rows = _rows(texts, tokenizer, verbalizer, choices, model_max_length(model.get_base_model()), length)
+    rows = _rows(texts, tokenizer, verbalizer, choices, model_max_length(base_model_of(model)), length)
     ids = None if known is None else verbalizer.scored_ids(tokenizer)
     if ids is None:
         scores = _sequence_scores(model, tokenizer, rows, choices, batch_size)

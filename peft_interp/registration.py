@@ -118,11 +118,11 @@ def _encoder_dispatcher(registered: type) -> type:
     def new(cls: type, config: Any, word_embeddings: Any) -> Any:
         return (InterpPromptEmbedding if _is_ours(config) else previous)(config, word_embeddings)
 
-    def adapter_state(cls: type, model: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+    def adapter_state(cls: type, model: PeftModel, config: Any, *args: Any, **kwargs: Any) -> Any:
         chosen: Any = InterpPromptEmbedding if _is_ours(config) else previous
         return chosen._get_adapter_state_dict(model, config, *args, **kwargs)
 
-    def before_loading(cls: type, model: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+    def before_loading(cls: type, model: PeftModel, config: Any, *args: Any, **kwargs: Any) -> Any:
         chosen: Any = InterpPromptEmbedding if _is_ours(config) else previous
         if not _is_ours(config):
             _note_overwritten(model, *args, **kwargs)
@@ -137,7 +137,7 @@ def _encoder_dispatcher(registered: type) -> type:
     return type(previous.__name__, (previous,), members)
 
 
-def _note_overwritten(model: Any, adapter_name: str, state_dict: dict[str, Any]) -> None:
+def _note_overwritten(model: PeftModel, adapter_name: str, state_dict: dict[str, Any]) -> None:
     """Remember what a stock adapter's file replaces in the base model: PEFT loads it, and reports say so."""
     foreign = foreign_tensors(model, adapter_name, state_dict)
     if foreign:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ from peft_interp.answers.key_values import GrowingLayer, beginnings, growing_cac
 from peft_interp.answers.settings import AnswerSettings
 from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at, nowhere, places_of, tapped_head
+from peft_interp.inference.models import input_embeddings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SLOTS = 8  # inputs in a row of the batch: more make attention look at more columns of others than it saves
 _MOST_TOKENS = 4096  # of inputs run at once; more gain nothing
@@ -46,9 +50,9 @@ class Contexts:
         return layer_bytes(self.layers)
 
 
-def run_contexts(model: Any, sequences: Sequence[Sequence[int]], pad: int) -> Contexts:
+def run_contexts(model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int) -> Contexts:
     """Run sequences, empty ones too, without gradient and without logits."""
-    device = model.get_input_embeddings().weight.device
+    device = input_embeddings(model).weight.device
     lengths = torch.tensor([len(ids) for ids in sequences], device=device)
     width = int(lengths.max())
     if not width:
@@ -84,7 +88,7 @@ class CachedInputs:
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         contexts: Contexts,
         owners: Sequence[int],
         skipped: Sequence[int],
@@ -209,14 +213,14 @@ class PlainInputs:
         pad: id of padding.
     """
 
-    def __init__(self, model: Any, sequences: Sequence[Sequence[int]], pad: int) -> None:
+    def __init__(self, model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int) -> None:
         self.model, self.pad = model, pad
         self.sequences = [list(ids) for ids in sequences]
         self.order = list(range(len(sequences)))
 
     def first(self) -> Tensor:
         """(inputs, vocabulary) fp32 logits after each input."""
-        device = self.model.get_input_embeddings().weight.device
+        device = input_embeddings(self.model).weight.device
         lengths = torch.tensor([len(ids) for ids in self.sequences], device=device)
         ids = padded_ids(self.sequences, int(lengths.max()), self.pad, device)
         columns = torch.arange(ids.shape[1], device=device)
@@ -301,11 +305,11 @@ def drawn(logits: Tensor, draws: Tensor, settings: AnswerSettings) -> Tensor:
     return found.squeeze(1).clamp_max(logits.shape[-1] - 1)
 
 
-def _cached(model: Any, layers: Sequence[GrowingLayer]) -> dict[str, Any]:
+def _cached(model: PreTrainedModel, layers: Sequence[GrowingLayer]) -> dict[str, Any]:
     return {"use_cache": True, **with_cache(model, growing_cache(layers))}
 
 
-def _masked(model: Any, seen: Tensor) -> dict[str, Tensor]:
+def _masked(model: PreTrainedModel, seen: Tensor) -> dict[str, Tensor]:
     """A mask as the model's attention takes it: bool, or for the eager one numbers that are added."""
     if model.config.get_text_config()._attn_implementation != "eager":
         return {"attention_mask": seen}

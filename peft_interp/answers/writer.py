@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,11 +21,12 @@ from peft_interp.inference.batching import available_bytes, logits_tokens, readi
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.full_attention import takes_own_mask
 from peft_interp.inference.max_length import model_max_length
+from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_in_vocabulary, pad_token_id, vocabulary_texts
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 MOST_REMEMBERED = 100_000  # answers
@@ -70,11 +71,11 @@ class AnswerWriter:
         ValueError: no causal language model.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, share: bool | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, share: bool | None = None) -> None:
         _check_model(model)
         self.model, self.tokenizer = model, tokenizer
         self.written = 0
-        self.device: torch.device = model.get_input_embeddings().weight.device
+        self.device: torch.device = input_embeddings(model).weight.device
         self._pad = pad_token_id(model.config) or 0
         self._ends = _end_ids(model)
         self._batches = reading_batches(model)
@@ -211,13 +212,13 @@ class AnswerWriter:
         """Tokens that may be the last one of a stop text."""
         if texts not in self._closing:
             last = {text[-1] for text in texts} | {_HALF_CHARACTER}
-            known = vocabulary_texts(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+            known = vocabulary_texts(self.tokenizer, input_embeddings(self.model).weight.shape[0])
             self._closing[texts] = frozenset(i for i, token in enumerate(known) if last & set(token))
         return self._closing[texts]
 
     def _check(self, prompts: Sequence[Ids], questions: Sequence[_Question], settings: AnswerSettings) -> None:
         for prompt in prompts:
-            check_in_vocabulary(prompt, self.model.get_input_embeddings())
+            check_in_vocabulary(prompt, input_embeddings(self.model))
         limit = model_max_length(self.model)
         shortest, longest = min(map(len, prompts), default=1), max(map(len, prompts), default=1)
         for number, question in enumerate(questions):
@@ -261,13 +262,13 @@ def cut_text(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _end_ids(model: Any) -> frozenset[int]:
+def _end_ids(model: PreTrainedModel) -> frozenset[int]:
     """What ends an answer: the end tokens that the model generates with."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return frozenset(named if isinstance(named, list | tuple) else () if named is None else (named,))
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: AnyModel) -> None:
     config = getattr(model, "active_peft_config", None)
     if config is not None and config.is_prompt_learning:
         raise ValueError("the model adds a prompt of its own; give its base model (`model.get_base_model()`).")

@@ -206,7 +206,7 @@ def load_base(base: str, task_type: str | None = None, **options: Any) -> PreTra
         model = load_named_model(base, auto, dtype="auto" if cuda else torch.float32, **options)
     except ValueError as error:
         raise ValueError(f"the base model: {error} Name it with --base-model.") from None
-    return model.to("cuda" if cuda else "cpu")  # type: ignore[no-any-return]
+    return model.to("cuda" if cuda else "cpu")  # type: ignore[arg-type, no-any-return]
 
 
 def _check_files(folder: Path, config: PeftConfig) -> None:

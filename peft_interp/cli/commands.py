@@ -30,6 +30,7 @@ from peft_interp.hub.facts import read_facts
 from peft_interp.hub.pushing import push_adapter_folder
 from peft_interp.hub.saving import folder_report, write_beside
 from peft_interp.hub.scores import plain_report
+from peft_interp.inference.models import base_model_of
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.report.build import report_prompt, report_text
@@ -368,14 +369,14 @@ def _adapter_and_rows(
     data = load_data(arguments, tokenizer, _placement(folder))
     model = load_adapter(folder, base)
     context = {"adapter": _shown(arguments), **({"data": data.name} if data else {})}
-    base_model: Any = model.get_base_model()
+    base_model = base_model_of(model)
     rows = _rows(data, base_model, tokenizer, prompt_length(model, tokenizer), context)
     return model, tokenizer, data, rows, context
 
 
 def _report(folder: Path, arguments: Namespace) -> PromptReport:
     model, tokenizer, data, rows, context = _adapter_and_rows(folder, arguments)
-    base_model: Any = model.get_base_model()
+    base_model = base_model_of(model)
     other, other_tokenizer = _perplexity_model(arguments.perplexity_model)
     return report_prompt(
         model,

@@ -29,7 +29,8 @@ from peft_interp.text.rows import Row
 from peft_interp.text.tokenization import check_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PARTED = 0.9  # cosine at the answer below which a layer's states count as apart
 MOST_ROWS = 128
@@ -40,7 +41,7 @@ States = list[Tensor]  # by layer
 
 @locked
 def compare_activations(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     text: str,
@@ -201,7 +202,7 @@ def _at(columns: dict[int, int], tokens: Sequence[int]) -> list[int]:
 
 
 @contextmanager
-def _collected(base: Any) -> Iterator[States]:
+def _collected(base: PreTrainedModel) -> Iterator[States]:
     """While open, what enters the first block and leaves each is collected: (batch, length, dim) on the CPU."""
     layers: States = []
     thread = threading.get_ident()

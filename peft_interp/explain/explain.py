@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftType
+from peft import PeftModel, PeftType
 from torch import Tensor
 
 from peft_interp.explain.activations import compare_states
@@ -20,6 +20,7 @@ from peft_interp.explain.sources import SOURCES, Hunt, Source, make_proposer
 from peft_interp.explain.target import Target, compared, has_vectors, make_target, two_halves
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import base_model_of, input_embeddings
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import ComparisonSetup
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt
@@ -46,7 +47,7 @@ _EQUAL = 0.01  # of what there is to explain; of texts no further apart the one 
 
 @locked
 def explain_prompt(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     verbalizer: Verbalizer | None = None,
@@ -119,7 +120,7 @@ class _Given:
 
 
 def _explain(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     setup: ComparisonSetup,
     given: _Given,
@@ -170,16 +171,16 @@ def _make_pool(finding: Target, longest: int, bar: Any) -> CandidatePool:
     return CandidatePool(finding.subset(_FEW_ROWS), beside, longest, bar.update)
 
 
-def method_of(model: Any) -> str:
+def method_of(model: PeftModel) -> str:
     """PEFT's name of the active prompt's method."""
     config = prompt_config(model)
     return PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else str(PeftType(config.peft_type).value)
 
 
-def _hunt(model: Any, tokenizer: PreTrainedTokenizerBase, pool: CandidatePool, given: _Given) -> None:
+def _hunt(model: PeftModel, tokenizer: PreTrainedTokenizerBase, pool: CandidatePool, given: _Given) -> None:
     """Ask every source; one that finds the prompt itself ends it."""
-    base = model.get_base_model()
-    table = base.get_input_embeddings().weight
+    base = base_model_of(model)
+    table = input_embeddings(base).weight
     allowed = allowed_tokens(table, tokenizer, "printable", special_token_ids=config_token_ids(base.config))
     vectors, exact = None, None
     if has_vectors(model):

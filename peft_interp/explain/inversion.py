@@ -12,6 +12,7 @@ from torch import Tensor
 
 from peft_interp.explain.target import Target
 from peft_interp.inference.head import answer_logits_at
+from peft_interp.inference.models import input_embeddings
 from peft_interp.tuner.projection import row_terms, similarity
 
 _TABLE_ROWS = 8192  # of the embedding table that are in fp32 at a time
@@ -34,7 +35,7 @@ def divergence(target: Target, vectors: Tensor) -> Tensor:
     starts = torch.tensor([len(row.before) for row in target.rows], device=tokens.device)
     columns = starts.unsqueeze(1) + torch.arange(length, device=tokens.device)  # (rows, length)
     which = torch.arange(len(target.rows), device=tokens.device).unsqueeze(1).expand_as(columns)
-    inputs = base.get_input_embeddings()(tokens).detach()
+    inputs = input_embeddings(base)(tokens).detach()
     inputs = inputs.index_put((which, columns), vectors.to(inputs.dtype).expand(len(target.rows), -1, -1))
     log_probs = answer_logits_at(base, places, None, False, inputs_embeds=inputs, attention_mask=mask).log_softmax(-1)
     return (target.prompt.exp() * (target.prompt - log_probs)).sum(-1).mean()
@@ -46,7 +47,7 @@ def swap_gains(target: Target, ids: Sequence[int]) -> Tensor:
     Returns:
         (length, vocabulary) fp32 on the CPU, nats; higher is better, 0 for the token that is there.
     """
-    module = target.setup.text.base.get_input_embeddings()
+    module = input_embeddings(target.setup.text.base)
     known = torch.tensor(list(ids), device=module.weight.device)
     with torch.enable_grad():
         vectors = module(known).detach().float().requires_grad_(True)
@@ -74,7 +75,7 @@ def invert(target: Target, start: Tensor, steps: int, learning_rate: float = 0.3
     Returns:
         The likeliest ids at every quarter of the way, the last ones first.
     """
-    module = target.setup.text.base.get_input_embeddings()
+    module = input_embeddings(target.setup.text.base)
     allowed = start.isfinite().any(0).nonzero().flatten()
     rows = module(allowed.to(module.weight.device)).detach().float()  # (allowed, dim)
     scores = start[:, allowed].to(rows.device).clone().requires_grad_(True)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from peft_interp.inference.models import input_embeddings
 from peft_interp.search.language_moves import continue_from
 from peft_interp.text.tokenization import decode_after, encode, encode_after, leading_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 VECTORS = "{vectors}"
 DESCRIBING = (  # after InSPEcT: descriptions of other things first
@@ -34,7 +35,7 @@ _MOST_LAYERS = 4  # whose states are read
 _TEMPERATURE = 0.7
 
 
-def model_blocks(model: Any) -> nn.ModuleList:
+def model_blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The model's layers in order.
 
     Raises:
@@ -56,7 +57,7 @@ def read_layers(count: int) -> list[int]:
 
 
 @torch.no_grad()
-def vector_states(model: Any, vectors: Tensor) -> tuple[Tensor, ...]:
+def vector_states(model: PreTrainedModel, vectors: Tensor) -> tuple[Tensor, ...]:
     """For each block (length, dim) what enters it where the vectors stand alone."""
     output = model(inputs_embeds=vectors.to(model.dtype).unsqueeze(0), output_hidden_states=True, use_cache=False)
     return tuple(state[0] for state in output.hidden_states[:-1])
@@ -99,7 +100,7 @@ def patched(module: nn.Module, places: slice, states: Tensor, entering: bool) ->
 
 
 def readings(
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     frame: str,
     vectors: Tensor,
@@ -131,7 +132,7 @@ def readings(
     start = [*leading_ids(tokenizer), *encode(tokenizer, front.rstrip(" "))]
     filler = encode_after(tokenizer, " this")[0]
     ids = [*start, *[filler] * len(vectors), *encode_after(tokenizer, back)]
-    module = model.get_input_embeddings() if block is None else model_blocks(model)[block]
+    module = input_embeddings(model) if block is None else model_blocks(model)[block]
     with patched(module, slice(len(start), len(start) + len(vectors)), vectors, entering=block is not None):
         drawn = continue_from(model, [ids] * count, most, forbidden, ends, seed, temperature=_TEMPERATURE)
     texts = (decode_after(tokenizer, new).strip().split("\n")[0].strip(' "') for new in drawn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from peft_interp.explain.inversion import invert, start_scores, swap_gains
 from peft_interp.explain.pool import CandidatePool
 from peft_interp.explain.readings import ASKING, DESCRIBING, model_blocks, read_layers, readings, vector_states
+from peft_interp.inference.models import input_embeddings
 from peft_interp.metrics.references import human_prompts
 from peft_interp.records import markdown_table
 from peft_interp.search.moves import MOVES, Move, MoveInputs, Prompts
@@ -21,7 +22,7 @@ from peft_interp.text.tokenization import start_id
 from peft_interp.tuner.projection import nearest_rows, row_terms
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _CLOSE_SHARE = 0.02  # of what there is to explain; a text that is so near is not improved any further
 _CLOSEST, _CLOSE = 0.002, 0.006  # nats; nor one that is nearer than the first, and surely one that is beyond the second
@@ -50,7 +51,7 @@ class Hunt:
         seed: decides everything that is drawn.
     """
 
-    base: Any
+    base: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     vectors: Tensor | None
     exact: Sequence[int] | None
@@ -95,7 +96,7 @@ def _nearest(hunt: Hunt, budget: int) -> None:
     if hunt.exact is not None:
         hunt.pool.add("nearest", [hunt.exact])
         return
-    module = hunt.base.get_input_embeddings()
+    module = input_embeddings(hunt.base)
     table, blocked = module.weight.detach(), ~hunt.allowed.to(module.weight.device)
     some = hunt.allowed.nonzero()[0].to(table.device)
     scale = module(some).norm() / table[some].norm()  # Gemma's module multiplies its rows
@@ -139,7 +140,7 @@ def _human(hunt: Hunt, budget: int) -> None:
 
 def _inversion(hunt: Hunt, budget: int) -> None:
     """From the vectors where there are some, then from noise, until the budget is spent."""
-    table = hunt.base.get_input_embeddings().weight.detach()
+    table = input_embeddings(hunt.base).weight.detach()
     stop, restart = hunt.pool.evaluations + budget, 0
     cost = 3 * len(hunt.pool.target.rows)
     while not hunt.done:
@@ -213,7 +214,7 @@ SOURCES = (  # of equally near texts, that of the earlier source is delivered
 
 
 def make_proposer(
-    base: Any, tokenizer: PreTrainedTokenizerBase, allowed: Tensor, longest: int, leading: Sequence[int]
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, allowed: Tensor, longest: int, leading: Sequence[int]
 ) -> Proposer:
     """The language model's moves, for texts of up to `longest` tokens."""
     settings = ProposalSettings(SEARCH_MOVES, 1, longest)

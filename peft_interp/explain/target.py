@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftType
+from peft import PeftModel, PeftType
 from torch import Tensor
 
 from peft_interp.inference.batching import Batches, default_tokens, logits_tokens
@@ -31,13 +31,17 @@ MOST_ANSWERS = 8  # labelled tokens of a row that are compared
 _KEY_VALUES = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
 
 
-def has_vectors(model: Any, adapter_name: str | None = None) -> bool:
+def has_vectors(model: PeftModel, adapter_name: str | None = None) -> bool:
     """Whether the prompt stands among the input embeddings, rather than as keys and values inside the layers."""
     return PeftType(prompt_config(model, adapter_name).peft_type) not in _KEY_VALUES
 
 
 def compared(
-    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Any, label_token_ids: Sequence[int] | None, batch_size: int
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Any,
+    label_token_ids: Sequence[int] | None,
+    batch_size: int,
 ) -> ComparisonSetup:
     """Both sides of the active adapter and the rows, prefix tuning included.
 

@@ -106,7 +106,7 @@ def saved_names(adapter_names: Iterable[str]) -> list[str]:
     return [f"{folder}/{name}".lstrip("/") for folder in sorted(folders) for name in SAVED_FILES]
 
 
-def save_beside(model: Any, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
+def save_beside(model: PeftModel, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
     """Complete the folders of saved adapters.
 
     Args:
@@ -130,7 +130,7 @@ def _tokenizer_of(encoder: Any) -> Any | None:
 
 
 def save_card(
-    model: Any, work: Path, folder: Path, peft_update: Callable[[], None] | None = None, **options: Any
+    model: PeftModel, work: Path, folder: Path, peft_update: Callable[[], None] | None = None, **options: Any
 ) -> None:
     """The card of what is saved in the folder, "default" first.
 
@@ -145,12 +145,12 @@ def save_card(
     write_card(work, {folder_of(name): _reader(model, folder, name) for name in names}, peft_update, **options)
 
 
-def _reader(model: Any, folder: Path, name: str) -> Any | None:
+def _reader(model: PeftModel, folder: Path, name: str) -> Any | None:
     """Who turns an adapter's ids into text: the base model's tokenizer, else one saved beside the adapter."""
     return _tokenizer_of(model.prompt_encoder[name]) or saved_tokenizer(folder / folder_of(name))
 
 
-def complete(model: Any, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
+def complete(model: PeftModel, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
     """Write what is missing beside adapters whose own files are there, when only the card is asked for.
 
     Trainer saves the tokenizer after the model, so that at the first save of a model whose tokenizer is named nowhere
@@ -161,7 +161,7 @@ def complete(model: Any, work: Path, folder: Path, adapter_names: Iterable[str])
             fill_beside(work / folder_of(name), _reader(model, folder, name), None)
 
 
-def push_model(model: Any, repo_id: str, tags: Any, options: dict[str, Any]) -> Any:
+def push_model(model: PeftModel, repo_id: str, tags: Any, options: dict[str, Any]) -> Any:
     """Push a model through its own `save_pretrained`, so that the card is its own.
 
     Args:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
+
+from peft_interp.inference.models import input_embeddings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 _CGROUP = Path("/sys/fs/cgroup")
@@ -39,7 +44,7 @@ def available_bytes(device: torch.device) -> int:
         return free
 
 
-def token_bytes(model: Any) -> int:
+def token_bytes(model: PreTrainedModel) -> int:
     """Rough peak of one token in a forward pass without gradient: activations of a layer, keys and values of all."""
     config = model.config.get_text_config()
     width = config.hidden_size
@@ -47,12 +52,12 @@ def token_bytes(model: Any) -> int:
     return (10 * width + 3 * inner + 2 * config.num_hidden_layers * width) * model.dtype.itemsize
 
 
-def logits_tokens(model: Any) -> float:
+def logits_tokens(model: PreTrainedModel) -> float:
     """How many tokens' memory the logits of one position take, in fp32 and beside two temporary copies."""
     return 12 * model.config.get_text_config().vocab_size / token_bytes(model)
 
 
-def default_tokens(model: Any, device: torch.device) -> int:
+def default_tokens(model: PreTrainedModel, device: torch.device) -> int:
     """Tokens per forward pass for a quarter of the free memory, within what speed asks for."""
     most = _MOST_TOKENS.get(device.type, _MOST_TOKENS_ELSEWHERE)
     return min(most, fitting_tokens(device, token_bytes(model)))
@@ -126,7 +131,7 @@ class Batches:
         return False
 
 
-def moved(numbers: Any, device: torch.device) -> Tensor:
+def moved(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """A tensor of Python's numbers on a device, without waiting for what the device is doing."""
     return torch.tensor(numbers).to(device, non_blocking=True)  # not pinned, so it is read before this returns
 
@@ -137,12 +142,12 @@ def halves(items: range) -> tuple[range, range]:
     return range(items.start, middle), range(middle, items.stop)
 
 
-def reading_batches(model: Any) -> Batches:
+def reading_batches(model: PreTrainedModel) -> Batches:
     """For passes without gradient: a quarter of the memory that is free now."""
     return Batches(_tokens(model, token_bytes(model)))
 
 
-def gradient_batches(model: Any) -> Batches:
+def gradient_batches(model: PreTrainedModel) -> Batches:
     """For passes with a gradient, which keep the activations of every layer: a quarter of the free memory."""
     return Batches(_tokens(model, token_bytes(model) * model.config.get_text_config().num_hidden_layers))
 
@@ -152,5 +157,5 @@ def drawing_batches() -> Batches:
     return Batches()
 
 
-def _tokens(model: Any, size: int) -> int:
-    return fitting_tokens(model.get_input_embeddings().weight.device, size)
+def _tokens(model: PreTrainedModel, size: int) -> int:
+    return fitting_tokens(input_embeddings(model).weight.device, size)

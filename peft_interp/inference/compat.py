@@ -11,18 +11,18 @@ from typing import Any
 
 import huggingface_hub
 import transformers.utils.hub
-from transformers import EncoderDecoderCache
+from transformers import EncoderDecoderCache, PreTrainedModel
 
 _CACHE_NAMES = ("cache", "past_key_values")  # the newer first
 
 
-def cache_argument(model: Any) -> str | None:
+def cache_argument(model: PreTrainedModel) -> str | None:
     """What a model's `forward` calls its key/value cache; None where it takes none."""
     parameters = inspect.signature(model.forward).parameters
     return next((name for name in _CACHE_NAMES if name in parameters), None)
 
 
-def with_cache(model: Any, cache: Any) -> dict[str, Any]:
+def with_cache(model: PreTrainedModel, cache: Any) -> dict[str, Any]:
     """Keywords that hand a cache, or None, to a model."""
     name = cache_argument(model)
     return {} if name is None else {name: cache}

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch._dynamo.decorators import skip  # what `disable(recursive=False)` rests on, without its wrapper's cost
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +28,7 @@ def inside_graphs(function: F) -> F:
     return function
 
 
-def without_compiling(model: Any) -> Any:
+def without_compiling(model: PreTrainedModel) -> Any:
     """The model as a function that runs uncompiled: a compiled one does not see that its hooks have changed."""
     return torch.compiler.disable(model.__call__)
 

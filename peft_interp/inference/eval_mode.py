@@ -12,10 +12,11 @@ from accelerate.utils.operations import ConvertOutputsToFp32
 from torch import Tensor, nn
 
 from peft_interp.inference.model_lock import model_lock
+from peft_interp.inference.models import AnyModel
 
 
 @contextmanager
-def eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
+def eval_mode(model: AnyModel, adapter_name: str | None = None) -> Iterator[None]:
     """Evaluation mode without gradients and in the model's own precision, also where Trainer has turned autocast on.
 
     Other threads wait for the model meanwhile. Tensors made inside may be kept and trained with later, also where the
@@ -29,16 +30,16 @@ def eval_mode(model: Any, adapter_name: str | None = None) -> Iterator[None]:
     with model_lock(model):
         modes = {module: module.training for module in model.modules()}
         gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
-        active = getattr(model, "active_adapter", None)
-        switch = adapter_name is not None and adapter_name != active
+        active: str = getattr(model, "active_adapter", "")
+        wanted = active if adapter_name is None else adapter_name
         try:
-            if switch:
-                model.set_adapter(adapter_name)
+            if wanted != active:
+                model.set_adapter(wanted)
             model.eval()
             with lasting_tensors(), own_precision(model):
                 yield
         finally:
-            if switch:
+            if wanted != active:
                 model.set_adapter(active)
             for module, training in modes.items():
                 module.training = training

@@ -5,24 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from peft_interp.inference.compat import cache_argument
 from peft_interp.inference.padding_habits import first_position
 
 
-def sees_whole_text(model: Any) -> bool:
+def sees_whole_text(model: PreTrainedModel) -> bool:
     """No layer with a sliding window or a recurrent state."""
     if getattr(model, "_is_stateful", False):
         return False
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
 
-def continues_from_cache(model: Any) -> bool:
+def continues_from_cache(model: PreTrainedModel) -> bool:
     """Whether a causal LM can go on from an expanded cache with exactly the result of a plain pass.
 
     It needs a head of its own, the stock causal loss, ordinary attention in all layers, no further loss of its own
@@ -41,7 +40,7 @@ def continues_from_cache(model: Any) -> bool:
     )
 
 
-def takes_own_mask(model: Any) -> bool:
+def takes_own_mask(model: PreTrainedModel) -> bool:
     """Whether a causal LM takes an expanded cache and a mask of our own for every token."""
     attention = getattr(model.config.get_text_config(), "_attn_implementation", None)
     return attention in ("sdpa", "eager") and continues_from_cache(model)

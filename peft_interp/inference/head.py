@@ -9,10 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _PROBE_SIZE = 50.0  # far beyond ordinary logits, so that a soft cap shows
 
@@ -46,7 +49,7 @@ class HeadTap:
 
 
 @contextmanager
-def tapped_head(model: Any, places: Tensor | None = None) -> Iterator[HeadTap]:
+def tapped_head(model: PreTrainedModel, places: Tensor | None = None) -> Iterator[HeadTap]:
     """While open, `model`'s head runs only at `places`, as in `HeadTap`, and its input is kept."""
     tap = HeadTap(places)
     handle = model.get_output_embeddings().register_forward_pre_hook(tap)
@@ -66,7 +69,9 @@ def places_of(mask: Tensor) -> Tensor:
     return mask.flatten().nonzero().squeeze(1)
 
 
-def answer_logits_at(model: Any, places: Tensor, label_ids: Tensor | None, rows_of_head: bool, **inputs: Any) -> Tensor:
+def answer_logits_at(
+    model: PreTrainedModel, places: Tensor, label_ids: Tensor | None, rows_of_head: bool, **inputs: Any
+) -> Tensor:
     """Run a model and return logits at some positions.
 
     Args:
@@ -98,7 +103,7 @@ def label_rows(head: nn.Module, hidden: Tensor, label_ids: Tensor) -> Tensor:
     return nn.functional.linear(hidden.to(weight.device, weight.dtype), weight[ids], chosen)
 
 
-def head_is_linear(model: Any, label_ids: Tensor) -> bool:
+def head_is_linear(model: PreTrainedModel, label_ids: Tensor) -> bool:
     """Whether the label words' logits are just their rows of the head: no scaling, soft cap or adapter after it.
 
     Tried rather than looked up: states that give logits of about +50 and -50 are put before the head, and what the

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _TABLES = ("wpe", "position_embeddings", "embed_positions")  # a learned vector for every position
 
 
-def model_max_length(model: Any) -> int | None:
+def model_max_length(model: PreTrainedModel) -> int | None:
     """The longest row that a model's configuration or its positions allow; None where nothing names a limit."""
     learned = learned_positions(model)
     if learned is not None:
@@ -18,7 +21,7 @@ def model_max_length(model: Any) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def learned_positions(model: Any) -> int | None:
+def learned_positions(model: PreTrainedModel) -> int | None:
     """Rows of the model's table of positions, beyond which it fails; None where positions are computed."""
     for name, module in model.named_modules():
         if name.rsplit(".", 1)[-1] in _TABLES and isinstance(module, nn.Embedding):
@@ -43,14 +46,14 @@ def check_prompt_length(length: int, config: Any) -> None:
         )
 
 
-def may_lack_room(model: Any, columns: int) -> bool:
+def may_lack_room(model: PreTrainedModel, columns: int) -> bool:
     """Whether so many columns may be too many, by the configuration alone: cheap, for every forward pass."""
     config = getattr(model, "config", None)
     known = getattr(config and config.get_text_config(), "max_position_embeddings", None)
     return isinstance(known, int) and columns >= known - 1  # RoBERTa's number is two too high
 
 
-def check_room(model: Any, prompt_length: int, columns: int, mask: Tensor | None = None) -> None:
+def check_room(model: PreTrainedModel, prompt_length: int, columns: int, mask: Tensor | None = None) -> None:
     """Refuse rows for which a model has no positions.
 
     Args:

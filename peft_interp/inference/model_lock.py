@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from itertools import count
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from peft import PeftModel
@@ -43,7 +43,7 @@ def lock_owner(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def model_lock(*models: Any) -> Iterator[None]:
+def model_lock(*models: object) -> Iterator[None]:
     """While open, no other thread runs or measures these models with this package; a thread may open it again.
 
     Several locks are taken in one order, whichever way round the models are given, so that two threads never wait for

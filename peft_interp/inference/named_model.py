@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import transformers
+from transformers import PreTrainedModel
 
 
-def load_named_model(name: str, auto_class: str = "AutoModelForCausalLM", **options: Any) -> Any:
+def load_named_model(name: str, auto_class: str = "AutoModelForCausalLM", **options: Any) -> PreTrainedModel:
     """A model by its name; nothing of its repository is run.
 
     Args:
@@ -20,7 +21,8 @@ def load_named_model(name: str, auto_class: str = "AutoModelForCausalLM", **opti
     """
     given = {**options, "trust_remote_code": False, "use_safetensors": True}
     try:
-        return getattr(transformers, auto_class).from_pretrained(name, **given)
+        model: PreTrainedModel = getattr(transformers, auto_class).from_pretrained(name, **given)
+        return model
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"the model {name!r} cannot be loaded as {auto_class} from safetensors, without code of its own ({error}). "

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import input_embeddings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _last_read: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _first: WeakKeyDictionary[nn.Module, tuple[int, int]] = WeakKeyDictionary()
@@ -35,7 +39,7 @@ def _positions_of(model: nn.Module) -> tuple[int, int]:
     return _first[model]
 
 
-def reads_last_column(model: nn.Module) -> bool:
+def reads_last_column(model: PreTrainedModel) -> bool:
     """Whether a classifier pools the last column of rows that come as embeddings, padding or not, as decoders' do.
 
     Tried once, not looked up: heads have many names. A row with padding after it gives another answer then.
@@ -45,14 +49,14 @@ def reads_last_column(model: nn.Module) -> bool:
     return _last_read[model]
 
 
-def _tried(model: Any) -> bool:
+def _tried(model: PreTrainedModel) -> bool:
     if model.config.is_encoder_decoder:
         return False
-    weight = model.get_input_embeddings().weight
+    weight = input_embeddings(model).weight
     ids = torch.arange(3, 9, device=weight.device).remainder(max(1, weight.shape[0])).unsqueeze(0)  # (1, 6)
     try:
         with eval_mode(model), torch.random.fork_rng(devices=[]):
-            rows = model.get_input_embeddings().forward(ids)
+            rows = input_embeddings(model).forward(ids)
             short = _answers(model, rows[:, :3])
             long = _answers(model, rows, 3)
     except Exception:  # whatever unknown code may raise: no such rows are given to it then
@@ -60,7 +64,7 @@ def _tried(model: Any) -> bool:
     return not torch.allclose(short, long, rtol=1e-2, atol=1e-3 * float(short.abs().max()))
 
 
-def _answers(model: Any, rows: Tensor, attended: int | None = None) -> Tensor:
+def _answers(model: PreTrainedModel, rows: Tensor, attended: int | None = None) -> Tensor:
     mask = torch.ones(rows.shape[:2], dtype=torch.long, device=rows.device)
     if attended is not None:
         mask[:, attended:] = 0

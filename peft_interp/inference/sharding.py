@@ -30,7 +30,7 @@ def check_whole(model: nn.Module, latent: torch.Tensor) -> None:
         )
 
 
-def _sharding_of(model: Any, latent: Any) -> str:
+def _sharding_of(model: nn.Module, latent: Any) -> str:
     if hasattr(latent, "ds_id"):
         return "DeepSpeed ZeRO-3" if latent.numel() == 0 or getattr(latent, "ds_tensor", None) is not None else ""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

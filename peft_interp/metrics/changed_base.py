@@ -16,13 +16,14 @@ from peft_interp.metrics.results import BaseChange, PromptReading
 from peft_interp.tuner.saved_adapter import OVERWRITTEN
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 _HEADS = ("score", "classifier", "qa_outputs")  # as transformers names what a task puts on a model
 _BY_LM_HEAD = ("CAUSAL_LM", "SEQ_2_SEQ_LM")  # tasks for which no head is trained
 
 
-def changed_base(model: Any, adapter_name: str | None = None) -> BaseChange | None:
+def changed_base(model: PeftModel, adapter_name: str | None = None) -> BaseChange | None:
     """Which parts of the base model act otherwise with an adapter than without it; None where none does.
 
     Args:
@@ -40,7 +41,7 @@ def changed_base(model: Any, adapter_name: str | None = None) -> BaseChange | No
 
 
 @contextmanager
-def clean_base(model: Any) -> Iterator[None]:
+def clean_base(model: PeftModel) -> Iterator[None]:
     """While open, modules that were trained with an adapter act as those of the base model; other threads wait."""
     with eval_mode(model):
         before = [(module, module._disable_adapters) for _, module in _trained(model)]
@@ -54,7 +55,7 @@ def clean_base(model: Any) -> Iterator[None]:
 
 
 def measure_clean_base(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     reading: PromptReading,
@@ -83,7 +84,7 @@ def measure_clean_base(
     return BaseChange(change.modules, change.overwritten, change.own_head, measured.as_text)
 
 
-def _trained(model: Any) -> list[tuple[str, Any]]:
+def _trained(model: PeftModel) -> list[tuple[str, Any]]:
     """Modules that hold trained copies of base modules, by their names in the base model."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, AuxiliaryTrainingWrapper)]
     return [(name.removeprefix("base_model."), module) for name, module in found]

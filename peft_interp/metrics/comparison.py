@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import PeftModel
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from peft_interp.inference.head import places_of, tapped_head
 from peft_interp.inference.max_length import check_room
+from peft_interp.inference.models import AnyModel, base_model_of
 from peft_interp.inference.padding_habits import position_ids_for, reads_last_column
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.reading import prompt_config
@@ -25,7 +26,7 @@ from peft_interp.text.tokenization import leading_token_ids, pad_token_id, token
 from peft_interp.tuner.task_types import names_where
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LOGIT_BYTES = 128 * 2**20  # most memory for one side's logits in fp32
 COMPARED_TASKS = tuple(names_where(compared=True))
@@ -66,7 +67,7 @@ class ModelRunner:
     """
 
     call: Callable[..., Any]
-    base: Any
+    base: PreTrainedModel
     extra: int = 0
     pad_id: int = 0
     left: bool = False
@@ -109,7 +110,7 @@ class ModelRunner:
 
 
 @contextmanager
-def watched(base: Any, keep: Tensor | None) -> Iterator[list[Tensor]]:
+def watched(base: PreTrainedModel, keep: Tensor | None) -> Iterator[list[Tensor]]:
     """While open, the base model's logits are collected, computed only where `keep` (batch, length) is true.
 
     Whoever called the base model gets logits of the usual length but width 1, so that code that reorders them runs.
@@ -236,7 +237,8 @@ class ComparisonSetup:
     def names(self, choices: Sequence[int]) -> tuple[str, ...]:
         """What label words, or a classifier's classes, are called."""
         if self.task == "SEQ_CLS":
-            return tuple(str(self.text.base.config.id2label[i]) for i in choices)
+            known = cast(dict[int, str], self.text.base.config.id2label)
+            return tuple(str(known[i]) for i in choices)
         return tuple(token_texts(self.tokenizer, choices))
 
     def check_room(self, placed: Sequence[PlacedRow], added: int = 0) -> None:
@@ -275,7 +277,7 @@ def task_of(config: Any) -> str:
 
 
 def make_comparison(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: LabelIds | None,
@@ -287,13 +289,14 @@ def make_comparison(
     Raises:
         ValueError: a task type that cannot be compared, or unusable rows.
     """
-    config, base = prompt_config(model), model.get_base_model()
+    config, base = prompt_config(model), base_model_of(model)
     task, placement = task_of(config), placement_of(config)
     leading = set(leading_token_ids(tokenizer, base.config)) | set(getattr(config, "leading_token_ids", None) or ())
     pad = _pad_id(base, tokenizer)
     causal = task == "CAUSAL_LM"
     counts = _states_positions(base, task)
-    shared = {"base": base, "pad_id": pad or 0, "left": padding_side == "left", "classifies": task == "SEQ_CLS"}
+    shared: dict[str, Any] = {"base": base, "pad_id": pad or 0, "left": padding_side == "left"}
+    shared["classifies"] = task == "SEQ_CLS"
     if task == "SEQ_CLS":
         _check_classes(base.config)
     return ComparisonSetup(
@@ -310,7 +313,7 @@ def make_comparison(
 
 
 def make_text_comparison(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: LabelIds | None,
@@ -330,7 +333,7 @@ def make_text_comparison(
     Raises:
         ValueError: a model without a head whose answers can be compared, or unusable rows.
     """
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_model_of(model)
     task = _task_of_head(base)
     if task == "SEQ_CLS":
         _check_classes(base.config)
@@ -348,7 +351,7 @@ def make_text_comparison(
     )
 
 
-def _task_of_head(base: Any) -> str:
+def _task_of_head(base: PreTrainedModel) -> str:
     name = type(base).__name__
     if name.endswith("ForSequenceClassification"):
         return "SEQ_CLS"
@@ -360,19 +363,19 @@ def _task_of_head(base: Any) -> str:
     return "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM"
 
 
-def _states_positions(base: Any, task: str) -> bool:
+def _states_positions(base: PreTrainedModel, task: str) -> bool:
     """Whether position ids have to be given, so that padding does not shift a row: to decoders, with any head."""
     if "position_ids" not in inspect.signature(base.forward).parameters:
         return False
     return task == "CAUSAL_LM" or (task == "SEQ_CLS" and reads_last_column(base))
 
 
-def _pad_id(base: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def _pad_id(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     named = pad_token_id(base.config)
     return named if named is not None else tokenizer.pad_token_id
 
 
-def _base_runner(base: Any, tokenizer: PreTrainedTokenizerBase, task: str) -> ModelRunner:
+def _base_runner(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str) -> ModelRunner:
     pad = _pad_id(base, tokenizer)
     return ModelRunner(
         call=base,

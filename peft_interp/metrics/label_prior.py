@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from peft import PeftModel
 from torch import Tensor
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel, base_model_of
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.label_scores import (
     bias_of,
@@ -38,7 +39,7 @@ _SHARES, _DIFFERENCES = (0.0, 1.0), (-1.0, 1.0)
 
 @locked
 def measure_label_prior(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     verbalizer: Verbalizer,
@@ -72,13 +73,13 @@ def measure_label_prior(
     check_held_out(given, rows)
     sides: dict[str, str | None] = {"without": "", "as_prompt": text}
     if text is None:
-        reading = read_prompt(model, tokenizer, adapter_name, neighbours=1)
+        reading = read_prompt(cast(PeftModel, model), tokenizer, adapter_name, neighbours=1)
         sides |= {} if reading.discrete else {"as_text": reading.text}
     ask = (verbalizer, adapter_name, batch_size)
     found: dict[str, _Side] = {}
     with progress_bar(len(sides) * (len(given) + len(rows)), "Calibrating the label words", progress) as bar:
         for name, words in sides.items():
-            own = _base(model) if words is not None else model
+            own = base_model_of(model) if words is not None else model
             bias = bias_of(prompt_contender(own, tokenizer, given, words, *ask), verbalizer, bar)
             contender = prompt_contender(own, tokenizer, rows, words, *ask)
             found[name] = _Side(bias, *label_scores(contender, bar))
@@ -137,7 +138,3 @@ def _record(verbalizer: Verbalizer, sides: dict[str, _Side]) -> LabelPrior:
 def _known(estimate: Estimate | None) -> Estimate:
     assert estimate is not None  # there are rows
     return estimate
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import PeftModel
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel, base_model_of
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.choices import choice_log_probs, label_ids_of
 from peft_interp.metrics.differentials import as_sequences
@@ -31,7 +32,7 @@ SAME_ROWS = 0.5  # share of the calibration rows among the rows measured from wh
 
 @locked
 def calibrate(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     verbalizer: Verbalizer,
@@ -170,7 +171,7 @@ def _answer(row: Row, predicted: dict[int, int]) -> list[int]:
 
 
 def prompt_contender(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     text: str | None,
@@ -182,15 +183,17 @@ def prompt_contender(
     ids = label_ids_of(verbalizer, tokenizer)
     if text is None:
         check_verbalizer(verbalizer, placement_of(prompt_config(model, adapter_name)))
-        return adapter_contender(model, tokenizer, rows, ids, batch_size, adapter_name)
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+        return adapter_contender(cast(PeftModel, model), tokenizer, rows, ids, batch_size, adapter_name)
+    base = base_model_of(model)
     if not text:
         return text_contender(base, tokenizer, rows, ids, batch_size, verbalizer.placement, "", [])
     reading = read_text(tokenizer, text, verbalizer.prompt_position)
     return text_contender(base, tokenizer, rows, ids, batch_size, reading.placement, reading.text, reading.ids)
 
 
-def stored_bias(model: Any, verbalizer: Verbalizer | None, adapter_name: str | None = None) -> LabelBias | None:
+def stored_bias(
+    model: AnyModel | None, verbalizer: Verbalizer | None, adapter_name: str | None = None
+) -> LabelBias | None:
     """What was kept with an adapter by `keep_label_bias`, where it was estimated with this template and these words.
 
     Args:
@@ -214,7 +217,7 @@ def stored_bias(model: Any, verbalizer: Verbalizer | None, adapter_name: str | N
 
 
 def bias_to_use(
-    model: Any, verbalizer: Verbalizer, given: LabelBias | None, adapter_name: str | None = None
+    model: AnyModel | None, verbalizer: Verbalizer, given: LabelBias | None, adapter_name: str | None = None
 ) -> LabelBias | None:
     """What is added to the label words' scores: what was given, else what is kept with the adapter.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -14,19 +13,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.batching import Batches, logits_tokens
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import AnyModel, base_model_of, input_embeddings
 from peft_interp.text.tokenization import as_ids, check_in_vocabulary
 from peft_interp.tuner.perplexity import token_nll
 
 DEFAULT_WINDOW = 1024
 
 
-def language_model(model: Any) -> Any:
+def language_model(model: AnyModel) -> PreTrainedModel:
     """The plain causal LM after an adapter: a prompt's text is judged without a prompt in front.
 
     Raises:
         ValueError: the model has no next-token head.
     """
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_model_of(model)
     if not hasattr(base, "config") or base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(
             f"`model` is a {type(base).__name__}, which does not predict a next token; pass a causal language model "
@@ -35,7 +35,7 @@ def language_model(model: Any) -> Any:
     return base
 
 
-def window(model: Any) -> int:
+def window(model: PreTrainedModel) -> int:
     """How many tokens are scored at most; longer texts are cut."""
     size = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return min(size, DEFAULT_WINDOW) if isinstance(size, int) and size > 0 else DEFAULT_WINDOW
@@ -57,7 +57,7 @@ class SequenceReading:
 
 
 def read_sequences(
-    model: Any,
+    model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     leading: Sequence[int] = (),
     hidden: bool = False,
@@ -87,7 +87,7 @@ def read_sequences(
         ValueError: ids outside the vocabulary.
     """
     for ids in sequences:
-        check_in_vocabulary(ids, model.get_input_embeddings())
+        check_in_vocabulary(ids, input_embeddings(model))
     rows = [[*leading, *list(ids)[:longest]] for ids in sequences]
     found = [SequenceReading(torch.zeros(0))] * len(rows)
     fewest = 0 if hidden or next_logits else len(leading) + 2  # tokens that make a pass worth while
@@ -111,7 +111,7 @@ def read_sequences(
 
 
 def _padded_pass(
-    model: Any, rows: Sequence[Sequence[int]], lead: int, hidden: bool, next_logits: bool
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], lead: int, hidden: bool, next_logits: bool
 ) -> list[SequenceReading]:
     """One pass over some rows, of which the first `lead` tokens are context."""
     width = max(map(len, rows))
@@ -133,7 +133,7 @@ def _padded_pass(
 
 
 def token_nlls(
-    model: Any,
+    model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     leading: Sequence[int] = (),
     batch_size: int = 64,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import evaluate
 
+from peft_interp.inference.models import AnyModel
 from peft_interp.metrics.faithfulness import measure_faithfulness
 from peft_interp.metrics.readability_metrics import metric_table
 from peft_interp.metrics.results import as_plain
@@ -27,6 +28,7 @@ from peft_interp.metrics.task_naming import measure_task_namings
 from peft_interp.text.tokenization import check_texts
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 _PAPER = "Towards Interpretable Soft Prompts, arXiv 2504.02144"
@@ -59,7 +61,7 @@ class Scrutability(_ColumnOfTexts, evaluate.Measurement):
         )
 
     def _compute(
-        self, data: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase, **options: Any
+        self, data: Sequence[str], model: AnyModel, tokenizer: PreTrainedTokenizerBase, **options: Any
     ) -> dict[str, Any]:
         _check_texts(data)
         kept = _options(options, measure_scrutability)
@@ -89,7 +91,12 @@ class Faithfulness(_ColumnOfTexts, evaluate.Measurement):
         )
 
     def _compute(
-        self, data: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase, rows: Any = None, **options: Any
+        self,
+        data: Sequence[str],
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Any = None,
+        **options: Any,
     ) -> dict[str, Any]:
         _check_texts(data)
         if rows is None:

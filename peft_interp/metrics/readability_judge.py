@@ -30,6 +30,7 @@ import peft_interp.metrics.text_metrics as text_metrics
 from peft_interp.embedded import EMBEDDED, SMOLLM2, has_smollm2, load_model, load_tokenizer
 from peft_interp.inference.batching import Batches, logits_tokens
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.metrics.likelihood import language_model, window
 from peft_interp.metrics.word_frequency import text_log_rate
 from peft_interp.records import short_repr
@@ -37,7 +38,7 @@ from peft_interp.text.tokenization import encode
 from peft_interp.tuner.perplexity import token_nll
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FEATURES = ("nll", "log_rate", "inverse_length", "grammar", "repeats")
 JUDGE_VARIABLE = "PEFT_INTERP_JUDGE"
@@ -136,9 +137,9 @@ class ReadabilityJudge:
         fit: of its readings.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, fit: JudgeFit) -> None:
+    def __init__(self, model: AnyModel, tokenizer: PreTrainedTokenizerBase, fit: JudgeFit) -> None:
         self.model, self.tokenizer, self.fit = language_model(model), tokenizer, fit
-        width = self.model.get_input_embeddings().weight.shape[1]
+        width = input_embeddings(self.model).weight.shape[1]
         if len(fit.probe) != width:
             raise ValueError(
                 f"the fit of {fit.judge!r} is for hidden states of {len(fit.probe)} dimensions, and the judge's have "
@@ -190,7 +191,7 @@ def text_features(text: str, nlls: Tensor) -> dict[str, float]:
 
 
 def read_texts(
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     start: str,
@@ -213,7 +214,7 @@ def read_texts(
     lead = [tokenizer.get_vocab()[start]] if start else []
     room = window(model) - len(lead)
     rows = [[*lead, *encode(tokenizer, text.strip())[:room]] for text in texts]
-    width = model.get_input_embeddings().weight.shape[1]
+    width = input_embeddings(model).weight.shape[1]
     found = [(torch.zeros(0), torch.zeros(len(layers), width))] * len(rows)
     order = sorted((i for i in range(len(rows)) if len(rows[i]) > len(lead)), key=lambda i: len(rows[i]))
     token_cost = 1.0 + logits_tokens(model)
@@ -233,7 +234,9 @@ def read_texts(
     return found
 
 
-def _pass(model: Any, rows: Sequence[Sequence[int]], lead: int, layers: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def _pass(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], lead: int, layers: Sequence[int]
+) -> list[tuple[Tensor, Tensor]]:
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)

@@ -7,16 +7,17 @@ explanation: a soft prompt can be trained to project to any text ("prompt waywar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel, PeftType
 from peft.utils.integrations import gather_params_ctx
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import base_model_of
 from peft_interp.metrics.differentials import vector_distances
 from peft_interp.metrics.results import TEXT, Neighbour, PromptReading, TokenReading
 from peft_interp.text.placement import START, placement_named, placement_of
@@ -43,7 +44,7 @@ class _Table:
         scale: what the module multiplies its rows by (Gemma); 1 for others.
     """
 
-    module: Any
+    module: nn.Embedding
     weight: Tensor
     allowed: Tensor
     scale: float
@@ -205,10 +206,10 @@ def prompt_vectors(model: PeftModel, adapter_name: str | None = None) -> Tensor:
     return vectors
 
 
-def _table(model: Any, tokenizer: PreTrainedTokenizerBase) -> _Table:
-    module = model.word_embeddings
+def _table(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> _Table:
+    module = cast(nn.Embedding, model.word_embeddings)
     weight = module.weight.detach()
-    config = model.get_base_model().config
+    config = base_model_of(model).config
     special = [i for i in named_token_ids(config, _SPECIAL_NAMES) if 0 <= i < len(weight)]
     allowed = allowed_tokens(weight, tokenizer, banned_token_ids=special).to(weight.device)
     some = allowed.nonzero().flatten()[:8]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from peft_interp.inference.eval_mode import update_count
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.metric import REFERENCE_KINDS, Levels, Metric
 from peft_interp.metrics.readability_metrics import METRICS, measure_tokens
@@ -26,7 +27,7 @@ from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import encode_after, leading_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HUMAN_PROMPTS = Path(__file__).parent / "data" / "human_prompts.jsonl"
 SEED = 0
@@ -52,7 +53,7 @@ def human_prompts() -> tuple[str, ...]:
 
 @locked
 def reference_levels(
-    model: Any, tokenizer: PreTrainedTokenizerBase, length: int | None = None, metrics: Sequence[Metric] = METRICS
+    model: AnyModel, tokenizer: PreTrainedTokenizerBase, length: int | None = None, metrics: Sequence[Metric] = METRICS
 ) -> Levels:
     """Measure human-written, shuffled and random prompts under a model, or return what was measured before.
 
@@ -89,7 +90,7 @@ def reference_levels(
     return sampled.levels[wanted]
 
 
-def levels_after(model: Any, tokenizer: PreTrainedTokenizerBase, text: str, length: int) -> Levels:
+def levels_after(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, length: int) -> Levels:
     """`nll` of human-written prompts after a text, which predicts their first token too; not kept.
 
     Args:
@@ -106,7 +107,7 @@ def levels_after(model: Any, tokenizer: PreTrainedTokenizerBase, text: str, leng
 
 
 def human_perplexity(
-    model: Any, tokenizer: PreTrainedTokenizerBase, percentile: float = 50.0, length: int | None = None
+    model: AnyModel, tokenizer: PreTrainedTokenizerBase, percentile: float = 50.0, length: int | None = None
 ) -> float:
     """The perplexity that so many percent of human-written prompts reach: a target for `target_perplexity`.
 
@@ -131,11 +132,11 @@ def human_perplexity(
     return math.exp(human[low] + (place - low) * (human[math.ceil(place)] - human[low]))
 
 
-def _sample(base: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[tuple[list[int], Tensor]]]:
+def _sample(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[tuple[list[int], Tensor]]]:
     """By kind, ids and token NLLs of whole prompts; a prompt cut short keeps the NLLs of its tokens."""
     human = [ids for ids in tokenizer(list(human_prompts()), add_special_tokens=False)["input_ids"] if len(ids) >= 2]
     rng = random.Random(SEED)
-    allowed = allowed_tokens(base.get_input_embeddings().weight, tokenizer).nonzero().flatten().tolist()
+    allowed = allowed_tokens(input_embeddings(base).weight, tokenizer).nonzero().flatten().tolist()
     sequences = {
         "human": human,
         "shuffled": [rng.sample(ids, len(ids)) for ids in human],

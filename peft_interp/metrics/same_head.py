@@ -11,13 +11,14 @@ from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
 from peft_interp.metrics.task_outcomes import adapter_contender, common_targets
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 DRAWS = 3
 
 
 def random_prompt_accuracy(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     batch_size: int = 32,

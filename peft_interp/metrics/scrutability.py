@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel
 from peft_interp.metrics.flags import find_flags, language
 from peft_interp.metrics.likelihood import language_model, mean_nll, token_nlls
 from peft_interp.metrics.metric import InTemplate, Levels, Metric, MetricInputs, metric_inputs
@@ -151,7 +152,7 @@ def _check_given(label_words: Any, training_texts: Any, task_description: str | 
 
 @locked
 def scrutability_scores(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
+    model: AnyModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
 ) -> list[float]:
     """The scores of `measure_scrutability(judge="task")` for many prompts, from one pass of the model over all of them.
 
@@ -215,7 +216,7 @@ def _score(values: Mapping[str, float], english: bool) -> float:
 
 
 def _read(
-    base: Any,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     text: str,
     ids: Sequence[int],
@@ -228,7 +229,9 @@ def _read(
     return metric_inputs(tokenizer, ids, nlls, text, levels=levels)
 
 
-def _under_another(model: Any, tokenizer: PreTrainedTokenizerBase, text: str, references: bool) -> MetricInputs | None:
+def _under_another(
+    model: AnyModel | None, tokenizer: PreTrainedTokenizerBase, text: str, references: bool
+) -> MetricInputs | None:
     """The text as the perplexity model reads it."""
     if model is None:
         return None
@@ -236,7 +239,11 @@ def _under_another(model: Any, tokenizer: PreTrainedTokenizerBase, text: str, re
 
 
 def _in_template(
-    model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], template_text: str | None, levels: Levels | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[int],
+    template_text: str | None,
+    levels: Levels | None,
 ) -> InTemplate | None:
     if template_text is None:
         return None

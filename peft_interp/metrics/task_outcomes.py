@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import AnyModel
 from peft_interp.metrics.choices import Place, count_choices
 from peft_interp.metrics.comparison import (
     ComparisonSetup,
@@ -23,6 +24,7 @@ from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 
@@ -41,7 +43,7 @@ class Contender:
     setup: ComparisonSetup
     placed: list[PlacedRow]
     place: Place
-    model: Any
+    model: AnyModel
     adapter_name: str | None = None
 
     def predicted(self, row: int) -> set[int]:
@@ -74,7 +76,7 @@ class Contender:
 
 
 def adapter_contender(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: LabelIds | None,
@@ -90,7 +92,7 @@ def adapter_contender(
 
 
 def text_contender(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_token_ids: LabelIds | None,

@@ -11,14 +11,16 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner, count_task
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
@@ -40,7 +42,7 @@ _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target th
 
 @locked
 def measure_waywardness(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     target_text: str,
@@ -85,7 +87,7 @@ def measure_waywardness(
     """
     place = _placement(model) if position is None else placement_named(position)
     with eval_mode(model):
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = cast(PreTrainedModel, getattr(model, "get_base_model", lambda: model)())
         ids = _target_ids(base, tokenizer, target_text, place)
         train, test = (
             _comparison(base, tokenizer, x, label_token_ids, batch_size, len(ids), place)
@@ -97,12 +99,14 @@ def measure_waywardness(
         return _judge(test, target_text, ids, vectors)
 
 
-def _placement(model: Any) -> Placement:
+def _placement(model: AnyModel) -> Placement:
     """Where the active adapter's prompt stands."""
     return placement_of(model.active_peft_config if isinstance(model, PeftModel) else None)
 
 
-def _target_ids(base: Any, tokenizer: PreTrainedTokenizerBase, target_text: str, placement: Placement) -> Tensor:
+def _target_ids(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target_text: str, placement: Placement
+) -> Tensor:
     """(prompt,) ids of the target text, as it is tokenised where it stands."""
     if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
         raise ValueError(f"{type(base).__name__} is no causal language model; waywardness is measured on those only.")
@@ -112,14 +116,14 @@ def _target_ids(base: Any, tokenizer: PreTrainedTokenizerBase, target_text: str,
     return ids
 
 
-def _allowed(base: Any, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    return allowed_tokens(base.get_input_embeddings().weight, tokenizer).to(base.device)
+def _allowed(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    return allowed_tokens(input_embeddings(base).weight, tokenizer).to(base.device)
 
 
 def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tensor) -> Waywardness:
     """What the vectors project to, and how well they and the target text do."""
     table, allowed = (
-        setup.text.base.get_input_embeddings().weight,
+        input_embeddings(setup.text.base).weight,
         _allowed(setup.text.base, setup.tokenizer),
     )
     share = _margins(vectors, table, allowed, ids).gt(0).float().mean().item()
@@ -130,7 +134,7 @@ def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tenso
 
 
 def _comparison(
-    base: Any,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     label_ids: LabelIds | None,
@@ -153,7 +157,7 @@ def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner
     base, leading = setup.text.base, leading_token_ids(setup.tokenizer, setup.text.base.config)
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:
-        prompt, embeddings = Prompt(vectors, vectors, ids, vectors), base.get_input_embeddings()
+        prompt, embeddings = Prompt(vectors, vectors, ids, vectors), input_embeddings(base)
         composed = compose_inputs(
             prompt,
             embeddings,
@@ -180,7 +184,7 @@ def _train(
     bar: Any,
 ) -> Tensor:
     """(prompt, dim) trained vectors: of the steps at which most project to the target, the one of the least loss."""
-    table, allowed = setup.text.base.get_input_embeddings(), _allowed(setup.text.base, setup.tokenizer)
+    table, allowed = input_embeddings(setup.text.base), _allowed(setup.text.base, setup.tokenizer)
     start = table.forward(ids).detach().float()
     vectors = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([vectors], lr=learning_rate)

@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel, base_model_of
 from peft_interp.metrics.changed_base import changed_base, measure_clean_base
 from peft_interp.metrics.choices import label_ids_of
 from peft_interp.metrics.differentials import LabelIds
@@ -107,7 +108,7 @@ def report_prompt(
 class _Reading:
     """By whom the text is read besides the base model, and further arguments for `measure_scrutability`."""
 
-    model: Any
+    model: PreTrainedModel | None
     tokenizer: PreTrainedTokenizerBase | None
     options: Mapping[str, Any]
 
@@ -147,7 +148,7 @@ class _Given:
 
 
 def _report_adapter(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     given: _Given,
     waywardness: bool | str | Mapping[str, Any],
@@ -189,7 +190,11 @@ def _report_adapter(
 
 
 def _label_prior(
-    model: Any, tokenizer: PreTrainedTokenizerBase, given: _Given, text: str | None, adapter_name: str | None = None
+    model: AnyModel,
+    tokenizer: PreTrainedTokenizerBase,
+    given: _Given,
+    text: str | None,
+    adapter_name: str | None = None,
 ) -> tuple[LabelPrior | None, LabelBias | None]:
     """What of the gain is the label prior, where there is data for it; and the numbers that act with the prompt.
 
@@ -267,10 +272,10 @@ def report_text(
 
 
 def _report_text(
-    model: Any, tokenizer: PreTrainedTokenizerBase, text: str, position: str | None, given: _Given
+    model: AnyModel, tokenizer: PreTrainedTokenizerBase, text: str, position: str | None, given: _Given
 ) -> PromptReport:
     place = position or (given.verbalizer.prompt_position if given.verbalizer is not None else START.name)
-    reading, base = read_text(tokenizer, text, place), base_of(model)
+    reading, base = read_text(tokenizer, text, place), base_model_of(model)
     rows, ids = _checked(reading, given, tokenizer)
     task = "CAUSAL_LM" if is_causal(base) else None
     judged = _judge(reading, base, tokenizer, given, task)
@@ -294,12 +299,7 @@ def _about(reading: PromptReading, given: _Given) -> TaskNaming | None:
     return measure_task_naming(reading.text, **{"label_words": words, **given.task_naming})
 
 
-def base_of(model: Any) -> Any:
-    """The model without adapters."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def is_causal(base: Any) -> bool:
+def is_causal(base: PreTrainedModel) -> bool:
     """Whether the model predicts next tokens, so that it can judge a text."""
     return not base.config.is_encoder_decoder and base.get_output_embeddings() is not None
 
@@ -317,7 +317,7 @@ def _checked(reading: PromptReading, given: _Given, tokenizer: PreTrainedTokeniz
     return given.rows, given.label_ids(tokenizer)
 
 
-def _read(model: Any, tokenizer: PreTrainedTokenizerBase, adapter_name: str | None) -> PromptReading:
+def _read(model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_name: str | None) -> PromptReading:
     """The prompt as text; without tokens for a method that has no vectors in their place."""
     config = prompt_config(model, adapter_name)
     try:
@@ -328,7 +328,7 @@ def _read(model: Any, tokenizer: PreTrainedTokenizerBase, adapter_name: str | No
 
 
 def _judge(
-    reading: PromptReading, model: Any, tokenizer: PreTrainedTokenizerBase, given: _Given, task: str | None
+    reading: PromptReading, model: AnyModel, tokenizer: PreTrainedTokenizerBase, given: _Given, task: str | None
 ) -> Scrutability | None:
     """Readability under the base model, or under the perplexity model alone where the base model is no causal LM."""
     if not reading.tokens:
@@ -337,7 +337,7 @@ def _judge(
     words = tuple(given.verbalizer.label_words) if given.verbalizer is not None else ()
     template = _template(reading, tokenizer, given.rows, task)
     options: dict[str, Any] = {"label_words": words, "template_text": template, **given.judging.options}
-    if is_causal(base_of(model)):
+    if is_causal(base_model_of(model)):
         options |= {"ids": reading.ids, "perplexity_model": other, "perplexity_tokenizer": other_tokenizer}
         return measure_scrutability(model, tokenizer, reading.text, **options)
     return None if other is None else measure_scrutability(other, other_tokenizer or tokenizer, reading.text, **options)
@@ -361,17 +361,17 @@ def _template(
     return reading.placement.put(PROMPT, str(text))
 
 
-def _untested(reading: PromptReading, model: Any, rows: Any | None) -> str:
+def _untested(reading: PromptReading, model: PeftModel, rows: Any | None) -> str:
     """Why there can be no waywardness; "" where there can."""
     if not reading.tokens:
         return f"this method {why_no_text(reading)}"
-    if not is_causal(model.get_base_model()):
+    if not is_causal(base_model_of(model)):
         return "the base model is no causal language model"
     return "no data given" if rows is None else ""
 
 
 def _wayward(
-    model: Any,
+    model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Any,
     asked: bool | str | Mapping[str, Any],

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import AnyModel, base_model_of
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.choices import label_ids_of
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
@@ -20,7 +21,7 @@ from peft_interp.metrics.results import PromptReading
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.task_outcomes import Contender, adapter_contender, common_targets, text_contender
 from peft_interp.metrics.uncertainty import CONFIDENCE, Estimate
-from peft_interp.report.build import base_of, is_causal
+from peft_interp.report.build import is_causal
 from peft_interp.report.compared import NOTHING, ComparedPrompt, ComparisonData, PromptDifference
 from peft_interp.report.prompt_report import Shown
 from peft_interp.report.provenance import describe_measurement
@@ -100,7 +101,7 @@ def compare_prompts(
     Raises:
         ValueError: no prompts, names given twice, an adapter on another base model, or unusable rows.
     """
-    base, place = base_of(model), position or (verbalizer.prompt_position if verbalizer is not None else START.name)
+    base, place = base_model_of(model), position or (START.name if verbalizer is None else verbalizer.prompt_position)
     named = _named(prompts, base)
     if verbalizer is not None and label_token_ids is None:
         label_token_ids = label_ids_of(verbalizer, tokenizer)
@@ -142,7 +143,7 @@ def _outcomes(
 
 
 def _known_biases(
-    base: Any,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     named: Mapping[str, Candidate],
     rows: Any,
@@ -173,7 +174,7 @@ def _own(one: Candidate) -> str | None:
     return one[1] if isinstance(one, tuple) else None
 
 
-def _named(prompts: Sequence[Candidate] | Mapping[str, Candidate], base: Any) -> dict[str, Candidate]:
+def _named(prompts: Sequence[Candidate] | Mapping[str, Candidate], base: PreTrainedModel) -> dict[str, Candidate]:
     """The prompts by unique names, checked."""
     if isinstance(prompts, (str, PeftModel)) or not prompts:
         raise ValueError("`prompts` must be a list of texts and adapters, or a mapping from names to them.")
@@ -200,7 +201,7 @@ def _name(one: Candidate) -> str:
     return one[1] if isinstance(one, tuple) else str(getattr(one, "active_adapter", one))
 
 
-def _model_of(one: Candidate, base: Any) -> Any:
+def _model_of(one: Candidate, base: PreTrainedModel) -> AnyModel:
     """What answers with the prompt: the adapter, or the base model for a text."""
     return base if isinstance(one, str) else one[0] if isinstance(one, tuple) else one
 
@@ -212,7 +213,7 @@ def _read(one: Candidate, tokenizer: PreTrainedTokenizerBase, place: str) -> Pro
     return read_prompt(model, tokenizer, name, neighbours=1)
 
 
-def _contender(base: Any, one: Candidate, reading: PromptReading | None, shared: _Shared) -> Contender:
+def _contender(base: PreTrainedModel, one: Candidate, reading: PromptReading | None, shared: _Shared) -> Contender:
     if isinstance(one, str):
         assert reading is not None
         return text_contender(base, *shared, reading.placement, reading.text, reading.ids)
@@ -224,7 +225,7 @@ def _compared(
     name: str,
     reading: PromptReading | None,
     totals: TaskTotals,
-    base: Any,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     bias: tuple[float, ...] | None,
 ) -> ComparedPrompt:

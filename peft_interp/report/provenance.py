@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from peft_interp.base_model_name import public_name
+from peft_interp.inference.models import base_model_of
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.results import PromptReading
 from peft_interp.report.record import ReportData
@@ -16,7 +17,8 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import named_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PACKAGES = {"peft_interp": "peft-interp", "peft": "peft", "transformers": "transformers", "torch": "torch"}
 _SETTINGS = (
@@ -66,11 +68,11 @@ def _written(value: Any) -> str:
 
 
 def describe(
-    model: Any,
+    model: PeftModel,
     adapter_name: str | None = None,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    perplexity_model: Any | None = None,
+    perplexity_model: PreTrainedModel | None = None,
 ) -> dict[str, Any]:
     """A report's context.
 
@@ -86,7 +88,7 @@ def describe(
         versions and date; what is not known is missing.
     """
     config = prompt_config(model, adapter_name)
-    base = config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None)
+    base = config.base_model_name_or_path or getattr(base_model_of(model), "name_or_path", None)
     task = getattr(config.task_type, "value", config.task_type)
     return describe_measurement(base, task, rows, verbalizer, perplexity_model) | {"settings": _settings(config)}
 
@@ -96,7 +98,7 @@ def describe_measurement(
     task_type: str | None,
     rows: Any | None = None,
     verbalizer: Verbalizer | None = None,
-    perplexity_model: Any | None = None,
+    perplexity_model: PreTrainedModel | None = None,
 ) -> dict[str, Any]:
     """The part of `describe` that needs no adapter."""
     known: dict[str, Any] = {
@@ -115,7 +117,7 @@ def describe_measurement(
 
 
 def describe_tokenizer(
-    model: Any, tokenizer: PreTrainedTokenizerBase, reading: PromptReading, adapter_name: str | None = None
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, reading: PromptReading, adapter_name: str | None = None
 ) -> dict[str, str]:
     """Who read the prompt, and what the tokenizer that the adapter names, if it is another, makes of the same ids.
 

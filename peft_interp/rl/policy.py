@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
 from peft_interp.inference.head import nowhere, tapped_head
 from peft_interp.rl.soft_q import polyak_update
 from peft_interp.text.tokenization import named_token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def prompt_noise(seed: int, step: int, count: int, length: int) -> Tensor:
@@ -106,7 +109,7 @@ class PromptPolicy(nn.Module):
         ValueError: a model without a language-model head, or without a BOS or EOS token to start from.
     """
 
-    def __init__(self, language_model: Any, allowed: Tensor, hidden_size: int = 2048) -> None:
+    def __init__(self, language_model: PreTrainedModel, allowed: Tensor, hidden_size: int = 2048) -> None:
         super().__init__()
         output = getattr(language_model, "get_output_embeddings", lambda: None)()
         if output is None or not hasattr(language_model, "prepare_inputs_for_generation"):

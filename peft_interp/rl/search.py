@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from peft_interp.embedded import resolve
+from peft_interp.inference.models import input_embeddings
 from peft_interp.inference.named_model import load_named_model
 from peft_interp.rl.config import RLPromptConfig
 from peft_interp.rl.policy import Choice, PromptPolicy, example_places, prompt_noise
@@ -28,8 +29,10 @@ from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.rewards import REWARDS, mixed_rewards, new_names, shaped
 from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, statistics, total_score
 from peft_interp.scoring.setup import processes_of
+from peft_interp.tuner.embedding import encoder_of
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 
@@ -180,7 +183,7 @@ def _numbers(scores: Scores, names: Any) -> list[float]:
 
 
 def make_search(
-    model: Any,
+    model: PeftModel,
     args: RLPromptConfig,
     accelerator: Any,
     train: Examples,
@@ -202,7 +205,7 @@ def make_search(
     """
     config, processes = model.active_peft_config, processes_of(accelerator)
     _check_sizes(args, processes.count, config.num_virtual_tokens)
-    allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
+    allowed = encoder_of(model, model.active_adapter).tokens.allowed
     vocabulary, language_model = _policy_parts(args, policy, scorer.task.model, scorer.task.tokenizer, allowed)
     return PromptSearch(
         PromptPolicy(language_model, vocabulary.allowed, args.policy_hidden_size),
@@ -228,7 +231,11 @@ def _check_sizes(args: RLPromptConfig, processes: int, length: int) -> None:
 
 
 def _policy_parts(
-    args: RLPromptConfig, policy: tuple[Any, Any], base: Any, tokenizer: PreTrainedTokenizerBase, allowed: Any
+    args: RLPromptConfig,
+    policy: tuple[Any, Any],
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    allowed: Any,
 ) -> tuple[PolicyVocabulary, Any]:
     """The policy's vocabulary and language model."""
     language_model, policy_tokenizer = policy
@@ -239,7 +246,7 @@ def _policy_parts(
         policy_tokenizer = policy_tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if language_model is None:
         return PolicyVocabulary(allowed, tokenizer), base
-    table = language_model.get_input_embeddings().weight
+    table = input_embeddings(language_model).weight
     if policy_tokenizer is None and len(table) != len(allowed):
         raise ValueError(
             f"the policy model has a vocabulary of {len(table)}, the task model one of {len(allowed)}; pass the "

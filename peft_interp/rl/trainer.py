@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -125,7 +126,7 @@ class RLPromptTrainer(PromptScoringTrainer):
     # -- training -------------------------------------------------------------------------------------------------
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Soft Q-learning loss of this process's share of the step's prompts."""
         if "batch" not in inputs:  # rows for the adapter, from the stock evaluation that `compute_metrics` needs
@@ -228,22 +229,22 @@ class RLPromptTrainer(PromptScoringTrainer):
         numbers: Any = [{"batch": i} for i in range(steps * args.gradient_accumulation_steps)]
         return DataLoader(numbers, batch_size=1)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Trainer's optimizer for the policy's head."""
         return super().create_optimizer(self.policy)
 
-    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> Any:
         """In training the policy takes the adapter's place, in DDP where there are several processes."""
         if not training:
             return super()._wrap_model(model, training, dataloader)
         return self.accelerator.prepare_model(self.policy)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self._dev is None:
             self._select_on_train()
         super()._save_checkpoint(model, trial)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """As the base's; prompts are sampled at the length that the saved run had."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.search.length = len(cast(Any, self.model).prompt_token_ids())

@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from transformers import PreTrainedModel
 
 from peft_interp.answers.rewards import AnswerReward
 from peft_interp.answers.settings import AnswerSettings
 from peft_interp.answers.writer import Answer, AnswerWriter, cut_text
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import input_embeddings
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.text_rows import with_text
@@ -25,6 +27,7 @@ from peft_interp.text.rows import Row
 from peft_interp.text.verbalizer import Verbalizer
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 _SHOWN = 3  # rows in `to_markdown`
@@ -100,7 +103,7 @@ class AnswerComparison:
 
 
 def compare_answers(
-    model: Any,
+    model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     dataset: Any,
     reward_funcs: AnswerReward | Sequence[AnswerReward],
@@ -139,7 +142,7 @@ def compare_answers(
     placement = placement_of(config)
     examples = read_examples(tokenizer, dataset, verbalizer, text_column, label_column, max_length, "dataset")
     rows = rows_to_answer(examples, tokenizer, placement, tuple(getattr(config, "leading_token_ids", None) or ()))
-    writer = AnswerWriter(model.get_base_model(), tokenizer)
+    writer = AnswerWriter(cast(PreTrainedModel, model.get_base_model()), tokenizer)
     ids = [[], *(placement.encode_prompt(tokenizer, text) for text in texts)]
     with progress_bar((3 + len(texts)) * len(rows), "Writing answers", progress) as bar:
         found = {PROMPT: _with_vectors(model, tokenizer, rows, wanted, bar)}
@@ -155,10 +158,10 @@ def compare_answers(
 
 
 def _with_vectors(
-    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: AnswerSettings, bar: Any
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: AnswerSettings, bar: Any
 ) -> list[str]:
     """As the adapter itself generates, in batches of rows of the same length: stock PEFT spoils padded ones."""
-    pad = model.get_base_model().generation_config.pad_token_id or 0
+    pad = cast(PreTrainedModel, model.get_base_model()).generation_config.pad_token_id or 0
     mark = [pad] if placement_of(model.active_peft_config).marked else []  # a column that is not attended to
     given = [[*row.before, *mark, *row.ids[row.start : row.first]] for row in rows]
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "pad_token_id": pad, "do_sample": False}
@@ -169,7 +172,7 @@ def _with_vectors(
         options |= {"stop_strings": list(settings.stop_strings), "tokenizer": tokenizer}
     order = sorted(range(len(rows)), key=lambda i: len(given[i]))
     alike = [list(places) for _, places in groupby(order, key=lambda i: len(given[i]))]
-    device, found = model.get_input_embeddings().weight.device, [""] * len(rows)
+    device, found = input_embeddings(model).weight.device, [""] * len(rows)
     with eval_mode(model), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         for places in alike:
@@ -186,7 +189,11 @@ def _with_vectors(
 
 
 def _with_its_text(
-    model: Any, tokenizer: PreTrainedTokenizerBase, writer: AnswerWriter, rows: Sequence[Row], settings: AnswerSettings
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    writer: AnswerWriter,
+    rows: Sequence[Row],
+    settings: AnswerSettings,
 ) -> list[str]:
     """The prompt's text in its place, tokenised there with what stands beside it."""
     reading = read_prompt(model, tokenizer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,10 +18,14 @@ from torch import Tensor
 from peft_interp.inference.batching import Batches, halves, logits_tokens, moved
 from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at
+from peft_interp.inference.models import input_embeddings
 from peft_interp.scoring.token_tree import Context, build_context, new_nodes, pack, token_tree, visible
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import Answers, Row
 from peft_interp.text.tokenization import pad_token_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def question(following: Branches, columns: range, device: torch.device) -> Quest
 
 
 def tree_inputs(
-    model: Any, context: Context, asked: Question, own: Tensor, added: torch.dtype | None = None
+    model: PreTrainedModel, context: Context, asked: Question, own: Tensor, added: torch.dtype | None = None
 ) -> dict[str, Any]:
     """A forward pass of a question's tree after every sequence of `context`.
 
@@ -153,7 +157,7 @@ class PlainScoring:
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         rows: Sequence[Row],
         label_ids: Tensor | None,
         rows_of_head: bool,
@@ -188,7 +192,7 @@ class PlainScoring:
         """(sequences, labels) log-probabilities or, if `whole`, (sequences,) losses; NaN where nothing is predicted."""
         width = max(len(ids) for ids in sequences)
         pad = pad_token_id(self.model.config) or 0
-        device = self.model.get_input_embeddings().weight.device
+        device = input_embeddings(self.model).weight.device
         ids = moved([[*i, *[pad] * (width - len(i))] for i in sequences], device)  # (pairs, width)
         mask = moved([[1] * len(i) + [0] * (width - len(i)) for i in sequences], device)
         asked = [(number, place, label) for number, found in enumerate(answers) for place, label in found]
@@ -232,7 +236,7 @@ class SharedScoring:
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         rows: Sequence[Row],
         prompt_first: bool,
         label_ids: Tensor | None,

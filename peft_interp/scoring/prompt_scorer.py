@@ -42,7 +42,7 @@ from peft_interp.text.placement import Placement
 from peft_interp.text.rows import Row
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Task:
         has_choices: each example has answers to choose from.
     """
 
-    model: Any
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     placement: Placement
     leading_ids: tuple[int, ...]
@@ -74,7 +74,7 @@ class Task:
 class PerplexityModel:
     """The causal LM that says how likely a prompt is, with its tokenizer (None: the task model's) and BOS."""
 
-    model: Any
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None = None
     leading_ids: tuple[int, ...] = ()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate.utils import broadcast, gather_object
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from peft_interp.answers.rewards import AnswerReward
+from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.scoring.config import RewardArguments
 from peft_interp.scoring.examples import Examples, read_examples
 from peft_interp.scoring.prompt_scorer import Calibration, PerplexityModel, PromptScorer, Task
@@ -25,6 +26,7 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import check_scorer
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 
@@ -41,7 +43,7 @@ def own_settings(args: Any) -> dict[str, Any]:
 
 
 def check_model(
-    model: Any,
+    model: AnyModel,
     args: Any,
     kind: type[RewardArguments],
     tokenizer: PreTrainedTokenizerBase | None,
@@ -94,7 +96,7 @@ def check_model(
 
 
 def make_scorer(
-    model: Any,
+    model: PeftModel,
     args: RewardArguments,
     train: Examples,
     tokenizer: PreTrainedTokenizerBase,
@@ -119,7 +121,7 @@ def make_scorer(
     Raises:
         ValueError: no labels and no reward, or parts that do not fit together.
     """
-    config, base = model.active_peft_config, model.get_base_model()
+    config, base = model.active_peft_config, cast(PreTrainedModel, model.get_base_model())
     functions = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or ())
     writes = any(isinstance(function, AnswerReward) for function in functions)
     taken = ANSWER_ARGUMENTS if writes else ARGUMENTS
@@ -183,9 +185,11 @@ def processes_of(accelerator: Any) -> Processes:
 def _given_perplexity_model(given: PerplexityModel, task: Task, args: RewardArguments) -> PerplexityModel:
     """The user's perplexity model, which sees in front of a prompt what its tokenizer puts there."""
     if given.tokenizer is None:
-        check_scorer(given.model, task.model.get_input_embeddings().weight)
+        check_scorer(given.model, input_embeddings(task.model).weight)
     return replace(
-        given, model=given.model.to(args.device), leading_ids=tuple(leading_ids(given.tokenizer or task.tokenizer))
+        given,
+        model=given.model.to(args.device),  # type: ignore[arg-type]
+        leading_ids=tuple(leading_ids(given.tokenizer or task.tokenizer)),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,10 +19,14 @@ from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.full_attention import takes_own_mask
 from peft_interp.inference.head import head_is_linear
 from peft_interp.inference.max_length import model_max_length
+from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.scoring.passes import PlainScoring, SharedScoring
 from peft_interp.text.placement import IGNORED, START, first_labelled, placement_named
 from peft_interp.text.rows import Row, read_rows, without_padding
 from peft_interp.text.tokenization import check_in_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 Prompts = Tensor | Sequence[Sequence[int]]
@@ -60,7 +64,7 @@ class TaskScorer:
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         rows: Sequence[Mapping[str, Any]],
         label_token_ids: Sequence[int] | None = None,
         position: str = START.name,
@@ -76,7 +80,7 @@ class TaskScorer:
         _check_model(model)
         self.model = model
         self.rows = read_rows(rows, leading_ids, self.placement, every_row_labelled=True)
-        self.device = model.get_input_embeddings().weight.device
+        self.device = input_embeddings(model).weight.device
         self.forward_passes = 0
         self._causal = is_causal(model)
         if not self._causal:
@@ -199,7 +203,7 @@ class TaskScorer:
 
     def _check_prompts(self, prompts: Sequence[tuple[int, ...]]) -> None:
         for prompt in prompts:
-            check_in_vocabulary(prompt, self.model.get_input_embeddings())
+            check_in_vocabulary(prompt, input_embeddings(self.model))
         limit = model_max_length(self.model)
         if prompts and limit is not None:
             longest = max(prompts, key=len)
@@ -217,7 +221,7 @@ class _Choices:
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         rows: Sequence[Mapping[str, Any]],
         choices: Sequence[Sequence[Sequence[int]]],
         **options: Any,
@@ -245,7 +249,7 @@ class _Choices:
         return found.log_softmax(-1)
 
 
-def is_causal(model: Any) -> bool:
+def is_causal(model: PreTrainedModel) -> bool:
     """Whether a language model predicts the next token; a masked one predicts the token at its own position."""
     return getattr(model, "loss_type", None) != "ForMaskedLM" and not type(model).__name__.endswith("ForMaskedLM")
 
@@ -254,7 +258,7 @@ def _agree(trial: SharedScoring, plain: PlainScoring, rows: Sequence[Row]) -> bo
     """Try both on two rows and four short prompts made of the rows' own tokens."""
     a, b = rows[0].ids[0], rows[-1].ids[-1]
     prompts = [(a,), (a, b), (a, a), (b, a, b)]
-    expected = torch.empty(len(prompts), len(rows), device=trial.model.get_input_embeddings().weight.device)
+    expected = torch.empty(len(prompts), len(rows), device=input_embeddings(trial.model).weight.device)
     found = torch.empty_like(expected)
     plain.score(expected, prompts, whole=True)
     trial.score(found, prompts, whole=True)
@@ -262,7 +266,7 @@ def _agree(trial: SharedScoring, plain: PlainScoring, rows: Sequence[Row]) -> bo
     return torch.allclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def _label_tensor(ids: Sequence[int] | None, model: Any, device: torch.device) -> Tensor | None:
+def _label_tensor(ids: Sequence[int] | None, model: PreTrainedModel, device: torch.device) -> Tensor | None:
     if ids is None:
         return None
     size = model.get_output_embeddings().weight.shape[0]
@@ -281,7 +285,7 @@ def _check_masked(rows: Sequence[Row]) -> None:
             )
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: AnyModel) -> None:
     config = getattr(model, "active_peft_config", None)
     if config is not None and config.is_prompt_learning:
         raise ValueError("the model adds a prompt of its own; give its base model (`model.get_base_model()`).")

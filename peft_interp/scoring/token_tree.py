@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from peft_interp.inference.batching import moved
 from peft_interp.inference.compat import keys_and_values
 from peft_interp.inference.head import nowhere, tapped_head
+from peft_interp.inference.models import input_embeddings
 
 
 class ReadOnlyLayer(DynamicLayer):
@@ -70,12 +71,12 @@ class Context:
         return sum(k.nbytes + v.nbytes for k, v in self.layers)
 
 
-def build_context(model: Any, sequences: Sequence[Sequence[int]], pad_id: int = 0) -> Context:
+def build_context(model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad_id: int = 0) -> Context:
     """Run sequences of at least one token each, without gradient, and keep what their continuations need.
 
     Padding goes after, where no real token sees it; so no mask is needed and positions just count.
     """
-    device = model.get_input_embeddings().weight.device
+    device = input_embeddings(model).weight.device
     lengths = tuple(len(sequence) - 1 for sequence in sequences)
     width = max(lengths)
     layers: tuple[tuple[Tensor, Tensor], ...] = ()

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, load_peft_weights
+from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import EvalLoopOutput
@@ -265,7 +266,7 @@ class PromptScoringTrainer(Trainer):
         if self.args.should_save:
             save_search(self.search, dict(self._metrics), output_dir)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """As Trainer's, for a prompt that may have another length than this run's adapter began with."""
         adapter, folder = cast(Any, self.model), Path(resume_from_checkpoint)
         name = adapter.active_adapter

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from peft_interp.scoring.scored_search import Best, Processes, ScoredSearch
 from peft_interp.search.constraints import Constraints
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FLOOR_PERCENT = 10
 
@@ -57,7 +57,7 @@ class FluencyScale:
 
 
 def fluency_scale(
-    perplexity_model: Any,
+    perplexity_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     perplexity: float | None,
     percentile: float | None,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from peft_interp.inference.batching import Batches, gradient_batches, logits_tokens
 from peft_interp.inference.head import answer_logits_at
+from peft_interp.inference.models import input_embeddings
 from peft_interp.text.rows import Answers, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _TABLE_ROWS = 8192  # of the embedding table that are in fp32 at a time
 
 
 def swap_gains(
-    model: Any,
+    model: PreTrainedModel,
     ids: Sequence[int],
     rows: Sequence[Row],
     causal: bool = True,
@@ -35,7 +39,7 @@ def swap_gains(
     Returns:
         (L, vocabulary) fp32 on the CPU, nats; higher is better, 0 for the token that is there.
     """
-    embeddings = model.get_input_embeddings()
+    embeddings = input_embeddings(model)
     device = embeddings.weight.device
     known = torch.tensor(list(ids), device=device)
     composed = [row.compose(ids, causal, whole=True) for row in rows]
@@ -59,10 +63,10 @@ def swap_gains(
 
 
 def _slope(
-    model: Any, ids: Tensor, composed: Sequence[tuple[tuple[int, ...], Answers]], places: Sequence[int]
+    model: PreTrainedModel, ids: Tensor, composed: Sequence[tuple[tuple[int, ...], Answers]], places: Sequence[int]
 ) -> Tensor:
     """(L, dim) gradient of the mean loss of some rows at the vectors of the prompt `ids`, which stand at `places`."""
-    embeddings, device = model.get_input_embeddings(), ids.device
+    embeddings, device = input_embeddings(model), ids.device
     width = max(len(row_ids) for row_ids, _ in composed)
     tokens = torch.tensor([[*row_ids, *[0] * (width - len(row_ids))] for row_ids, _ in composed], device=device)
     mask = torch.tensor([[1] * len(row_ids) + [0] * (width - len(row_ids)) for row_ids, _ in composed], device=device)

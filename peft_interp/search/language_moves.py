@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from peft_interp.inference.batching import Batches, drawing_batches
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import generate_of
 
 _ENDINGS = (".", "?", "!", ":")
 
@@ -22,7 +22,7 @@ def sentence_ends(texts: Sequence[str]) -> list[int]:
 
 
 def continue_from(
-    model: Any,
+    model: PreTrainedModel,
     prefixes: Sequence[Sequence[int]],
     most: int,
     forbidden: Sequence[int],
@@ -76,7 +76,7 @@ def continue_from(
 
 
 def _generated(
-    model: Any, prefixes: Sequence[Sequence[int]], pad: int, settings: GenerationConfig, seed: int
+    model: PreTrainedModel, prefixes: Sequence[Sequence[int]], pad: int, settings: GenerationConfig, seed: int
 ) -> list[list[int]]:
     """What `generate` puts after the prefixes, padded."""
     longest = max(map(len, prefixes))
@@ -85,9 +85,8 @@ def _generated(
     devices = [model.device] if model.device.type == "cuda" else []
     with eval_mode(model), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        found: list[list[int]] = model.generate(rows, attention_mask=mask, generation_config=settings)[
-            :, longest:
-        ].tolist()
+        new = generate_of(model)(rows, attention_mask=mask, generation_config=settings)[:, longest:]
+        found: list[list[int]] = new.tolist()
     return found
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import Batches, reading_batches
 from peft_interp.metrics.likelihood import mean_nll, read_sequences
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class PromptFeatures:
 
 
 def extract_features(
-    model: Any,
+    model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     leading: Sequence[int] = (),
     start_id: int | None = None,

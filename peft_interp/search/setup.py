@@ -27,15 +27,17 @@ from peft_interp.search.search import FluentSearch
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import start_id
+from peft_interp.tuner.embedding import encoder_of
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 GRADIENT_EXAMPLES = 16
 
 
 def make_search(
-    model: Any,
+    model: PeftModel,
     args: PromptSearchConfig,
     accelerator: Any,
     train: Examples,
@@ -73,7 +75,7 @@ def make_search(
         args.proposal_top_p,
     )
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
-    allowed = model.prompt_encoder[model.active_adapter].tokens.allowed
+    allowed = encoder_of(model, model.active_adapter).tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
     shown = TaskExamples(_pairs(train, scorer, label_words), label_words, task.placement, scorer.writes)
     proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown)
@@ -97,7 +99,7 @@ def make_search(
 
 
 def start_prompts(
-    model: Any, tokenizer: PreTrainedTokenizerBase, args: PromptSearchConfig, search: FluentSearch
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, args: PromptSearchConfig, search: FluentSearch
 ) -> list[list[int]]:
     """The adapter's prompt, the user's texts and description, and human-written prompts that may be in the front.
 

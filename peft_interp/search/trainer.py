@@ -131,7 +131,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
     # -- training -------------------------------------------------------------------------------------------------
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """A step of the search; the loss that Trainer logs is the negative mean reward of its prompts."""
         if "batch" not in inputs:  # rows for the adapter, from the stock evaluation that `compute_metrics` needs
@@ -197,13 +197,13 @@ class PromptSearchTrainer(PromptScoringTrainer):
         numbers: Any = [{"batch": i} for i in range(args.gradient_accumulation_steps)]
         return DataLoader(numbers, batch_size=1)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """One that moves nothing: prompts are chosen, not descended to."""
         self._done = self.state.global_step - 1  # every training begins here, with a step that is not done yet
         self.optimizer = torch.optim.SGD(self._stand_in.parameters(), lr=0.0)
         return self.optimizer
 
-    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> Any:
         """In training a stand-in takes the adapter's place, which has nothing to learn by gradient."""
         return self._stand_in if training else super()._wrap_model(model, training, dataloader)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from peft_interp.text.placement import IGNORED, START, Placement, first_labelled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 Answers = tuple[tuple[int, int], ...]
 _REMEDY = "pass tokenised rows, as `Verbalizer.encode_dataset` makes them"
@@ -97,7 +101,7 @@ def read_rows(
     leading_ids: Sequence[int] = (),
     placement: Placement = START,
     task: str = "CAUSAL_LM",
-    base: Any = None,
+    base: PreTrainedModel | None = None,
     every_row_labelled: bool = False,
 ) -> list[Row]:
     """Tokenised examples as rows.
@@ -210,7 +214,12 @@ def plain_ids(values: Any) -> list[int]:
 
 
 def _read_row(
-    number: int, row: Mapping[str, Any], leading_ids: Sequence[int], placement: Placement, task: str, base: Any
+    number: int,
+    row: Mapping[str, Any],
+    leading_ids: Sequence[int],
+    placement: Placement,
+    task: str,
+    base: PreTrainedModel | None,
 ) -> Row:
     token_labels = task == "CAUSAL_LM"
     read = without_padding(row, number, token_labels)
@@ -236,6 +245,7 @@ def _read_row(
     return Row(leading, tuple(ids), tuple(labels), start, tuple(decoder))
 
 
-def _decoder_ids(base: Any, labels: list[int]) -> list[int]:
-    shifted: list[int] = base.prepare_decoder_input_ids_from_labels(torch.tensor([labels]))[0].tolist()
+def _decoder_ids(base: PreTrainedModel | None, labels: list[int]) -> list[int]:
+    prepare: Callable[..., Tensor] = cast(Any, base).prepare_decoder_input_ids_from_labels
+    shifted: list[int] = prepare(torch.tensor([labels]))[0].tolist()
     return shifted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
@@ -25,6 +25,14 @@ from peft_interp.tuner.saved_modules import check_modules
 from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def encoder_of(model: PeftModel, adapter_name: str) -> InterpPromptEmbedding:
+    """The module that holds the prompt of an adapter that is known to be ours."""
+    return cast(InterpPromptEmbedding, model.prompt_encoder[adapter_name])
 
 
 @dataclass(frozen=True)
@@ -411,10 +419,10 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     @classmethod
     def _get_adapter_state_dict(
-        cls, model: Any, config: Any, adapter_name: str, state_dict: Any, unwanted_adapter_names: Any
+        cls, model: PeftModel, config: Any, adapter_name: str, state_dict: Any, unwanted_adapter_names: Any
     ) -> dict[str, Tensor]:
         """PEFT's saving hook: the effective rows that stock PEFT reads, and what exact resume needs."""
-        encoder: InterpPromptEmbedding = model.prompt_encoder[adapter_name]
+        encoder = encoder_of(model, adapter_name)
         vectors = encoder.prompt().vectors
         encoder.settle()  # nothing broken is written
         return {
@@ -426,11 +434,11 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
-        cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+        cls, model: PeftModel, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """PEFT's hook before anything is written, so that a bad checkpoint changes nothing; raises as `check_state`."""
         check_modules(model, adapter_name, state_dict)
-        model.prompt_encoder[adapter_name].check_state(state_dict)
+        encoder_of(model, adapter_name).check_state(state_dict)
         return state_dict
 
     def _load_adapter_state_dict(self, state_dict: dict[str, Tensor]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from peft_interp.inference.models import input_embeddings
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, Prompt
 from peft_interp.tuner.loss_terms import PERPLEXITY, LossTerm
 from peft_interp.tuner.perplexity import prompt_nll, soft_target_gradient, tied_target_gradient
 from peft_interp.tuner.projection import straight_through
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
@@ -20,7 +24,7 @@ _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "l
 def task_model_nll(
     encoder: InterpPromptEmbedding,
     prompt: Prompt,
-    model: Any,
+    model: PreTrainedModel,
     logits: Tensor,
     hidden: Tensor,
     sides: str,
@@ -50,14 +54,14 @@ def task_model_nll(
     return prompt_nll(logits, prompt.ids, sides, target, losses)
 
 
-def _logits_are_products_with_rows(model: Any) -> bool:
-    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+def _logits_are_products_with_rows(model: PreTrainedModel) -> bool:
+    table, head = input_embeddings(model).weight, model.get_output_embeddings().weight
     changed = (getattr(model.config.get_text_config(), name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES)
     return bool(head.data_ptr() == table.data_ptr()) and not any(changed)
 
 
 def scorer_nll(
-    encoder: InterpPromptEmbedding, prompt: Prompt, scorer: Any, leading_ids: list[int], sides: str
+    encoder: InterpPromptEmbedding, prompt: Prompt, scorer: PreTrainedModel, leading_ids: list[int], sides: str
 ) -> Tensor:
     """NLL of the prompt under a separate language model with the same tokenizer, in one pass over the prompt.
 
@@ -74,7 +78,7 @@ def scorer_nll(
     Returns:
         Scalar, nats per token.
     """
-    table = scorer.get_input_embeddings()
+    table = input_embeddings(scorer)
     width = min(table.weight.shape[0], encoder.table.shape[0])
     probs = encoder.tokens.soft_choice(prompt.latent, width).to(table.weight.device)
     ids = prompt.ids.to(table.weight.device)
@@ -87,7 +91,7 @@ def scorer_nll(
     return prompt_nll(logits, ids, sides, target)
 
 
-def check_scorer(scorer: Any, table: Tensor) -> None:
+def check_scorer(scorer: PreTrainedModel, table: Tensor) -> None:
     """Refuse a scorer that cannot share the task model's token ids.
 
     Raises:
@@ -99,7 +103,7 @@ def check_scorer(scorer: Any, table: Tensor) -> None:
             f"the perplexity model {type(scorer).__name__} has no causal language-model head; use an "
             "AutoModelForCausalLM with the task model's tokenizer."
         )
-    theirs, ours = scorer.get_input_embeddings().weight.shape[0], table.shape[0]
+    theirs, ours = input_embeddings(scorer).weight.shape[0], table.shape[0]
     if abs(theirs - ours) > 0.1 * max(theirs, ours):
         raise ValueError(
             f"the perplexity model knows {theirs} tokens, the task model {ours}: they cannot share a tokenizer. Use a "

@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from peft_interp.inference.max_length import learned_positions
+from peft_interp.inference.models import generate_of
 from peft_interp.tuner.layout import PromptLayout
 from peft_interp.tuner.model_inputs import Composed
 
 
-def generate_after_prompt(base_model: Any, compose: Callable[..., Composed], *args: Any, **kwargs: Any) -> Any:
+def generate_after_prompt(
+    base_model: PreTrainedModel, compose: Callable[..., Composed], *args: Any, **kwargs: Any
+) -> Any:
     """`base_model.generate` after the prompt, with stock PEFT's result.
 
     Args:
@@ -132,10 +135,10 @@ def _hide_prompt(kwargs: dict[str, Any], layout: PromptLayout, input_ids: Tensor
         kwargs["streamer"] = _UsersStreamer(streamer, hide)
 
 
-def _generated(base_model: Any, inputs: dict[str, Tensor], kwargs: dict[str, Any], given: int) -> Any:
+def _generated(base_model: PreTrainedModel, inputs: dict[str, Tensor], kwargs: dict[str, Any], given: int) -> Any:
     """What the base model generates after `given` columns, or a clear word where its positions end."""
     try:
-        return base_model.generate(**inputs, **kwargs)
+        return generate_of(base_model)(**inputs, **kwargs)
     except IndexError as error:
         limit = learned_positions(base_model)
         if limit is None or given + _new_tokens(base_model, kwargs, given) <= limit:
@@ -146,7 +149,7 @@ def _generated(base_model: Any, inputs: dict[str, Tensor], kwargs: dict[str, Any
         ) from error
 
 
-def _new_tokens(base_model: Any, kwargs: dict[str, Any], given: int) -> int:
+def _new_tokens(base_model: PreTrainedModel, kwargs: dict[str, Any], given: int) -> int:
     """How many tokens the call may generate."""
     settings = kwargs.get("generation_config") or base_model.generation_config
     new = kwargs.get("max_new_tokens") or getattr(settings, "max_new_tokens", None)
@@ -154,9 +157,10 @@ def _new_tokens(base_model: Any, kwargs: dict[str, Any], given: int) -> int:
     return int(new if new else max(1, longest - given))
 
 
-def named_arguments(base_model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def named_arguments(base_model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """All arguments of a `generate` call by name, the input ids as `input_ids`."""
-    named = {**kwargs, **dict(zip(inspect.signature(base_model.generate).parameters, args, strict=False))}
+    names = inspect.signature(generate_of(base_model)).parameters
+    named = {**kwargs, **dict(zip(names, args, strict=False))}
     inputs = named.pop("inputs", None)
     return named if inputs is None else {**named, "input_ids": inputs}
 
@@ -167,7 +171,7 @@ def _seen_by_penalties(layout: PromptLayout, input_ids: Tensor) -> Tensor:
     return layout.insert(own.expand(-1, layout.prompt_length), input_ids)
 
 
-def _begin(base_model: Any) -> Tensor:
+def _begin(base_model: PreTrainedModel) -> Tensor:
     bos = base_model.generation_config.bos_token_id
     if bos is None:
         raise ValueError("`generate` needs `input_ids`: the model has no BOS token to begin with.")
@@ -194,7 +198,7 @@ def attended(settings: Any, input_ids: Tensor | None, embeds: Tensor | None) -> 
     return input_ids.ne(settings.pad_token_id).long()
 
 
-def _longer(base_model: Any, kwargs: dict[str, Any], prompt_length: int) -> dict[str, Any]:
+def _longer(base_model: PreTrainedModel, kwargs: dict[str, Any], prompt_length: int) -> dict[str, Any]:
     """Total lengths, which must make room for the prompt; `max_new_tokens` needs no change."""
     changed: dict[str, Any] = {}
     settings = kwargs.get("generation_config")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from peft_interp.inference.padding_habits import position_ids_for
 from peft_interp.text.placement import START, Placement
 from peft_interp.tuner.embedding import Prompt
 from peft_interp.tuner.layout import PromptLayout, known_ids, pads_first, place_prompt, positions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _IDS = ("input_ids", "(batch, length)")
 
@@ -29,7 +32,7 @@ class Composed:
     inputs: dict[str, Tensor]
     layout: PromptLayout
 
-    def with_positions(self, model: Any) -> dict[str, Tensor]:
+    def with_positions(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """The inputs plus position ids that do not count padding, from `model`'s first position on."""
         mask = self.inputs.get("attention_mask")
         return self.inputs if mask is None else {**self.inputs, "position_ids": position_ids_for(model, mask)}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -151,7 +151,7 @@ _switch = _Switch()
 
 
 @contextmanager
-def packed_attention(model: Any) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
     """While open, `model`'s layers use `attention`; for a pass without a packed row that is the stock `sdpa`."""
     config = model.config.get_text_config()
     _switch.enter(config)

@@ -7,7 +7,7 @@ Loss and gradient are those of the plain concatenation, dropout included.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from peft_interp.inference.compat import cache_of, with_cache
 from peft_interp.inference.compilation import without_compiling
 from peft_interp.inference.head import places_of, tapped_head
+from peft_interp.inference.models import input_embeddings
 from peft_interp.tuner.layout import positions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def check_answers(labels: Tensor, start: Tensor, first: Tensor) -> None:
@@ -42,7 +46,7 @@ def check_answers(labels: Tensor, start: Tensor, first: Tensor) -> None:
 
 
 def text_first_loss(
-    model: Any,
+    model: PreTrainedModel,
     prompt: Tensor,
     text_ids: Tensor | None,
     text_embeds: Tensor | None,
@@ -100,7 +104,7 @@ def text_first_loss(
     return total / (count.to(total.device) if isinstance(count, Tensor) else count)
 
 
-def prompt_alone(model: Any, leading: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+def prompt_alone(model: PreTrainedModel, leading: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
     """What the perplexity term needs of a prompt that the step saw in the rows' context only.
 
     Args:
@@ -118,7 +122,7 @@ def prompt_alone(model: Any, leading: Tensor, prompt: Tensor) -> tuple[Tensor, T
     return output.logits[0, len(leading) :], tap.hidden[0, len(leading) :]
 
 
-def _run_text(model: Any, text: dict[str, Any], mask: Tensor) -> Any:
+def _run_text(model: PreTrainedModel, text: dict[str, Any], mask: Tensor) -> Any:
     """The cache of the text in front of the prompt; with a gradient only where more than the prompt is trained."""
     embeds = text["inputs_embeds"]
     trains = (embeds is not None and embeds.requires_grad) or any(p.requires_grad for p in model.parameters())
@@ -133,10 +137,10 @@ def _columns(text: Tensor | None, width: int) -> Tensor | None:
     return None if text is None else text[:, :width]
 
 
-def _embedded(model: Any, ids: Tensor | None, embeds: Tensor | None, columns: Tensor) -> Tensor:
+def _embedded(model: PreTrainedModel, ids: Tensor | None, embeds: Tensor | None, columns: Tensor) -> Tensor:
     """(batch, columns, dim) input embeddings of the text at `columns` (batch, columns) of each row."""
     if embeds is not None:
         return embeds.gather(1, columns.unsqueeze(-1).expand(-1, -1, embeds.shape[-1]))
     assert ids is not None
-    embedded: Tensor = model.get_input_embeddings()(ids.gather(1, columns))
+    embedded: Tensor = input_embeddings(model)(ids.gather(1, columns))
     return embedded

@@ -33,7 +33,7 @@ from peft_interp.tuner.task_types import listed, prompt_task
 from peft_interp.tuner.term_gradient import Gradient
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Base = PeftModel
 else:
@@ -218,7 +218,7 @@ class PromptModelMixin(Base):
 
     # -- the perplexity model -------------------------------------------------------------------------------------
 
-    def set_perplexity_model(self, model: Any) -> None:
+    def set_perplexity_model(self, model: PreTrainedModel) -> None:
         """Score the prompt with this causal LM (same tokenizer; frozen here, not saved) instead of the task model.
 
         Raises:
@@ -458,12 +458,12 @@ class PromptModelMixin(Base):
             encoder.watch(loss, known.get(PERPLEXITY.name))
 
 
-def _known_to(scorer: Any, leading_ids: list[int] | None) -> list[int]:
+def _known_to(scorer: PreTrainedModel, leading_ids: list[int] | None) -> list[int]:
     """The leading ids in front of a prompt for the scorer: its BOS where the task model has one."""
     return [i for i in named_token_ids(scorer.config, ("bos",)) if i in (leading_ids or [])][:1]
 
 
-def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: Any) -> bool:
+def _check_fingerprint(config: InterpPromptConfig, table: Tensor, base_model: PreTrainedModel) -> bool:
     """Warn where the base model's table is not the one that the prompt was made for; returns whether it is."""
     here, made_for = table_fingerprint(table), config.table_fingerprint
     same = made_for is None or same_table(made_for, here)

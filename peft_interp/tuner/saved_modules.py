@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from peft.utils.other import AuxiliaryTrainingWrapper
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from peft_interp.tuner.saved_adapter import TENSORS, foreign_words
 
+if TYPE_CHECKING:
+    from peft import PeftModel
 
-def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> None:
+
+def check_modules(model: PeftModel, adapter_name: str, state_dict: dict[str, Tensor]) -> None:
     """Whether what a checkpoint holds beside the prompt is of modules that its config declares.
 
     Args:
@@ -37,7 +40,7 @@ def check_modules(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) 
             )
 
 
-def foreign_tensors(model: Any, adapter_name: str, state_dict: dict[str, Tensor]) -> list[str]:
+def foreign_tensors(model: PeftModel, adapter_name: str, state_dict: dict[str, Tensor]) -> list[str]:
     """Names of tensors that would change the base model and belong to no module that the adapter declares."""
     others = [name for name in state_dict if name not in TENSORS and "." in name]
     if not others:
