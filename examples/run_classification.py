@@ -209,7 +209,8 @@ def keep_numbers(trainer: Trainer, tokenizer: Any, verbalizer: Verbalizer) -> No
     Training itself follows the loss of the whole vocabulary, which knows no such numbers.
     """
     model: Any = trainer.model
-    bias = calibrate(model, tokenizer, trainer.train_dataset, verbalizer)
+    rows: Any = trainer.train_dataset
+    bias = calibrate(model, tokenizer, rows, verbalizer)
     model.keep_label_bias(bias)
     trainer.compute_metrics = verbalizer.accuracy(tokenizer, bias)
     print(f"\n{bias.sentence()}")

@@ -73,6 +73,7 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
     rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
     known = {"data": data} if test is not None else {}
     tokenizer: Any = trainer.processing_class
+    training_rows: Any = trainer.train_dataset  # where the prompt is calibrated, what of its gain is the label prior
     page = report_prompt(
         model,
         tokenizer,
@@ -80,7 +81,7 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
         trainer.verbalizer,
         rivals=rivals,
         context=known,
-        training_rows=trainer.train_dataset,  # where the prompt is calibrated, what of its gain is the label prior
+        training_rows=training_rows,
     )
     page.save(f"{folder}/report.html")
     model.attach_report(page)

@@ -126,6 +126,7 @@ def compare(arguments: Namespace) -> None:
         raise ValueError("two prompts have one name; name each of them once, and folders by different last parts.")
     assert data is not None
     rows = _rows(data, model, tokenizer, longest, context := {"data": data.name})
+    assert rows is not None
     comparison = compare_prompts(
         model,
         tokenizer,
@@ -152,6 +153,7 @@ def explain(arguments: Namespace) -> None:
     if not (arguments.task or arguments.data):
         raise ValueError("a prompt is explained by what it does on rows: name them with `--task` or `--data`.")
     model, tokenizer, data, rows, context = _adapter_and_rows(folder, arguments)
+    assert rows is not None
     found = explain_prompt(
         model,
         tokenizer,

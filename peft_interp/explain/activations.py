@@ -25,7 +25,7 @@ from peft_interp.metrics.comparison import ComparisonSetup, ModelRunner
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.report.explained import ActivationComparison, LayerLikeness
-from peft_interp.text.rows import Row
+from peft_interp.text.rows import Row, Rows
 from peft_interp.text.tokenization import check_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ States = list[Tensor]  # by layer
 def compare_activations(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     text: str,
     adapter_name: str | None = None,
     batch_size: int = 32,

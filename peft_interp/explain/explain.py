@@ -28,6 +28,7 @@ from peft_interp.report.explained import IDLE, LEAST_EFFECT, ExplanationCandidat
 from peft_interp.report.explanation import PromptExplanation
 from peft_interp.report.provenance import describe
 from peft_interp.text.placement import placement_of
+from peft_interp.text.rows import Rows
 from peft_interp.text.surrounding_text import surrounding_text
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import check_tokenizer, config_token_ids, leading_ids
@@ -49,7 +50,7 @@ _EQUAL = 0.01  # of what there is to explain; of texts no further apart the one 
 def explain_prompt(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     verbalizer: Verbalizer | None = None,
     label_token_ids: Sequence[int] | None = None,
     sources: Sequence[str] | None = None,

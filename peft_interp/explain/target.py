@@ -21,7 +21,7 @@ from peft_interp.inference.max_length import check_room
 from peft_interp.metrics.comparison import ComparisonSetup, make_comparison
 from peft_interp.metrics.differentials import kl_divergence
 from peft_interp.metrics.reading import prompt_config
-from peft_interp.text.rows import Row
+from peft_interp.text.rows import Row, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,7 +39,7 @@ def has_vectors(model: PeftModel, adapter_name: str | None = None) -> bool:
 def compared(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_token_ids: Sequence[int] | None,
     batch_size: int,
 ) -> ComparisonSetup:

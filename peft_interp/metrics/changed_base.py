@@ -13,6 +13,7 @@ from peft_interp.metrics.differentials import LabelIds
 from peft_interp.metrics.faithfulness import measure_text
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.results import BaseChange, PromptReading
+from peft_interp.text.rows import Rows
 from peft_interp.tuner.saved_adapter import OVERWRITTEN
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def clean_base(model: PeftModel) -> Iterator[None]:
 def measure_clean_base(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     reading: PromptReading,
     change: BaseChange,
     label_token_ids: LabelIds | None,

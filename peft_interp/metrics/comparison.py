@@ -21,7 +21,7 @@ from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.text_rows import PlacedRow, with_text
 from peft_interp.text.placement import IGNORED, Placement, placement_of
-from peft_interp.text.rows import Row, read_rows
+from peft_interp.text.rows import Row, Rows, read_rows
 from peft_interp.text.tokenization import leading_token_ids, pad_token_id, token_texts
 from peft_interp.tuner.task_types import names_where
 
@@ -279,7 +279,7 @@ def task_of(config: Any) -> str:
 def make_comparison(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_token_ids: LabelIds | None,
     batch_size: int,
     padding_side: str,
@@ -315,7 +315,7 @@ def make_comparison(
 def make_text_comparison(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_token_ids: LabelIds | None,
     batch_size: int,
     placement: Placement,

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from peft import PeftModel
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ from peft_interp.metrics.results import Faithfulness, PairedEstimates, PromptRea
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.metrics.uncertainty import RowValues
 from peft_interp.text.placement import START
-from peft_interp.text.rows import Row
+from peft_interp.text.rows import Row, Rows
 from peft_interp.text.tokenization import check_text, decode_after
 
 
@@ -130,7 +129,7 @@ FEWEST_PROBES, MOST_PROBES = 64, 200  # rows for the token effects, which run ea
 def measure_faithfulness(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_token_ids: LabelIds | None = None,
     positions: str = "answers",
     batch_size: int = 32,
@@ -193,7 +192,7 @@ def measure_faithfulness(
 def measure_text(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     text: str,
     label_token_ids: LabelIds | None = None,
     position: str = START.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from peft import PeftModel
 from torch import Tensor
@@ -29,6 +29,7 @@ from peft_interp.metrics.results import CalibratedSide, LabelPrior
 from peft_interp.metrics.uncertainty import Estimate, RowValues
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.label_prior import with_bias
+from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer, right_answers
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ _SHARES, _DIFFERENCES = (0.0, 1.0), (-1.0, 1.0)
 def measure_label_prior(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     verbalizer: Verbalizer,
-    training_rows: Any = None,
+    training_rows: Rows | None = None,
     text: str | None = None,
     adapter_name: str | None = None,
     batch_size: int = 32,

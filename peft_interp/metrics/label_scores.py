@@ -21,7 +21,7 @@ from peft_interp.metrics.task_outcomes import Contender, adapter_contender, text
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows, estimate_bias
 from peft_interp.text.placement import IGNORED, placement_of
-from peft_interp.text.rows import Row, examples
+from peft_interp.text.rows import Row, Rows, examples
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ SAME_ROWS = 0.5  # share of the calibration rows among the rows measured from wh
 def calibrate(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows | None,
     verbalizer: Verbalizer,
     text: str | None = None,
     adapter_name: str | None = None,
@@ -84,7 +84,9 @@ def check_wanted(verbalizer: Verbalizer) -> None:
         )
 
 
-def calibration_rows(tokenizer: PreTrainedTokenizerBase, rows: Any, verbalizer: Verbalizer) -> list[dict[str, Any]]:
+def calibration_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: Rows | None, verbalizer: Verbalizer
+) -> list[dict[str, Any]]:
     """The rows that a prior is estimated on: at most 64 of those given, or the texts that say nothing.
 
     Raises:
@@ -173,7 +175,7 @@ def _answer(row: Row, predicted: dict[int, int]) -> list[int]:
 def prompt_contender(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     text: str | None,
     verbalizer: Verbalizer,
     adapter_name: str | None,
@@ -241,7 +243,7 @@ def bias_to_use(
     return kept
 
 
-def check_held_out(calibrating: Sequence[Any], measured: Any) -> None:
+def check_held_out(calibrating: Sequence[Any], measured: Rows) -> None:
     """Whether the rows that a prior is estimated on are other rows than those measured.
 
     Raises:

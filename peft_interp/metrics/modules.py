@@ -25,6 +25,7 @@ from peft_interp.metrics.readability_metrics import metric_table
 from peft_interp.metrics.results import as_plain
 from peft_interp.metrics.scrutability import measure_scrutability
 from peft_interp.metrics.task_naming import measure_task_namings
+from peft_interp.text.rows import Rows
 from peft_interp.text.tokenization import check_texts
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Faithfulness(_ColumnOfTexts, evaluate.Measurement):
         data: Sequence[str],
         model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
-        rows: Any = None,
+        rows: Rows | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         _check_texts(data)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
 
 from peft_interp.inference.eval_mode import eval_mode, lasting_tensors
 from peft_interp.metrics.task_outcomes import adapter_contender, common_targets
+from peft_interp.text.rows import Rows
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -20,7 +21,7 @@ DRAWS = 3
 def random_prompt_accuracy(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     batch_size: int = 32,
     adapter_name: str | None = None,
     seed: int = 0,

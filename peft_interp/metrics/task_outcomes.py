@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -22,6 +22,7 @@ from peft_interp.metrics.comparison import (
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement
+from peft_interp.text.rows import Rows
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -78,7 +79,7 @@ class Contender:
 def adapter_contender(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_token_ids: LabelIds | None,
     batch_size: int,
     name: str | None,
@@ -94,7 +95,7 @@ def adapter_contender(
 def text_contender(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_token_ids: LabelIds | None,
     batch_size: int,
     placement: Placement,

@@ -27,7 +27,7 @@ from peft_interp.metrics.differentials import LabelIds, TaskTotals
 from peft_interp.metrics.results import Performance, Waywardness
 from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.placement import IGNORED, Placement, placement_named, placement_of
-from peft_interp.text.rows import Row, read_rows
+from peft_interp.text.rows import Row, Rows, read_rows
 from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.text.tokenization import leading_token_ids, pad_token_id
 from peft_interp.tuner.embedding import Prompt
@@ -44,11 +44,11 @@ _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target th
 def measure_waywardness(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     target_text: str,
     label_token_ids: LabelIds | None = None,
     steps: int = 150,
-    eval_rows: Any | None = None,
+    eval_rows: Rows | None = None,
     learning_rate: float = 0.1,
     weight: float = 10.0,
     batch_size: int = 16,
@@ -136,7 +136,7 @@ def _judge(setup: ComparisonSetup, target_text: str, ids: Tensor, vectors: Tenso
 def _comparison(
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     label_ids: LabelIds | None,
     size: int,
     length: int,

@@ -33,7 +33,7 @@ from peft_interp.report.task_verdicts import why_no_text
 from peft_interp.report.verdicts import beside_the_head, decide
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import IGNORED, PROMPT, START
-from peft_interp.text.rows import examples, plain_ids, without_padding
+from peft_interp.text.rows import Rows, examples, plain_ids, without_padding
 from peft_interp.text.tokenization import decode, decode_after
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
@@ -45,7 +45,7 @@ UNRELATED_TEXT = "Please count the apples on the table"
 def report_prompt(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any | None = None,
+    rows: Rows | None = None,
     verbalizer: Verbalizer | None = None,
     label_token_ids: LabelIds | None = None,
     perplexity_model: PreTrainedModel | None = None,
@@ -64,7 +64,7 @@ def report_prompt(
     row_examples: int = ROW_EXAMPLES,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
-    training_rows: Any | None = None,
+    training_rows: Rows | None = None,
     label_bias: LabelBias | None = None,
     explanation: ExplanationData | None = None,
 ) -> PromptReport:
@@ -117,7 +117,7 @@ class _Reading:
 class _Prior:
     """What the user gave about the label prior."""
 
-    training_rows: Any = None
+    training_rows: Rows | None = None
     bias: LabelBias | None = None
 
 
@@ -125,7 +125,7 @@ class _Prior:
 class _Given:
     """What the user gave for a report of any kind; `measuring` goes to the measure."""
 
-    rows: Any
+    rows: Rows | None
     verbalizer: Verbalizer | None
     label_token_ids: LabelIds | None
     judging: _Reading
@@ -223,7 +223,7 @@ def report_text(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     text: str,
-    rows: Any | None = None,
+    rows: Rows | None = None,
     verbalizer: Verbalizer | None = None,
     label_token_ids: LabelIds | None = None,
     position: str | None = None,
@@ -240,7 +240,7 @@ def report_text(
     row_examples: int = ROW_EXAMPLES,
     without: bool = True,
     task_naming: Mapping[str, Any] | None = None,
-    training_rows: Any | None = None,
+    training_rows: Rows | None = None,
     label_bias: LabelBias | None = None,
 ) -> PromptReport:
     """Judge a prompt that was written by hand, without an adapter: can a person read it, does it help, which tokens do.
@@ -344,7 +344,7 @@ def _judge(
 
 
 def _template(
-    reading: PromptReading, tokenizer: PreTrainedTokenizerBase, rows: Any | None, task: str | None
+    reading: PromptReading, tokenizer: PreTrainedTokenizerBase, rows: Rows | None, task: str | None
 ) -> str | None:
     """The first example without its answer, with "{prompt}" where the prompt stands; None for other models."""
     if rows is None or not len(rows) or task != "CAUSAL_LM":
@@ -361,7 +361,7 @@ def _template(
     return reading.placement.put(PROMPT, str(text))
 
 
-def _untested(reading: PromptReading, model: PeftModel, rows: Any | None) -> str:
+def _untested(reading: PromptReading, model: PeftModel, rows: Rows | None) -> str:
     """Why there can be no waywardness; "" where there can."""
     if not reading.tokens:
         return f"this method {why_no_text(reading)}"
@@ -373,7 +373,7 @@ def _untested(reading: PromptReading, model: PeftModel, rows: Any | None) -> str
 def _wayward(
     model: AnyModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    rows: Rows,
     asked: bool | str | Mapping[str, Any],
     shared: Mapping[str, Any],
 ) -> Waywardness:

@@ -34,6 +34,7 @@ from peft_interp.report.render_comparison import (
 )
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.placement import START, placement_named
+from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
 
 Candidate = str | PeftModel | tuple[PeftModel, str]
@@ -67,7 +68,7 @@ def compare_prompts(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Candidate] | Mapping[str, Candidate],
-    rows: Any,
+    rows: Rows,
     verbalizer: Verbalizer | None = None,
     label_token_ids: LabelIds | None = None,
     position: str | None = None,
@@ -75,7 +76,7 @@ def compare_prompts(
     batch_size: int = 32,
     context: Mapping[str, Any] | None = None,
     progress: bool = True,
-    training_rows: Any | None = None,
+    training_rows: Rows | None = None,
 ) -> PromptComparison:
     """Hold prompts against each other on the same rows: which is better, and is that more than chance.
 
@@ -146,9 +147,9 @@ def _known_biases(
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     named: Mapping[str, Candidate],
-    rows: Any,
+    rows: Rows,
     verbalizer: Verbalizer | None,
-    training_rows: Any,
+    training_rows: Rows | None,
     without: bool,
     batch_size: int,
 ) -> dict[str, LabelBias]:

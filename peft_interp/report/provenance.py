@@ -12,6 +12,7 @@ from peft_interp.inference.models import base_model_of
 from peft_interp.metrics.reading import prompt_config
 from peft_interp.metrics.results import PromptReading
 from peft_interp.report.record import ReportData
+from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import named_tokenizer
@@ -70,7 +71,7 @@ def _written(value: Any) -> str:
 def describe(
     model: PeftModel,
     adapter_name: str | None = None,
-    rows: Any | None = None,
+    rows: Rows | None = None,
     verbalizer: Verbalizer | None = None,
     perplexity_model: PreTrainedModel | None = None,
 ) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def describe(
 def describe_measurement(
     base_model: str | None,
     task_type: str | None,
-    rows: Any | None = None,
+    rows: Rows | None = None,
     verbalizer: Verbalizer | None = None,
     perplexity_model: PreTrainedModel | None = None,
 ) -> dict[str, Any]:

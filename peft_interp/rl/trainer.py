@@ -25,6 +25,7 @@ from peft_interp.scoring.prompt_scorer import PerplexityModel
 from peft_interp.scoring.rewards import RewardFunction
 from peft_interp.scoring.setup import make_scorer
 from peft_interp.scoring.trainer import PromptScoringTrainer
+from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
 
 
@@ -79,8 +80,8 @@ class RLPromptTrainer(PromptScoringTrainer):
         self,
         model: PeftModel,
         args: RLPromptConfig,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         verbalizer: Verbalizer | None = None,
         reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,

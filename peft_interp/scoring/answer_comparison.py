@@ -23,7 +23,7 @@ from peft_interp.records import markdown_table
 from peft_interp.scoring.examples import Examples, read_examples, rows_to_answer
 from peft_interp.scoring.rewards import call_answer_function, function_names
 from peft_interp.text.placement import IGNORED, placement_of
-from peft_interp.text.rows import Row
+from peft_interp.text.rows import Row, Rows
 from peft_interp.text.verbalizer import Verbalizer
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class AnswerComparison:
 def compare_answers(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    dataset: Any,
+    dataset: Rows,
     reward_funcs: AnswerReward | Sequence[AnswerReward],
     verbalizer: Verbalizer | None = None,
     text_column: str = "sentence",

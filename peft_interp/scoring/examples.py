@@ -11,7 +11,7 @@ from torch import Tensor
 
 from peft_interp.records import short_repr
 from peft_interp.text.placement import IGNORED, Placement
-from peft_interp.text.rows import Row, check_countable, read_rows, without_padding
+from peft_interp.text.rows import Row, Rows, check_countable, read_rows, without_padding
 from peft_interp.text.tokenization import adds_bos, ids_around_text
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -61,7 +61,7 @@ class Examples:
 
 def read_examples(
     tokenizer: PreTrainedTokenizerBase,
-    dataset: Any,
+    dataset: Rows,
     verbalizer: Verbalizer | None = None,
     text_column: str = "sentence",
     label_column: str = "label",

@@ -20,6 +20,7 @@ from peft_interp.scoring.scored_search import Processes
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows
 from peft_interp.text.placement import IGNORED, placement_of
+from peft_interp.text.rows import Rows
 from peft_interp.text.tokenization import leading_ids, named_token_ids
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import InterpPromptConfig
@@ -47,7 +48,7 @@ def check_model(
     args: Any,
     kind: type[RewardArguments],
     tokenizer: PreTrainedTokenizerBase | None,
-    eval_dataset: Any,
+    eval_dataset: Rows | None,
     verbalizer: Verbalizer | None,
 ) -> None:
     """Refuse what cannot be searched, before anything is built.

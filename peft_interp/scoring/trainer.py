@@ -27,6 +27,7 @@ from peft_interp.scoring.setup import check_model, own_settings
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.storage.runs import RunLock, last_complete_checkpoint, terminated_like_interrupted
 from peft_interp.text.label_bias import LabelBias
+from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
 
 _CHECKPOINT_FILES = (STATE_NAME, "optimizer.pt", "scheduler.pt")
@@ -60,8 +61,8 @@ class PromptScoringTrainer(Trainer):
         self,
         model: PeftModel,
         args: RewardArguments,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         verbalizer: Verbalizer | None = None,
         text_column: str = "sentence",
@@ -87,7 +88,7 @@ class PromptScoringTrainer(Trainer):
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._begun = False
 
-    def _examples(self, dataset: Any, what: str) -> Examples:
+    def _examples(self, dataset: Rows | None, what: str) -> Examples:
         if dataset is None:
             raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
         masked = not is_causal(cast(Any, self.model).get_base_model())
@@ -210,7 +211,7 @@ class PromptScoringTrainer(Trainer):
             split = "dev" if self.search.front("dev") else "train"
         return self.search.front(split)
 
-    def scores_on(self, prompts: Sequence[ScoredPrompt], dataset: Any) -> list[Scores]:
+    def scores_on(self, prompts: Sequence[ScoredPrompt], dataset: Rows) -> list[Scores]:
         """Every measure of some prompts of the archive on other data, test rows say; nothing is chosen by it.
 
         Args:
@@ -285,7 +286,7 @@ class PromptScoringTrainer(Trainer):
             self._begun = True
 
 
-def _for_the_model(dataset: Any, examples: Examples) -> Any:
+def _for_the_model(dataset: Rows, examples: Examples) -> Any:
     """Rows that a stock evaluation can run: the data set itself, or where it is text, what it was encoded to.
 
     Raises:

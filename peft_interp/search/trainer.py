@@ -32,6 +32,7 @@ from peft_interp.search.constraints import changed_share, word_changes
 from peft_interp.search.moves import MOVES, Move
 from peft_interp.search.search import FluentSearch
 from peft_interp.search.setup import make_search, start_prompts
+from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
 
 
@@ -80,8 +81,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         self,
         model: PeftModel,
         args: PromptSearchConfig,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         verbalizer: Verbalizer | None = None,
         reward_funcs: RewardFunction | Sequence[RewardFunction] | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peft_interp.text.rows import Rows
 from peft_interp.text.template import check_row_text
 
 
@@ -25,7 +26,7 @@ def check_words(words: Any) -> None:
         check_row_text(word, "label_words")
 
 
-def class_names(dataset: Any, label_column: str) -> list[str]:
+def class_names(dataset: Rows, label_column: str) -> list[str]:
     """What the data calls its labels: the names of a `ClassLabel` column, or the strings of another in their order.
 
     Raises:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
 from peft_interp.text.placement import IGNORED, START, Placement, first_labelled
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -96,8 +97,18 @@ class Row:
         return ids[:stop], tuple(answers)
 
 
+class Rows(Protocol):
+    """Examples as a user has them: a `datasets.Dataset` or a sequence of dicts."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+    def __getitem__(self, place: int, /) -> Mapping[str, Any]: ...
+
+
 def read_rows(
-    rows: Any,
+    rows: Rows,
     leading_ids: Sequence[int] = (),
     placement: Placement = START,
     task: str = "CAUSAL_LM",
@@ -132,7 +143,7 @@ def read_rows(
     return found
 
 
-def examples(rows: Any) -> Iterator[Mapping[str, Any]]:
+def examples(rows: Rows) -> Iterator[Mapping[str, Any]]:
     """The user's rows one by one.
 
     Raises:
@@ -149,7 +160,7 @@ def examples(rows: Any) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def check_countable(rows: Any, name: str) -> None:
+def check_countable(rows: object, name: str) -> None:
     """Refuse what can be read only once or has no order: streams, generators, sets, splits by name.
 
     Raises:
@@ -163,7 +174,7 @@ def check_countable(rows: Any, name: str) -> None:
     )
 
 
-def column_names(dataset: Any) -> list[str]:
+def column_names(dataset: Dataset) -> list[str]:
     """Names of a data set's columns; of a stream that does not know them, those of its first row.
 
     Raises:

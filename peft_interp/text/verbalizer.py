@@ -14,7 +14,7 @@ from torch import Tensor
 from peft_interp.text.answers import check_told_apart, check_words, class_names, row_options
 from peft_interp.text.label_bias import LabelBias, check_calibration
 from peft_interp.text.placement import MARKED, Placement, placement_in
-from peft_interp.text.rows import column_names
+from peft_interp.text.rows import Rows, column_names
 from peft_interp.text.template import (
     NoRoomError,
     Template,
@@ -28,6 +28,7 @@ from peft_interp.text.template import (
 from peft_interp.text.tokenization import check_tokenizer
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -91,7 +92,7 @@ class Verbalizer:
             )
 
     @classmethod
-    def for_data(cls, template: str, dataset: Any, label_column: str = "label", **settings: Any) -> Verbalizer:
+    def for_data(cls, template: str, dataset: Rows, label_column: str = "label", **settings: Any) -> Verbalizer:
         """With the data's own class names for label words; underlines are read as blanks.
 
         Args:
@@ -346,11 +347,11 @@ class Verbalizer:
     def encode_dataset(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        dataset: Any,
+        dataset: Dataset,
         text_column: str = "sentence",
         label_column: str = "label",
         max_length: int | None = None,
-    ) -> Any:
+    ) -> Dataset:
         """A `datasets.Dataset` of rows and labels as inputs for Trainer.
 
         Args:
