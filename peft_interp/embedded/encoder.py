@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from peft_interp.embedded.wheels import Wheel
 
@@ -20,6 +20,16 @@ WHEEL = Wheel(
     holds="all-MiniLM-L6-v2",
 )
 MAX_TOKENS = 256  # as the model was trained
+
+
+class Encodes(Protocol):
+    """A model of sentences, as those of `sentence_transformers` are."""
+
+    def encode(self, texts: list[str], /) -> Any:
+        """A vector for each text."""
+
+
+TextEncoder = Callable[[list[str]], Any] | Encodes
 
 
 class SentenceEncoder:

@@ -36,6 +36,7 @@ from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 from peft_interp.tuner.config import PEFT_TYPE_NAME, InterpPromptConfig
 
 if TYPE_CHECKING:
+    from tqdm.auto import tqdm
     from transformers import PreTrainedTokenizerBase
 
 BUDGET = 3000
@@ -126,7 +127,7 @@ def _explain(
     setup: ComparisonSetup,
     given: _Given,
     context: Mapping[str, Any],
-    bar: Any,
+    bar: tqdm,
 ) -> tuple[PromptExplanation, Target]:
     """The explanation without activations, and the rows that judged."""
     halves = two_halves(setup.rows, given.seed, _MOST_ROWS)
@@ -166,7 +167,7 @@ def _check(
     return chosen
 
 
-def _make_pool(finding: Target, longest: int, bar: Any) -> CandidatePool:
+def _make_pool(finding: Target, longest: int, bar: tqdm) -> CandidatePool:
     setup = finding.setup
     beside = surrounding_text(setup.tokenizer, finding.rows, setup.placement)
     return CandidatePool(finding.subset(_FEW_ROWS), beside, longest, bar.update)

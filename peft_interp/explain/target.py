@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftModel, PeftType
@@ -21,6 +21,7 @@ from peft_interp.inference.max_length import check_room
 from peft_interp.metrics.comparison import ComparisonSetup, make_comparison
 from peft_interp.metrics.differentials import kl_divergence
 from peft_interp.metrics.reading import prompt_config
+from peft_interp.metrics.text_rows import PlacedRow
 from peft_interp.text.rows import Row, Rows
 
 if TYPE_CHECKING:
@@ -204,7 +205,13 @@ def common_places(setup: ComparisonSetup, row: Row) -> list[int]:
     return [j for j in setup.wanted(row, "answers") if j in known][:MOST_ANSWERS]
 
 
-def ask(setup: ComparisonSetup, rows: Sequence[Row], places: Any, placed: Any, as_prompt: bool) -> Tensor:
+def ask(
+    setup: ComparisonSetup,
+    rows: Sequence[Row],
+    places: Sequence[Sequence[int]],
+    placed: Sequence[PlacedRow],
+    as_prompt: bool,
+) -> Tensor:
     """(answers, vocabulary) log-probabilities of one side, rows in order.
 
     Args:

@@ -16,8 +16,11 @@ from peft_interp.hub.pushing import push_staged
 from peft_interp.hub.saving import fill_beside, report_beside, saved_tokenizer, write_card
 from peft_interp.storage.atomic import files_together, finish_save
 from peft_interp.tuner.config import InterpPromptConfig
+from peft_interp.tuner.embedding import InterpPromptEmbedding, encoder_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     Base = PeftModel
 else:
     Base = object
@@ -26,7 +29,7 @@ _HUB_OPTIONS = ("subfolder", "revision", "token", "cache_dir")
 Attached = tuple[dict[str, Any], str]
 
 
-def attach(report: Any, encoder: Any) -> Attached:
+def attach(report: Any, encoder: InterpPromptEmbedding) -> Attached:
     """A report with the digest of the prompt it is about.
 
     Raises:
@@ -47,7 +50,7 @@ def _tokens_of(report: dict[str, Any]) -> list[int]:
     return [token["id"] for token in report["reading"]["tokens"]]
 
 
-def stored_report(adapter: Any, encoder: Any, options: dict[str, Any]) -> Attached | None:
+def stored_report(adapter: Any, encoder: InterpPromptEmbedding, options: dict[str, Any]) -> Attached | None:
     """The report beside a loaded adapter, if it is about the prompt that was loaded.
 
     Args:
@@ -62,7 +65,7 @@ def stored_report(adapter: Any, encoder: Any, options: dict[str, Any]) -> Attach
     return report, digest
 
 
-def _is_left_over(report: dict[str, Any], encoder: Any) -> bool:
+def _is_left_over(report: dict[str, Any], encoder: InterpPromptEmbedding) -> bool:
     """A report of other tokens, which a push of Trainer's leaves on the Hub: it deletes nothing there."""
     try:
         return encoder.config.projects and _tokens_of(report) != encoder.prompt().ids.tolist()
@@ -121,7 +124,7 @@ def save_beside(model: PeftModel, work: Path, folder: Path, adapter_names: Itera
         fill_beside(work / folder_of(name), reader, model.attached_report(name))
 
 
-def _tokenizer_of(encoder: Any) -> Any | None:
+def _tokenizer_of(encoder: InterpPromptEmbedding) -> PreTrainedTokenizerBase | None:
     """None where it cannot be loaded any more: a prompt can be saved without its text."""
     try:
         return encoder.tokens.tokenizer
@@ -145,9 +148,9 @@ def save_card(
     write_card(work, {folder_of(name): _reader(model, folder, name) for name in names}, peft_update, **options)
 
 
-def _reader(model: PeftModel, folder: Path, name: str) -> Any | None:
+def _reader(model: PeftModel, folder: Path, name: str) -> PreTrainedTokenizerBase | None:
     """Who turns an adapter's ids into text: the base model's tokenizer, else one saved beside the adapter."""
-    return _tokenizer_of(model.prompt_encoder[name]) or saved_tokenizer(folder / folder_of(name))
+    return _tokenizer_of(encoder_of(model, name)) or saved_tokenizer(folder / folder_of(name))
 
 
 def complete(model: PeftModel, work: Path, folder: Path, adapter_names: Iterable[str]) -> None:
@@ -184,7 +187,7 @@ class PromptFilesMixin(Base):
 
     if TYPE_CHECKING:
 
-        def _encoder(self, adapter_name: str | None) -> Any: ...
+        def _encoder(self, adapter_name: str | None) -> InterpPromptEmbedding: ...
 
         def _forget_old_bias(self, adapter_name: str) -> None: ...
 

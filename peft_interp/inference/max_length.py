@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 _TABLES = ("wpe", "position_embeddings", "embed_positions")  # a learned vector for every position
 
@@ -32,7 +32,7 @@ def learned_positions(model: PreTrainedModel) -> int | None:
     return None
 
 
-def check_prompt_length(length: int, config: Any) -> None:
+def check_prompt_length(length: int, config: PreTrainedConfig) -> None:
     """Refuse a prompt that leaves no room for text.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from torch import Tensor
 
 from peft_interp.inference.head import places_of, tapped_head
@@ -261,7 +261,7 @@ class ComparisonSetup:
         return batches([len(p.ids) for p in placed], [len(t) for t in targets], self.batch_size, width)
 
 
-def task_of(config: Any) -> str:
+def task_of(config: PeftConfig) -> str:
     """The adapter's task type.
 
     Raises:

@@ -25,6 +25,7 @@ from peft_interp.text.rows import Row, Rows, examples
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 if TYPE_CHECKING:
+    from tqdm.auto import tqdm
     from transformers import PreTrainedTokenizerBase
 
 SAME_ROWS = 0.5  # share of the calibration rows among the rows measured from which on they are taken for the test rows
@@ -111,7 +112,7 @@ def content_free_rows(tokenizer: PreTrainedTokenizerBase, verbalizer: Verbalizer
     return [row for row in rows if row["labels"][0] == IGNORED]
 
 
-def bias_of(contender: Contender, verbalizer: Verbalizer, bar: Any) -> LabelBias:
+def bias_of(contender: Contender, verbalizer: Verbalizer, bar: tqdm) -> LabelBias:
     """The numbers from calibration rows with the prompt in them; see `calibrate`."""
     scores, gold, _ = label_scores(contender, bar)
     if verbalizer.calibration == "fitted":
@@ -119,7 +120,7 @@ def bias_of(contender: Contender, verbalizer: Verbalizer, bar: Any) -> LabelBias
     return LabelBias.of(verbalizer, estimate_bias(verbalizer.calibration, scores, gold), len(scores))
 
 
-def label_scores(contender: Contender, bar: Any) -> tuple[Tensor, Tensor, list[int]]:
+def label_scores(contender: Contender, bar: tqdm) -> tuple[Tensor, Tensor, list[int]]:
     """Log-probabilities of the label words among themselves at each row's answer, and which is right.
 
     Returns:
@@ -155,7 +156,7 @@ def label_scores(contender: Contender, bar: Any) -> tuple[Tensor, Tensor, list[i
     return scores[kept], torch.tensor([words.index(answer) for answer in answers]), kept
 
 
-def _word_scores(contender: Contender, targets: Sequence[Sequence[int]], ids: list[int], bar: Any) -> Tensor:
+def _word_scores(contender: Contender, targets: Sequence[Sequence[int]], ids: list[int], bar: tqdm) -> Tensor:
     """(rows, labels) log-probabilities of label words of one token each, among themselves: one pass for a row."""
     setup, scores = contender.setup, torch.zeros(len(contender.setup.rows), len(ids))
     for batch in setup.batches(contender.placed, targets):

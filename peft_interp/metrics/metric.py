@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from peft_interp.embedded.encoder import TextEncoder
 from peft_interp.metrics.readability_judge import JudgeReading
 from peft_interp.metrics.results import Measure
 from peft_interp.records import short_repr
@@ -50,7 +51,7 @@ class MetricInputs:
     label_words: Sequence[str] = ()
     training_texts: Sequence[str] = ()
     task_description: str | None = None
-    encoder: Any = None
+    encoder: TextEncoder | None = None
     grammar_judge: Callable[[str], float] | None = None
     raters: Sequence[Callable[[str], float]] = ()
 

@@ -248,7 +248,7 @@ def _pass(
     return [(nlls[i, : end - lead].clone(), states[i, :, lead:end].mean(1)) for i, end in enumerate(ends)]
 
 
-def find_judge(judge: ReadabilityJudge | str | None, device: Any = "cpu") -> ReadabilityJudge | None:
+def find_judge(judge: ReadabilityJudge | str | None, device: torch.device | str = "cpu") -> ReadabilityJudge | None:
     """The judge that a user names; loaded once in fp32 and kept.
 
     Args:

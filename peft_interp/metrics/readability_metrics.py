@@ -54,7 +54,10 @@ def _judge_gap(inputs: MetricInputs) -> float | Measure:
 
 
 def _task_similarity(inputs: MetricInputs) -> float:
-    encode = getattr(inputs.encoder, "encode", inputs.encoder)
+    encoder = inputs.encoder
+    assert encoder is not None
+    assert inputs.task_description is not None
+    encode = encoder.encode if hasattr(encoder, "encode") else encoder
     vectors = [torch.as_tensor(v).float().flatten() for v in encode([inputs.text, inputs.task_description])]
     return torch.cosine_similarity(vectors[0], vectors[1], dim=0).item()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import PeftModel, PeftType
+from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.utils.integrations import gather_params_ctx
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -149,7 +149,7 @@ def _tokens(
     return tuple(tokens)
 
 
-def prompt_config(model: PreTrainedModel | PeftModel, adapter_name: str | None = None) -> Any:
+def prompt_config(model: PreTrainedModel | PeftModel, adapter_name: str | None = None) -> PromptLearningConfig:
     """The config of a prompt adapter.
 
     Raises:
@@ -163,7 +163,7 @@ def prompt_config(model: PreTrainedModel | PeftModel, adapter_name: str | None =
     configs, name = model.peft_config, adapter_name or model.active_adapter
     if name not in configs:
         raise ValueError(f"there is no adapter {name!r} here; adapters: {sorted(configs)}. Pass a PeftModel.")
-    config = configs[name]
+    config = cast(PromptLearningConfig, configs[name])
     if not config.is_prompt_learning:
         method = PeftType(config.peft_type).value
         raise ValueError(

@@ -17,6 +17,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from peft_interp.embedded.encoder import TextEncoder
 from peft_interp.inference.model_lock import locked
 from peft_interp.inference.models import AnyModel
 from peft_interp.metrics.flags import find_flags, language
@@ -92,7 +93,7 @@ def measure_scrutability(
     label_words: Sequence[str] = (),
     training_texts: Sequence[str] = (),
     task_description: str | None = None,
-    encoder: Any = None,
+    encoder: TextEncoder | None = None,
     grammar_judge: Callable[[str], float] | None = None,
     raters: Sequence[Callable[[str], float]] = (),
     references: bool = True,
@@ -143,7 +144,9 @@ def measure_scrutability(
     return _verdict(replace(inputs, label_words=label_words), metrics, find_judge(judge, base.device))
 
 
-def _check_given(label_words: Any, training_texts: Any, task_description: str | None, encoder: Any) -> None:
+def _check_given(
+    label_words: Any, training_texts: Any, task_description: str | None, encoder: TextEncoder | None
+) -> None:
     check_texts("label_words", label_words)
     check_texts("training_texts", training_texts)
     if (encoder is None) != (task_description is None):

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from peft_interp.embedded import load_encoder
+from peft_interp.embedded.encoder import TextEncoder
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.results import Measure
 from peft_interp.records import short_repr
@@ -116,7 +117,7 @@ def measure_task_naming(
     task_description: str | None = None,
     label_words: Sequence[str] = (),
     examples: Sequence[str] = (),
-    encoder: Any = None,
+    encoder: TextEncoder | None = None,
 ) -> TaskNaming:
     """Compare a prompt with its task.
 
@@ -145,7 +146,7 @@ def measure_task_namings(
     task_description: str | None = None,
     label_words: Sequence[str] = (),
     examples: Sequence[str] = (),
-    encoder: Any = None,
+    encoder: TextEncoder | None = None,
 ) -> list[TaskNaming]:
     """`measure_task_naming` of many prompts at once; arguments as there."""
     check_texts("texts", texts)
@@ -184,13 +185,13 @@ def _anchors(description: str | None, label_words: Sequence[str], examples: Sequ
 class _Encoder:
     """An encoder with unit vectors, and what it makes of the prompts that people wrote, encoded once."""
 
-    def __init__(self, encoder: Any) -> None:
-        self._encode = getattr(encoder, "encode", encoder)
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encode = encoder.encode if hasattr(encoder, "encode") else encoder
         self._human: Tensor | None = None
         self._coherences: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, encoder: Any) -> _Encoder:
+    def of(cls, encoder: TextEncoder | None) -> _Encoder:
         """The wrapper of an encoder, kept as long as the encoder lives."""
         if encoder is None:
             return _default_encoder()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC", "BOPOMOFO"})
 _CHANGES, _CHANGE_SHARE = 3, 0.3
@@ -176,5 +175,5 @@ def leaked_labels(text: str, label_words: Sequence[str]) -> list[str]:
     return [word for word in label_words if word.strip().casefold() in present]
 
 
-def _share(pieces: Sequence[str], test: Any) -> float:
+def _share(pieces: Sequence[str], test: Callable[[str], object]) -> float:
     return sum(map(bool, map(test, pieces))) / len(pieces) if pieces else 0.0

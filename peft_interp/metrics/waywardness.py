@@ -35,6 +35,7 @@ from peft_interp.tuner.model_inputs import compose_inputs
 from peft_interp.tuner.projection import row_terms, similarity
 
 if TYPE_CHECKING:
+    from tqdm.auto import tqdm
     from transformers import PreTrainedTokenizerBase
 
 _MARGIN = 0.05  # by how much, in cosine, a vector stays nearer to its target than to any other token
@@ -181,7 +182,7 @@ def _train(
     order: Sequence[Sequence[int]],
     learning_rate: float,
     weight: float,
-    bar: Any,
+    bar: tqdm,
 ) -> Tensor:
     """(prompt, dim) trained vectors: of the steps at which most project to the target, the one of the least loss."""
     table, allowed = input_embeddings(setup.text.base), _allowed(setup.text.base, setup.tokenizer)

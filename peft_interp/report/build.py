@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, PeftType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_interp.inference.model_lock import locked
@@ -323,7 +323,7 @@ def _read(model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_name: st
     try:
         prompt_vectors(model, adapter_name)
     except ValueError:
-        return PromptReading(config.peft_type.value, "", (), False, START.name, math.nan, math.nan)
+        return PromptReading(PeftType(config.peft_type).value, "", (), False, START.name, math.nan, math.nan)
     return read_prompt(model, tokenizer, adapter_name)
 
 

@@ -18,7 +18,7 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import named_tokenizer
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PACKAGES = {"peft_interp": "peft-interp", "peft": "peft", "transformers": "transformers", "torch": "torch"}
@@ -139,7 +139,7 @@ def _name(recorded: str | None) -> str | None:
     return public_name(recorded).shown if recorded else None
 
 
-def _settings(config: Any) -> dict[str, Any]:
+def _settings(config: PeftConfig) -> dict[str, Any]:
     """What sets our method apart; of other methods, how they begin."""
     names = _SETTINGS if isinstance(config, InterpPromptConfig) else _SETTINGS[:1]
     found = {name: getattr(config, name, None) for name in names}

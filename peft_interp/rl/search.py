@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from peft_interp.scoring.setup import processes_of
 from peft_interp.tuner.embedding import encoder_of
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
@@ -178,17 +179,17 @@ class PromptSearch(ScoredSearch):
         self.policy.load_state_dict(state["policy"])
 
 
-def _numbers(scores: Scores, names: Any) -> list[float]:
+def _numbers(scores: Scores, names: Iterable[str]) -> list[float]:
     return [math.nan if scores[name] is None else float(scores[name] or 0.0) for name in names]
 
 
 def make_search(
     model: PeftModel,
     args: RLPromptConfig,
-    accelerator: Any,
+    accelerator: Accelerator,
     train: Examples,
     scorer: PromptScorer,
-    policy: tuple[Any, Any],
+    policy: tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None],
 ) -> PromptSearch:
     """The search of an adapter's prompt.
 
@@ -232,11 +233,11 @@ def _check_sizes(args: RLPromptConfig, processes: int, length: int) -> None:
 
 def _policy_parts(
     args: RLPromptConfig,
-    policy: tuple[Any, Any],
+    policy: tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None],
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    allowed: Any,
-) -> tuple[PolicyVocabulary, Any]:
+    allowed: Tensor,
+) -> tuple[PolicyVocabulary, PreTrainedModel]:
     """The policy's vocabulary and language model."""
     language_model, policy_tokenizer = policy
     name = args.policy_model_name_or_path
@@ -252,4 +253,5 @@ def _policy_parts(
             f"the policy model has a vocabulary of {len(table)}, the task model one of {len(allowed)}; pass the "
             "policy's tokenizer as `policy_tokenizer`."
         )
-    return PolicyVocabulary(allowed, tokenizer, policy_tokenizer, table), language_model.to(args.device)
+    placed: PreTrainedModel = language_model.to(args.device)  # type: ignore[arg-type]
+    return PolicyVocabulary(allowed, tokenizer, policy_tokenizer, table), placed

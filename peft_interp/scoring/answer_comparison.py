@@ -28,6 +28,7 @@ from peft_interp.text.verbalizer import Verbalizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from tqdm.auto import tqdm
     from transformers import PreTrainedTokenizerBase
 
 _SHOWN = 3  # rows in `to_markdown`
@@ -158,7 +159,7 @@ def compare_answers(
 
 
 def _with_vectors(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: AnswerSettings, bar: Any
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], settings: AnswerSettings, bar: tqdm
 ) -> list[str]:
     """As the adapter itself generates, in batches of rows of the same length: stock PEFT spoils padded ones."""
     pad = cast(PreTrainedModel, model.get_base_model()).generation_config.pad_token_id or 0

@@ -42,7 +42,7 @@ from peft_interp.text.placement import Placement
 from peft_interp.text.rows import Row
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ class PromptScorer:
         """Whether any of the task's rewards applies to a prompt; one to which none applies is never chosen."""
         return any(scores[name] is not None for name in self.raw_weights or self.weights)
 
-    def measure(self, candidates: Sequence[Candidate], examples: Examples, state: Any = None) -> list[Scores]:
+    def measure(
+        self, candidates: Sequence[Candidate], examples: Examples, state: TrainerState | None = None
+    ) -> list[Scores]:
         """Every measure of every prompt.
 
         Args:
@@ -203,7 +205,11 @@ class PromptScorer:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _measure(
-        self, columns: dict[str, Values], candidates: Sequence[Candidate], examples: Examples, state: Any
+        self,
+        columns: dict[str, Values],
+        candidates: Sequence[Candidate],
+        examples: Examples,
+        state: TrainerState | None,
     ) -> None:
         """Fill in the columns one by one, so that those before a failure are known."""
         limit = self.config.reward_time_limit

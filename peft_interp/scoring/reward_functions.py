@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from peft_interp.embedded.encoder import TextEncoder
 from peft_interp.metrics.readability_judge import AUTO, ReadabilityJudge, find_judge
 from peft_interp.metrics.task_naming import measure_task_namings
+
+if TYPE_CHECKING:
+    import torch
 
 RewardFunction = Callable[..., list[float | None]]
 
@@ -20,7 +24,7 @@ def task_naming_reward(
     task_description: str | None = None,
     label_words: Sequence[str] = (),
     examples: Sequence[str] = (),
-    encoder: Any = None,
+    encoder: TextEncoder | None = None,
     most: float = 4.0,
 ) -> RewardFunction:
     """A reward for naming the task; arguments as for `measure_task_naming`.
@@ -50,7 +54,7 @@ def task_naming_reward(
     return task_naming
 
 
-def readability_reward(judge: ReadabilityJudge | str = AUTO, device: Any = "cpu") -> RewardFunction:
+def readability_reward(judge: ReadabilityJudge | str = AUTO, device: torch.device | str = "cpu") -> RewardFunction:
     """A reward for reading like English that people write: the judge's score, 0 to 1.
 
     It costs a pass of the judge over every prompt; `readability_reward_weight` of the searches is the cheap score under

@@ -30,7 +30,7 @@ from peft_interp.scoring.time_limit import time_limit
 from peft_interp.text.verbalizer import right_answers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, TrainerState
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 200.0, 180.0
 Z_SCORE_EPSILON = 1e-4
@@ -328,7 +328,7 @@ def call_reward_function(
     name: str,
     candidates: Sequence[Candidate],
     examples: Examples,
-    state: Any,
+    state: TrainerState | None,
     seconds: float | None = None,
 ) -> list[float | None]:
     """One number, or None for "does not apply", for each candidate.
@@ -359,7 +359,7 @@ def call_answer_function(
     texts: Sequence[str],
     answers: Sequence[Sequence[Answer]],
     examples: Examples,
-    state: Any,
+    state: TrainerState | None,
     seconds: float | None = None,
 ) -> list[list[float | None]]:
     """One number, or None, for each answer, as (prompts, examples); else as `call_reward_function`.
@@ -427,7 +427,9 @@ def _awaited(returned: Awaitable[Any]) -> Any:
         pool.shutdown(wait=False)
 
 
-def _reward_arguments(candidates: Sequence[Candidate], examples: Examples, state: Any) -> dict[str, Any]:
+def _reward_arguments(
+    candidates: Sequence[Candidate], examples: Examples, state: TrainerState | None
+) -> dict[str, Any]:
     """What a reward function is called with, in copies."""
     count, inputs = len(candidates), list(examples.inputs)
     columns = {name: deepcopy(values) for name, values in examples.columns.items() if name not in ARGUMENTS}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.rewards import ERROR
 from peft_interp.text.surrounding_text import surrounding_text
 from peft_interp.text.tokenization import token_texts
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class ScoredSearch:
         self.archive, self.archive_path = Archive(), archive_path
         self.best: Best | None = None
         self.evaluations = 0  # prompt-example pairs that were run so far, by all processes
-        self.trainer_state: Any = None
+        self.trainer_state: TrainerState | None = None
         task = scorer.task
         rows = task.rows_to_answer(train) if train.rows or scorer.writes else []
         self.beside = surrounding_text(task.tokenizer, rows, task.placement)

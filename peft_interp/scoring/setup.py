@@ -27,11 +27,12 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.fluency import check_scorer
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 
-def own_settings(args: Any) -> dict[str, Any]:
+def own_settings(args: TrainingArguments) -> dict[str, Any]:
     """What was set away from its default among the fields that `TrainingArguments` does not have, JSON-ready."""
     stock = {field.name for field in fields(TrainingArguments)}
     found = {}
@@ -45,7 +46,7 @@ def own_settings(args: Any) -> dict[str, Any]:
 
 def check_model(
     model: AnyModel,
-    args: Any,
+    args: object,
     kind: type[RewardArguments],
     tokenizer: PreTrainedTokenizerBase | None,
     eval_dataset: Rows | None,
@@ -175,7 +176,7 @@ def _calibration(task: Task, train: Examples, verbalizer: Verbalizer) -> Calibra
     return Calibration(name, examples)
 
 
-def processes_of(accelerator: Any) -> Processes:
+def processes_of(accelerator: Accelerator) -> Processes:
     """The processes that an accelerator knows."""
     if accelerator.num_processes == 1:
         return Processes()

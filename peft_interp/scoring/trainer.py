@@ -29,6 +29,7 @@ from peft_interp.storage.runs import RunLock, last_complete_checkpoint, terminat
 from peft_interp.text.label_bias import LabelBias
 from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
+from peft_interp.tuner.embedding import encoder_of
 
 _CHECKPOINT_FILES = (STATE_NAME, "optimizer.pt", "scheduler.pt")
 
@@ -128,7 +129,7 @@ class PromptScoringTrainer(Trainer):
 
     def _begin(self) -> list[int]:
         """The first step of a run that is not resumed: the adapter's prompt is where it starts."""
-        model: Any = self.model
+        model = cast(PeftModel, self.model)
         if not self._begun:
             self._begun = True
             if self.search.archive_path is not None:
@@ -138,16 +139,16 @@ class PromptScoringTrainer(Trainer):
 
     def _adopt_best(self) -> None:
         """Move the adapter to the best prompt, and record it there."""
-        best, model = self.search.best, cast(Any, self.model)
+        best, model = self.search.best, cast(PeftModel, self.model)
         if best is not None:
             model.use_prompt(best.ids, resize=True)
-            model.prompt_encoder[model.active_adapter].forget_best()  # of another split or another run
+            encoder_of(model, model.active_adapter).forget_best()  # of another split or another run
             model.keep_best_prompt(best.score)
             self._sign()
 
     def _sign(self) -> None:
         """Write into the adapter how its prompt was found, for its card, and the numbers it needs beside its text."""
-        model, scorer = cast(Any, self.model), self.search.scorer
+        model, scorer = cast(PeftModel, self.model), self.search.scorer
         if scorer.calibration is not None and self.verbalizer is not None:
             values = scorer.label_bias(model.prompt_token_ids())
             model.keep_label_bias(LabelBias.of(self.verbalizer, values, len(scorer.calibration.examples)))
@@ -233,7 +234,7 @@ class PromptScoringTrainer(Trainer):
 
     def _measured(self, examples: Examples) -> dict[str, Any]:
         """The adapter's prompt on any labelled data."""
-        candidate = self.search.candidate(cast(Any, self.model).prompt_token_ids())
+        candidate = self.search.candidate(cast(PeftModel, self.model).prompt_token_ids())
         known = self.search.archive.find(candidate.ids, "dev") if examples is self._dev else None
         scores = known.scores if known else self.search.scorer.measure([candidate], examples, self.state)[0]
         if examples is not self._dev:
@@ -269,7 +270,7 @@ class PromptScoringTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """As Trainer's, for a prompt that may have another length than this run's adapter began with."""
-        adapter, folder = cast(Any, self.model), Path(resume_from_checkpoint)
+        adapter, folder = cast(PeftModel, self.model), Path(resume_from_checkpoint)
         name = adapter.active_adapter
         folder = folder / name if name != "default" else folder  # where PEFT saves it
         if not any((folder / file).exists() for file in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)):
@@ -277,7 +278,7 @@ class PromptScoringTrainer(Trainer):
             return
         weights = load_peft_weights(str(folder), device="cpu")
         adapter.use_prompt(weights["prompt_ids"].tolist(), resize=True)
-        adapter.prompt_encoder[name]._load_adapter_state_dict(weights)
+        encoder_of(adapter, name)._load_adapter_state_dict(weights)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

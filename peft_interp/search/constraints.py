@@ -21,6 +21,7 @@ from peft_interp.records import markdown_table
 from peft_interp.text.tokenization import token_texts
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 
@@ -55,7 +56,7 @@ class ConstraintInputs:
     tokenizer: PreTrainedTokenizerBase
     label_words: Sequence[str] = ()
     texts: Sequence[str] = ()
-    device: Any = "cpu"
+    device: torch.device | str = "cpu"
 
 
 @dataclass(frozen=True)

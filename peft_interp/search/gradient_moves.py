@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ def _slope(
 
 
 @torch.no_grad()
-def _gains(embeddings: Any, ids: Tensor, gradient: Tensor) -> Tensor:
+def _gains(embeddings: nn.Embedding, ids: Tensor, gradient: Tensor) -> Tensor:
     """(L, vocabulary) fp32: how far the loss falls along `gradient`, (L, dim), from the prompt's vectors to others."""
     size, found = int(embeddings.weight.shape[0]), []
     for start in range(0, size, _TABLE_ROWS):

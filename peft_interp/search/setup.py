@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from peft_interp.text.tokenization import start_id
 from peft_interp.tuner.embedding import encoder_of
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
@@ -39,7 +40,7 @@ GRADIENT_EXAMPLES = 16
 def make_search(
     model: PeftModel,
     args: PromptSearchConfig,
-    accelerator: Any,
+    accelerator: Accelerator,
     train: Examples,
     scorer: PromptScorer,
     moves: Sequence[Move] = MOVES,

@@ -125,7 +125,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
         own = cast(PromptSearchConfig, self.args).improve
         if own is None:
             raise ValueError("the search began from no prompt of yours; set `improve` to see what became of it.")
-        text = cast(Any, self.model).prompt_text(self.processing_class).strip()
+        text = cast(PeftModel, self.model).prompt_text(self.processing_class).strip()
         words = f"{word_changes(own, text)} ({changed_share(text, own):.0%} of the words)"
         return {"improved from": own, "changes": words}
 
@@ -180,7 +180,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
     def _select(self, dev: Examples) -> dict[str, Any]:
         """Score the most promising prompts on the held-out data, and adopt the one that is asked for."""
         args = cast(PromptSearchConfig, self.args)
-        own = self.search.candidate(cast(Any, self.model).prompt_token_ids())
+        own = self.search.candidate(cast(PeftModel, self.model).prompt_token_ids())
         asked = [own, *self.search.promising(args.eval_candidates)]
         asked += self.search.beginning() if "dev" not in self.search.worst else []
         self.search.score(asked, dev, self.state.global_step, "dev")
@@ -194,7 +194,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """One number per batch; an epoch is a step."""
-        args: Any = self.args
+        args = cast(PromptSearchConfig, self.args)
         numbers: Any = [{"batch": i} for i in range(args.gradient_accumulation_steps)]
         return DataLoader(numbers, batch_size=1)
 

@@ -12,11 +12,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safetensors import safe_open
 
 from peft_interp.storage.atomic import finish_save
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 try:
     import fcntl
@@ -87,7 +90,7 @@ def terminated_like_interrupted() -> Iterator[None]:
         yield
         return
 
-    def interrupt(number: int, frame: Any) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(f"signal {signal.Signals(number).name}")
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -6,13 +6,14 @@ say where in a row it is (of ids, and of a padded batch), the template methods w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peft_interp.text.tokenization import decode, decode_after, encode, encode_after
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -193,7 +194,7 @@ def placement_named(name: str, argument: str = "position") -> Placement:
     return PLACEMENTS[name]
 
 
-def placement_of(config: Any) -> Placement:
+def placement_of(config: PeftConfig | Mapping[str, Any] | None) -> Placement:
     """Where an adapter has its prompt, by its config or the dictionary saved of one; stock PEFT: before the text."""
     known = config.get("prompt_position") if isinstance(config, dict) else getattr(config, "prompt_position", None)
     return placement_named(known or START.name, "prompt_position")

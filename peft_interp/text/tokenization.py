@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _REMEDY = "use those of the model's own tokenizer"
 _END_OF_TEXT = "<|endoftext|>"  # what separates documents in the training of GPT-2 and many after it
@@ -131,7 +131,7 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.bos_token_id is not None and tokenizer(_ANCHOR)["input_ids"][0] == tokenizer.bos_token_id
 
 
-def leading_token_ids(tokenizer: PreTrainedTokenizerBase, model_config: Any = None) -> list[int]:
+def leading_token_ids(tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig | None = None) -> list[int]:
     """Ids that a text may begin with and that a prompt must not be put in front of: BOS and CLS.
 
     A BOS that opens the turns of a chat is none: a prompt after it would stand within the turn's name.
@@ -153,7 +153,7 @@ def bos_opens_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
     return not adds_bos(tokenizer)
 
 
-def start_id(tokenizer: PreTrainedTokenizerBase, model_config: Any) -> int | None:
+def start_id(tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig | None) -> int | None:
     """The token that a text of no context is predicted from: BOS, else the end of another text; None without any."""
     chat = bos_opens_turns(tokenizer)
     starts = [] if chat else named_token_ids(model_config, ("bos",))
@@ -162,7 +162,7 @@ def start_id(tokenizer: PreTrainedTokenizerBase, model_config: Any) -> int | Non
     return next(iter(starts or named_token_ids(model_config, ("eos",))), None)
 
 
-def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:
+def named_token_ids(model_config: PreTrainedConfig | None, names: Iterable[str]) -> list[int]:
     """Ids that a model's config names: `named_token_ids(config, ("bos", "eos"))`; missing ones are left out.
 
     Those of its text part count as well, where a model reads more than text (`text_config` in Gemma 3, LLaVA, ...).
@@ -174,7 +174,7 @@ def named_token_ids(model_config: Any, names: Iterable[str]) -> list[int]:
     return sorted(ids)
 
 
-def config_token_ids(model_config: Any) -> list[int]:
+def config_token_ids(model_config: PreTrainedConfig | None) -> list[int]:
     """All ids >= 0 that a model's config gives a part to: `bos_token_id`, `image_token_index`, ..."""
     ids: set[int] = set()
     for config in text_configs(model_config):
@@ -184,7 +184,7 @@ def config_token_ids(model_config: Any) -> list[int]:
     return sorted(i for i in ids if i >= 0)
 
 
-def text_configs(model_config: Any) -> list[Any]:
+def text_configs(model_config: PreTrainedConfig | None) -> list[PreTrainedConfig]:
     """A model's config and, where that is another, the one of its text part."""
     if model_config is None:
         return []
@@ -192,7 +192,7 @@ def text_configs(model_config: Any) -> list[Any]:
     return [model_config] if text is model_config else [model_config, text]
 
 
-def pad_token_id(model_config: Any) -> int | None:
+def pad_token_id(model_config: PreTrainedConfig | None) -> int | None:
     """The id a model's config pads with, in its text part too; None where it names none, or one below 0."""
     named = named_token_ids(model_config, ("pad",))
     return named[0] if named and named[0] >= 0 else None

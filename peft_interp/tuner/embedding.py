@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from peft.tuners.tuners_utils import BasePromptEncoder
@@ -27,7 +27,7 @@ from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
 
 def encoder_of(model: PeftModel, adapter_name: str) -> InterpPromptEmbedding:
@@ -419,7 +419,12 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     @classmethod
     def _get_adapter_state_dict(
-        cls, model: PeftModel, config: Any, adapter_name: str, state_dict: Any, unwanted_adapter_names: Any
+        cls,
+        model: PeftModel,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
         """PEFT's saving hook: the effective rows that stock PEFT reads, and what exact resume needs."""
         encoder = encoder_of(model, adapter_name)
@@ -434,7 +439,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
-        cls, model: PeftModel, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+        cls, model: PeftModel, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """PEFT's hook before anything is written, so that a bad checkpoint changes nothing; raises as `check_state`."""
         check_modules(model, adapter_name, state_dict)

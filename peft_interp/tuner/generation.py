@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedConfig,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from peft_interp.inference.max_length import learned_positions
 from peft_interp.inference.models import generate_of
@@ -178,7 +186,7 @@ def _begin(base_model: PreTrainedModel) -> Tensor:
     return torch.tensor([[bos]], device=base_model.device)
 
 
-def attended(settings: Any, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+def attended(settings: GenerationConfig | PreTrainedConfig, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
     """The mask that `generate` would infer: padding is what equals a pad token that is not also EOS.
 
     Args:

@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PromptTuningInit
+from peft import PeftConfig, PromptTuningInit
 from torch import Tensor
 
 from peft_interp.embedded import resolve
@@ -80,7 +80,7 @@ def tokenizer_options(config: InterpPromptConfig) -> dict[str, Any]:
     return options if as_given else {**options, **_NO_CODE}
 
 
-def named_tokenizer(config: Any, tokenizer: PreTrainedTokenizerBase) -> Any | None:
+def named_tokenizer(config: PeftConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase | None:
     """The tokenizer that an adapter's config names, where it is not the one at hand and can be loaded."""
     from transformers import AutoTokenizer
 
@@ -88,7 +88,8 @@ def named_tokenizer(config: Any, tokenizer: PreTrainedTokenizerBase) -> Any | No
     if not name or name == getattr(tokenizer, "name_or_path", None):
         return None
     try:
-        return AutoTokenizer.from_pretrained(name, **_NO_CODE)
+        named: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **_NO_CODE)
+        return named
     except Exception:  # whatever a stranger's files make it raise: it decides nothing
         return None
 

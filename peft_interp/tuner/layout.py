@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +96,7 @@ def known_ids(
     input_ids: Tensor | None,
     inputs_embeds: Tensor | None,
     attention_mask: Tensor | None,
-    word_embeddings: Any,
+    word_embeddings: nn.Module,
     leading_token_ids: Sequence[int],
 ) -> Tensor | None:
     """The ids in which a leading token is looked for; of embeddings, a row's first one where it is that token's vector.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from peft_interp.inference.padding_habits import position_ids_for
 from peft_interp.text.placement import START, Placement
@@ -40,7 +40,7 @@ class Composed:
 
 def compose_inputs(
     prompt: Prompt,
-    word_embeddings: Any,
+    word_embeddings: nn.Module,
     leading_token_ids: Sequence[int],
     input_ids: Tensor | None,
     inputs_embeds: Tensor | None,

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -55,7 +55,7 @@ def unpacked(device: torch.device) -> Tensor:
 
 @inside_graphs
 def attention(
-    module: Any,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -132,13 +132,13 @@ class _Switch:
         self._lock = threading.Lock()
         self._inside: dict[int, tuple[int, str | None]] = {}  # id of a config: passes, and what it had before
 
-    def enter(self, config: Any) -> None:
+    def enter(self, config: PreTrainedConfig) -> None:
         with self._lock:
             passes, before = self._inside.get(id(config), (0, config._attn_implementation))
             self._inside[id(config)] = (passes + 1, before)
             config._attn_implementation = NAME
 
-    def leave(self, config: Any) -> None:
+    def leave(self, config: PreTrainedConfig) -> None:
         with self._lock:
             passes, before = self._inside.pop(id(config))
             if passes > 1:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from peft_interp.embedded import resolve
 from peft_interp.inference.full_attention import keeping_activations, recomputes_activations
@@ -47,8 +47,8 @@ class PromptModelMixin(Base):
     """
 
     if TYPE_CHECKING:
-        base_model: Any
-        word_embeddings: Any
+        base_model: PreTrainedModel
+        word_embeddings: nn.Module
         prompt_encoder: Any
         prompt_tokens: dict[str, Tensor]
 

@@ -7,8 +7,6 @@ step, read them after the model's pass was started, and the GPU has work while P
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -26,7 +24,7 @@ class Readback:
     def __init__(self, numbers: Tensor) -> None:
         numbers = numbers.detach()
         self.immediate = numbers.device.type == "cpu"
-        self._arrived: Any = None
+        self._arrived: torch.cuda.Event | None = None
         self._host = numbers
         if numbers.is_cuda:
             self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)

@@ -23,6 +23,7 @@ from peft import (
 from torch import Tensor
 
 from peft_interp.inference.model_lock import locked
+from peft_interp.inference.models import generate_of
 from peft_interp.inference.padding_habits import first_position, reads_last_column
 from peft_interp.text.placement import START
 from peft_interp.text.tokenization import pad_token_id
@@ -247,7 +248,7 @@ class InterpPromptModelForSeq2SeqLM(TaskModelMixin, PeftModelForSeq2SeqLM):  # t
         with torch.no_grad():
             _, prompt = self._prompt()
         composed = self._compose(prompt, input_ids=given, inputs_embeds=embeds, attention_mask=mask)
-        return self.base_model.generate(**composed.inputs, **kwargs)
+        return generate_of(self.base_model)(**composed.inputs, **kwargs)
 
 
 def _moved(column: Tensor, layout: PromptLayout) -> Tensor:
