@@ -162,9 +162,9 @@ def make_search(arguments: argparse.Namespace, task: Task) -> PromptSearchTraine
 def compare(trainer: PromptSearchTrainer, task: Task, test: list[dict[str, str]]) -> AnswerComparison:
     """The search's prompt, no prompt, and those that a person wrote, on the test rows."""
     rewards = on_answers(task.goal, max_new_tokens=task.tokens, stop_strings=task.stop)
-    model: Any = trainer.model
-    tokenizer: Any = trainer.processing_class
-    return compare_answers(model, tokenizer, test, rewards, text_column="text", texts=task.written)
+    return compare_answers(
+        trainer.model, trainer.processing_class, test, rewards, text_column="text", texts=task.written
+    )
 
 
 def main(argv: list[str] | None = None) -> AnswerComparison:
@@ -190,8 +190,7 @@ def main(argv: list[str] | None = None) -> AnswerComparison:
     trainer.save_model()
     test = load_rows(task, arguments.task, arguments.test_rows, "test")
     found = compare(trainer, task, test)
-    model: Any = trainer.model
-    print(f"\nprompt: {model.prompt_text(trainer.processing_class)!r}")
+    print(f"\nprompt: {trainer.model.prompt_text(trainer.processing_class)!r}")
     print(f"{arguments.task}, {len(test)} test rows of {arguments.model_name_or_path}:\n\n{found.to_markdown()}")
     return found
 

@@ -107,14 +107,13 @@ def print_best_so_far(trainer: Trainer) -> None:
 
 def report(trainer: RLPromptTrainer, test: Any | None) -> dict[str, Any]:
     """Test the prompt and say what it says, and what else the run found."""
-    model: Any = trainer.model
-    text = model.prompt_text(trainer.processing_class)
+    text = trainer.model.prompt_text(trainer.processing_class)
     metrics: dict[str, Any] = trainer.evaluate(test, metric_key_prefix="test") if test is not None else {}
     trainer.save_metrics("test", metrics)
     print(f"\nprompt:     {text!r}")
     if test is not None:
         print(f"accuracy:   {metrics['test_accuracy']:.1%} on {len(test)} test rows")
-    if (bias := model.label_bias()) is not None:
+    if (bias := trainer.model.label_bias()) is not None:
         print(f"numbers:    {bias.sentence()}")
     print(f"saved to:   {trainer.args.output_dir}")
     print(

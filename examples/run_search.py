@@ -52,7 +52,7 @@ class Search(PromptSearchConfig):
 
 def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[str, Any]:
     """Test the prompt on `data`, print the front, and write `report.html` with its place among the others."""
-    model: Any = trainer.model
+    model = trainer.model
     folder = trainer.args.output_dir
     metrics: dict[str, Any] = trainer.evaluate(test, metric_key_prefix="test") if test is not None else {}
     trainer.save_metrics("test", metrics)
@@ -72,16 +72,14 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
     others: Any = [(r, s) for r, s in zip(front, tested, strict=True) if r.ids != own]
     rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
     known = {"data": data} if test is not None else {}
-    tokenizer: Any = trainer.processing_class
-    training_rows: Any = trainer.train_dataset  # where the prompt is calibrated, what of its gain is the label prior
     page = report_prompt(
         model,
-        tokenizer,
+        trainer.processing_class,
         test,
         trainer.verbalizer,
         rivals=rivals,
         context=known,
-        training_rows=training_rows,
+        training_rows=trainer.train_dataset,  # where the prompt is calibrated, what of its gain is the label prior
     )
     page.save(f"{folder}/report.html")
     model.attach_report(page)

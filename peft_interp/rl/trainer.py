@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -75,6 +75,7 @@ class RLPromptTrainer(PromptScoringTrainer):
 
     arguments = RLPromptConfig
     search: PromptSearch
+    args: RLPromptConfig
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class RLPromptTrainer(PromptScoringTrainer):
         if "batch" not in inputs:  # rows for the adapter, from the stock evaluation that `compute_metrics` needs
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         rollout = self._next_rollout()
-        args = cast(RLPromptConfig, self.args)
+        args = self.args
         q, target_q = model(rollout.actions)
         baseline = math.log(self.policy.action_count) if args.value_baseline == "uniform" else 0.0
         loss = soft_q_loss(args.loss, q, target_q, rollout.actions, rollout.rewards, baseline=baseline)
@@ -151,7 +152,7 @@ class RLPromptTrainer(PromptScoringTrainer):
         if not self._pending:
             self.search.trainer_state = self.state
             start = self._begin() if self.state.global_step == 0 else None
-            args = cast(RLPromptConfig, self.args)
+            args = self.args
             self.policy.update_target(args.target_update_rate)
             batches, processes = self.current_gradient_accumulation_steps, self.search.processes
             size = args.prompts_per_step
@@ -195,11 +196,11 @@ class RLPromptTrainer(PromptScoringTrainer):
 
     def _select(self, dev: Examples) -> dict[str, Any]:
         """Score the greedy prompt and the most promising ones on the held-out data, and adopt the best of all."""
-        return self._try(dev, "dev", cast(RLPromptConfig, self.args).eval_candidates)
+        return self._try(dev, "dev", self.args.eval_candidates)
 
     def _select_on_train(self) -> None:
         """The same on all training examples, where the steps' scores are of a part of them; as many as a step has."""
-        args = cast(RLPromptConfig, self.args)
+        args = self.args
         if self.search.undecided and (args.examples_per_step or math.inf) < len(self.search.train):
             self._try(self.search.train, "train", max(args.eval_candidates, args.prompts_per_step))
 
@@ -207,7 +208,7 @@ class RLPromptTrainer(PromptScoringTrainer):
         """Score the adapter's prompt, the greedy one, the run's first and `count` promising ones; adopt the best."""
         greedy, step = self.search.greedy(), self.state.global_step
         first = [record.ids for record in self.search.archive.records[:1]]  # the prompt that the search started from
-        own = cast(PeftModel, self.model).prompt_token_ids()
+        own = self.model.prompt_token_ids()
         others = [self.search.candidate(ids) for ids in (own, *first)]
         candidates = [*others[:1], greedy, *others[1:], *self.search.promising(count, split)]
         records = self.search.score(candidates, examples, step, split)
@@ -224,7 +225,7 @@ class RLPromptTrainer(PromptScoringTrainer):
 
         An epoch is one pass over the examples, a single step where every step uses all of them.
         """
-        args = cast(RLPromptConfig, self.args)
+        args = self.args
         total = len(self.search.train)
         steps = -(-total // min(total, args.examples_per_step or total))
         numbers: Any = [{"batch": i} for i in range(steps * args.gradient_accumulation_steps)]
@@ -248,7 +249,7 @@ class RLPromptTrainer(PromptScoringTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """As the base's; prompts are sampled at the length that the saved run had."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.search.length = len(cast(PeftModel, self.model).prompt_token_ids())
+        self.search.length = len(self.model.prompt_token_ids())
 
     def _load_best_model(self) -> None:
         """The best prompt itself, since a checkpoint may be older; a checkpoint where another metric decides."""

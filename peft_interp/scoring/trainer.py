@@ -57,6 +57,10 @@ class PromptScoringTrainer(Trainer):
     loss_is_scaled_for_ga = False  # `compute_loss` returns a mean over the batch's prompts
     arguments: type[RewardArguments] = RewardArguments
     search: ScoredSearch
+    model: PeftModel
+    processing_class: PreTrainedTokenizerBase
+    train_dataset: Rows
+    eval_dataset: Rows | None
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class PromptScoringTrainer(Trainer):
         if dataset is None:
             raise ValueError("`train_dataset` is needed: prompts are scored on its examples.")
         masked = not is_causal(cast(Any, self.model).get_base_model())
-        return read_examples(cast(Any, self.processing_class), dataset, self.verbalizer, *self._reading, what, masked)
+        return read_examples(self.processing_class, dataset, self.verbalizer, *self._reading, what, masked)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; at the end the best of all that was found is chosen, by the held-out data if there is any.
@@ -129,7 +133,7 @@ class PromptScoringTrainer(Trainer):
 
     def _begin(self) -> list[int]:
         """The first step of a run that is not resumed: the adapter's prompt is where it starts."""
-        model = cast(PeftModel, self.model)
+        model = self.model
         if not self._begun:
             self._begun = True
             if self.search.archive_path is not None:
@@ -139,7 +143,7 @@ class PromptScoringTrainer(Trainer):
 
     def _adopt_best(self) -> None:
         """Move the adapter to the best prompt, and record it there."""
-        best, model = self.search.best, cast(PeftModel, self.model)
+        best, model = self.search.best, self.model
         if best is not None:
             model.use_prompt(best.ids, resize=True)
             encoder_of(model, model.active_adapter).forget_best()  # of another split or another run
@@ -148,7 +152,7 @@ class PromptScoringTrainer(Trainer):
 
     def _sign(self) -> None:
         """Write into the adapter how its prompt was found, for its card, and the numbers it needs beside its text."""
-        model, scorer = cast(PeftModel, self.model), self.search.scorer
+        model, scorer = self.model, self.search.scorer
         if scorer.calibration is not None and self.verbalizer is not None:
             values = scorer.label_bias(model.prompt_token_ids())
             model.keep_label_bias(LabelBias.of(self.verbalizer, values, len(scorer.calibration.examples)))
@@ -234,7 +238,7 @@ class PromptScoringTrainer(Trainer):
 
     def _measured(self, examples: Examples) -> dict[str, Any]:
         """The adapter's prompt on any labelled data."""
-        candidate = self.search.candidate(cast(PeftModel, self.model).prompt_token_ids())
+        candidate = self.search.candidate(self.model.prompt_token_ids())
         known = self.search.archive.find(candidate.ids, "dev") if examples is self._dev else None
         scores = known.scores if known else self.search.scorer.measure([candidate], examples, self.state)[0]
         if examples is not self._dev:
@@ -270,7 +274,7 @@ class PromptScoringTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """As Trainer's, for a prompt that may have another length than this run's adapter began with."""
-        adapter, folder = cast(PeftModel, self.model), Path(resume_from_checkpoint)
+        adapter, folder = self.model, Path(resume_from_checkpoint)
         name = adapter.active_adapter
         folder = folder / name if name != "default" else folder  # where PEFT saves it
         if not any((folder / file).exists() for file in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -76,6 +76,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     arguments = PromptSearchConfig
     search: FluentSearch
+    args: PromptSearchConfig
 
     def __init__(
         self,
@@ -122,10 +123,10 @@ class PromptSearchTrainer(PromptScoringTrainer):
         Raises:
             ValueError: there was no prompt to improve.
         """
-        own = cast(PromptSearchConfig, self.args).improve
+        own = self.args.improve
         if own is None:
             raise ValueError("the search began from no prompt of yours; set `improve` to see what became of it.")
-        text = cast(PeftModel, self.model).prompt_text(self.processing_class).strip()
+        text = self.model.prompt_text(self.processing_class).strip()
         words = f"{word_changes(own, text)} ({changed_share(text, own):.0%} of the words)"
         return {"improved from": own, "changes": words}
 
@@ -144,7 +145,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
         return (loss, {}) if return_outputs else loss
 
     def _step(self) -> None:
-        args, search = cast(PromptSearchConfig, self.args), self.search
+        args, search = self.args, self.search
         search.trainer_state = self.state
         starts: Sequence[Sequence[int]] = ()
         if self.state.global_step == 0:
@@ -179,8 +180,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     def _select(self, dev: Examples) -> dict[str, Any]:
         """Score the most promising prompts on the held-out data, and adopt the one that is asked for."""
-        args = cast(PromptSearchConfig, self.args)
-        own = self.search.candidate(cast(PeftModel, self.model).prompt_token_ids())
+        args = self.args
+        own = self.search.candidate(self.model.prompt_token_ids())
         asked = [own, *self.search.promising(args.eval_candidates)]
         asked += self.search.beginning() if "dev" not in self.search.worst else []
         self.search.score(asked, dev, self.state.global_step, "dev")
@@ -194,7 +195,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """One number per batch; an epoch is a step."""
-        args = cast(PromptSearchConfig, self.args)
+        args = self.args
         numbers: Any = [{"batch": i} for i in range(args.gradient_accumulation_steps)]
         return DataLoader(numbers, batch_size=1)
 
