@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.embedding import InterpPromptEmbedding, encoder_of
 
 if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
     from transformers import PreTrainedTokenizerBase
+
+    from peft_interp.report.prompt_report import PromptReport
 
     Base = PeftModel
 else:
@@ -29,7 +33,7 @@ _HUB_OPTIONS = ("subfolder", "revision", "token", "cache_dir")
 Attached = tuple[dict[str, Any], str]
 
 
-def attach(report: Any, encoder: InterpPromptEmbedding) -> Attached:
+def attach(report: PromptReport | Mapping[str, Any], encoder: InterpPromptEmbedding) -> Attached:
     """A report with the digest of the prompt it is about.
 
     Raises:
@@ -50,7 +54,9 @@ def _tokens_of(report: dict[str, Any]) -> list[int]:
     return [token["id"] for token in report["reading"]["tokens"]]
 
 
-def stored_report(adapter: Any, encoder: InterpPromptEmbedding, options: dict[str, Any]) -> Attached | None:
+def stored_report(
+    adapter: str | os.PathLike[str], encoder: InterpPromptEmbedding, options: dict[str, Any]
+) -> Attached | None:
     """The report beside a loaded adapter, if it is about the prompt that was loaded.
 
     Args:
@@ -164,7 +170,7 @@ def complete(model: PeftModel, work: Path, folder: Path, adapter_names: Iterable
             fill_beside(work / folder_of(name), _reader(model, folder, name), None)
 
 
-def push_model(model: PeftModel, repo_id: str, tags: Any, options: dict[str, Any]) -> Any:
+def push_model(model: PeftModel, repo_id: str, tags: str | Iterable[str] | None, options: dict[str, Any]) -> CommitInfo:
     """Push a model through its own `save_pretrained`, so that the card is its own.
 
     Args:
@@ -191,7 +197,7 @@ class PromptFilesMixin(Base):
 
         def _forget_old_bias(self, adapter_name: str) -> None: ...
 
-    def attach_report(self, report: Any, adapter_name: str | None = None) -> None:
+    def attach_report(self, report: PromptReport | Mapping[str, Any], adapter_name: str | None = None) -> None:
         """Keep a `PromptReport` with the prompt it is about: it is saved beside the adapter and shown in its card.
 
         Raises:
@@ -206,7 +212,7 @@ class PromptFilesMixin(Base):
         report, digest = self._reports().get(adapter_name or self.active_adapter, (None, None))
         return report if digest == self._encoder(adapter_name).digest() else None
 
-    def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+    def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's; a report stored beside the adapter comes with it, and what contradicts the prompt is warned of."""
         folder = Path(str(model_id), kwargs.get("subfolder") or "")
         finished = sum(finish_save(place) for place in (folder, folder.parent) if place.is_dir())

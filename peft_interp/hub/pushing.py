@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from peft_interp.hub.adapter_files import (
@@ -32,7 +32,7 @@ _NOT_ALWAYS = [REPORT_FILE, TEXT_FILE]
 
 def push_adapter_folder(
     adapter: Path, repo_id: str, tokenizer: PreTrainedTokenizerBase | None = None, **options: Any
-) -> Any:
+) -> CommitInfo:
     """Push a saved adapter without its base model: adapter, text, report and card, nothing else.
 
     Optimizer states, training arguments (a pickle) and checkpoints stay at home; the folder itself is not changed.
@@ -84,7 +84,7 @@ def push_staged(
     create_pr: bool = False,
     commit_message: str | None = None,
     commit_description: str | None = None,
-) -> Any:
+) -> CommitInfo:
     """Fill a temporary folder and push it with `huggingface_hub`.
 
     The repository's present card is put there first, so that what people wrote into it on the Hub stays.

@@ -66,14 +66,15 @@ def fill_beside(folder: Path, tokenizer: PreTrainedTokenizerBase | None, report:
         (folder / REPORT_FILE).unlink()
 
 
-def saved_tokenizer(folder: Path) -> Any | None:
+def saved_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     """The tokenizer that Trainer saves beside an adapter, or None; links are not followed."""
     if not all(is_plain_file(folder, name) for name in TOKENIZER_FILES):
         return None
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        return found
     except (OSError, ValueError, KeyError, ImportError) as error:
         logger.info("the tokenizer in %s cannot be loaded: %s", folder, error)
         return None

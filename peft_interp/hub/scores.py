@@ -32,7 +32,7 @@ _TEXTS = ("template", "label_words", "prompt", "text")
 _PATH = re.compile(r"(/|~|[A-Za-z]:[\\/]|\\\\)[^\s{}]*")
 
 
-def plain_report(report: Any) -> dict[str, Any]:
+def plain_report(report: PromptReport | Mapping[str, Any]) -> dict[str, Any]:
     """A `PromptReport`, or its dictionary, without paths of this machine and rows of the data.
 
     Raises:

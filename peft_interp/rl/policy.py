@@ -133,7 +133,7 @@ class PromptPolicy(nn.Module):
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 
     @property
-    def language_model(self) -> Any:
+    def language_model(self) -> PreTrainedModel:
         """The frozen language model."""
         return self._language_model[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from peft_interp.text.tokenization import check_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -391,12 +391,14 @@ class Verbalizer:
                 "template's {text}) and `label_column=`, and the others in the template's braces."
             )
 
-    def label_scores(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+    def label_scores(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Any, Any], Tensor]:
         """For Trainer's `preprocess_logits_for_metrics`: the label words' logits at the answer, (batch, labels)."""
         ids = self.label_token_ids(tokenizer)
         return lambda logits, labels: answer_logits(logits, labels)[:, ids]
 
-    def accuracy(self, tokenizer: PreTrainedTokenizerBase, label_bias: LabelBias | None = None) -> Any:
+    def accuracy(
+        self, tokenizer: PreTrainedTokenizerBase, label_bias: LabelBias | None = None
+    ) -> Callable[[EvalPrediction], dict[str, float]]:
         """For Trainer's `compute_metrics`: share of rows whose label word scores highest; a tie counts as wrong.
 
         Args:
@@ -406,7 +408,7 @@ class Verbalizer:
         ids = self.label_token_ids(tokenizer)
         added = 0.0 if label_bias is None else label_bias.tensor()
 
-        def compute(prediction: Any) -> dict[str, float]:
+        def compute(prediction: EvalPrediction) -> dict[str, float]:
             scores, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
             answers = labels[np.arange(len(labels)), (labels != -100).argmax(1)]
             gold = np.array([ids.index(answer) for answer in answers])

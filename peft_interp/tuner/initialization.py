@@ -24,7 +24,7 @@ _NO_CODE = {"trust_remote_code": False}  # unset, it would ask on standard input
 _NOT_A_FILES = ("cache_dir", "token", "proxies", "local_files_only", "force_download", "vocab_file", "tokenizer_file")
 
 
-def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
+def load_tokenizer(config: InterpPromptConfig, required: bool) -> PreTrainedTokenizerBase | None:
     """The base model's tokenizer, or another that the user named.
 
     A config that was read from a file does not decide who reads its ids: the tokenizer of the base model in memory
@@ -47,7 +47,8 @@ def load_tokenizer(config: InterpPromptConfig, required: bool) -> Any | None:
     for name in names:
         named, place = name == config.tokenizer_name_or_path, resolve(name)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place, **(tokenizer_options(config) if named else _NO_CODE))
+            options = tokenizer_options(config) if named else _NO_CODE
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
             if has_words(tokenizer):
                 return tokenizer
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:

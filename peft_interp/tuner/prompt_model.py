@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -227,7 +228,7 @@ class PromptModelMixin(Base):
         check_scorer(model, self._encoder(None).table)
         self.__dict__["_perplexity_model"] = [model.to(self.device).requires_grad_(False).eval()]
 
-    def _scorer(self) -> Any | None:
+    def _scorer(self) -> PreTrainedModel | None:
         """The separate perplexity model, loaded when first needed."""
         if "_perplexity_model" not in self.__dict__:
             name = self.active_peft_config.perplexity_model_name_or_path
@@ -240,7 +241,8 @@ class PromptModelMixin(Base):
                     f"`model.set_perplexity_model(AutoModelForCausalLM.from_pretrained({name!r}))`."
                 )
             self.set_perplexity_model(load_named_model(resolve(name)))
-        return self.__dict__["_perplexity_model"][0]
+        scorer: PreTrainedModel = self.__dict__["_perplexity_model"][0]
+        return scorer
 
     # -- one thread at a time -------------------------------------------------------------------------------------
 
@@ -286,7 +288,7 @@ class PromptModelMixin(Base):
         encoder = self._encoder(adapter_name)
         encoder.same_table = _check_fingerprint(config, encoder.table, self.base_model)
 
-    def load_adapter(self, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+    def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's; a checkpoint that does not fit leaves no half-loaded adapter behind.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PromptTuningInit
@@ -17,6 +17,9 @@ from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import load_tokenizer
 from peft_interp.tuner.projection import equal_rows, nearest_rows, row_terms, similarity
 from peft_interp.tuner.stuck import least_steps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REFERENCE_RMS = 0.15611551702022552  # of the embedded model's table, on which the learning rates were tried
 _UNPACKED_ROWS = 4096
@@ -91,7 +94,7 @@ class TokenTable:
         return 1.0 if abs(unit - 1) < 0.01 or not math.isfinite(unit) else unit
 
     @cached_property
-    def tokenizer(self) -> Any | None:
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The model's tokenizer, or None where none is named and none is needed."""
         return load_tokenizer(self.config, required=needs_tokenizer(self.config))
 
