@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
+from transformers import PreTrainedModel
 
 from peft_interp.inference.compilation import compiles
 
@@ -40,7 +41,7 @@ class FeedForward:
         )
 
 
-def last_feed_forward(model: Any) -> FeedForward | None:
+def last_feed_forward(model: PreTrainedModel) -> FeedForward | None:
     """The module `mlp` of a causal LM's last layer, as most of them call it; None where it is not to be found.
 
     That it works on every position alone is for the caller to try.

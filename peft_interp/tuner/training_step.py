@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from peft_interp.inference.compilation import without_compiling
 from peft_interp.inference.head import tapped_head
@@ -108,7 +109,7 @@ class StepMemory:
 
 
 def start_step(
-    model: Any,
+    model: PreTrainedModel,
     memory: StepMemory,
     way: Way,
     prompt: Tensor,
@@ -167,7 +168,7 @@ def _row_counts(counts: Readback) -> RowCounts:
 
 
 def _run(
-    model: Any,
+    model: PreTrainedModel,
     memory: StepMemory,
     way: Way,
     plan: StepPlan,
@@ -213,7 +214,7 @@ def _run(
     return StartStep(loss, of_prompt, logits.detach()[:own], hidden[:own], hidden[own:])
 
 
-def _at_places(model: Any, way: Way, places: Tensor, **inputs: Any) -> tuple[Tensor, Tensor]:
+def _at_places(model: PreTrainedModel, way: Way, places: Tensor, **inputs: Any) -> tuple[Tensor, Tensor]:
     """States (places, dim) that enter the head at `places` of the flattened rows, and their logits."""
     if way.plain_head:
         states = model.base_model(**inputs).last_hidden_state

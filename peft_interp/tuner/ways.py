@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.full_attention import sees_whole_text
 from peft_interp.inference.head import head_is_linear, tapped_head
+from peft_interp.inference.models import input_embeddings
 from peft_interp.inference.padding_habits import first_position
 from peft_interp.text.placement import IGNORED
 from peft_interp.tuner.last_layer import FeedForward, last_feed_forward
@@ -65,7 +67,7 @@ class StepChooser:
     _recomputing: list[nn.Module] | None = None
     _said: set[str] = field(default_factory=set)
 
-    def choose(self, model: Any, wanted: bool | str, prompt: int, shape: Sequence[int]) -> Way | None:
+    def choose(self, model: PreTrainedModel, wanted: bool | str, prompt: int, shape: Sequence[int]) -> Way | None:
         """The faster way that a model can have.
 
         Args:
@@ -94,7 +96,7 @@ class StepChooser:
             self._said.add(reason)
             logger.warning("Training steps run with %s, which is slower and has the same result: %s.", way, reason)
 
-    def _abilities(self, model: Any) -> Abilities:
+    def _abilities(self, model: PreTrainedModel) -> Abilities:
         if self._recomputing is None:
             self._recomputing = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         recomputes = any(module.gradient_checkpointing for module in self._recomputing)
@@ -104,7 +106,7 @@ class StepChooser:
         return self._known[key]
 
 
-def one_pass_is_faster(model: Any, prompt: int, shape: Sequence[int]) -> bool:
+def one_pass_is_faster(model: PreTrainedModel, prompt: int, shape: Sequence[int]) -> bool:
     """Whether the arithmetic that one pass saves is more than what its launches cost: always so on a CPU."""
     if model.device.type == "cpu":
         return True
@@ -114,7 +116,7 @@ def one_pass_is_faster(model: Any, prompt: int, shape: Sequence[int]) -> bool:
     return bool(4 * weights * tokens >= _ENOUGH_OPERATIONS.get(model.dtype.itemsize, 6e10))
 
 
-def _tried(model: Any, recomputes: bool) -> Abilities:
+def _tried(model: PreTrainedModel, recomputes: bool) -> Abilities:
     """What reading the model allows and running it confirms."""
     rows = _against_rows(model)
     if rows is not None:
@@ -129,9 +131,9 @@ def _tried(model: Any, recomputes: bool) -> Abilities:
     return Abilities(rows, packed or rows, plain_head, feed_forward)
 
 
-def _logits_are_the_heads(model: Any) -> bool:
+def _logits_are_the_heads(model: PreTrainedModel) -> bool:
     """Nothing between the body and the head (RemBert has a layer there), no scaling or soft cap after it (Gemma 2)."""
-    ids = torch.arange(1, 4, device=model.get_input_embeddings().weight.device)
+    ids = torch.arange(1, 4, device=input_embeddings(model).weight.device)
     try:
         with eval_mode(model):
             with tapped_head(model) as tap:
@@ -142,7 +144,7 @@ def _logits_are_the_heads(model: Any) -> bool:
         return False
 
 
-def _against_rows(model: Any) -> str | None:
+def _against_rows(model: PreTrainedModel) -> str | None:
     """What rules out a head that sees less and rows without a mask, in words; None where nothing is known."""
     name = type(model).__name__
     if getattr(model, "loss_type", None) not in ("ForCausalLM", None) or model.config.is_encoder_decoder:
@@ -160,7 +162,7 @@ def _against_rows(model: Any) -> str | None:
     return None
 
 
-def _against_packing(model: Any) -> str | None:
+def _against_packing(model: PreTrainedModel) -> str | None:
     """What rules out attention of ours, in words; None where nothing is known.
 
     It needs attention that comes from `transformers`' interface and sees the whole text in all layers, and positions
@@ -178,7 +180,7 @@ def _against_packing(model: Any) -> str | None:
     return None
 
 
-def _differs(model: Any, way: Way) -> str | None:
+def _differs(model: PreTrainedModel, way: Way) -> str | None:
     """Try a way on two short rows without gradient; what was wrong, in words, or None."""
     try:
         with eval_mode(model):
@@ -195,9 +197,9 @@ def _differs(model: Any, way: Way) -> str | None:
     return f"{type(model).__name__} gives another result with it (states differ by {apart:.1g})"
 
 
-def _trial(model: Any) -> dict[str, Tensor]:
+def _trial(model: PreTrainedModel) -> dict[str, Tensor]:
     """Two rows of unequal length after one prompt."""
-    embed = model.get_input_embeddings()
+    embed = input_embeddings(model)
     ids = torch.arange(1, 1 + _PROMPT + sum(_LENGTHS), device=embed.weight.device) * 7 % embed.weight.shape[0]
     prompt, *rows = ids.split([_PROMPT, *_LENGTHS])
     text = nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (2, 4)
@@ -206,7 +208,7 @@ def _trial(model: Any) -> dict[str, Tensor]:
     return {"prompt": embed.forward(prompt), "ids": text, "mask": mask, "labels": labels}
 
 
-def _stock(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
+def _stock(model: PreTrainedModel, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
     """(rows, length, dim) the state that predicts each token of text, and the loss."""
     ids, batch = inputs["ids"], len(inputs["ids"])
     ones = ids.new_ones(batch, _PROMPT)
@@ -225,7 +227,7 @@ def _stock(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
     return tap.states[:, _PROMPT - 1 : -1], float(output.loss)
 
 
-def _own(model: Any, way: Way, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
+def _own(model: PreTrainedModel, way: Way, inputs: dict[str, Tensor]) -> tuple[Tensor, float]:
     """As `_stock`, in one of our ways."""
     step = start_step(
         model, StepMemory(), way, inputs["prompt"], None, inputs["ids"], None, inputs["mask"], inputs["labels"]
