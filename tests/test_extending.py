@@ -9,8 +9,6 @@ import ast
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from docs.write_tables import PAGE, TABLES, with_tables
 from peft_interp import embedded, measure_scrutability
 from peft_interp.metrics.metric import Metric
 from peft_interp.search.moves import MOVES, Move, shares_of
+from tests import processes
 
 PACKAGE = Path(peft_interp.__file__).parent
 GUIDE = Path(__file__).parents[1] / "CONTRIBUTING.md"
@@ -119,9 +118,7 @@ def test_one_file_is_all_that_a_new_kind_touches(extended: Path) -> None:
     script = extended / "tests.py"
     script.write_text("\n".join([BEFORE, *tests]), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(extended)}
-    run = subprocess.run(
-        [sys.executable, str(script)], env=environment, cwd=extended, capture_output=True, text=True, timeout=600
-    )
+    run = processes.run(str(script), env=environment, cwd=extended)
     assert run.returncode == 0, run.stdout + run.stderr
     assert [line for line in run.stdout.splitlines() if line in examples()] == list(examples())
 

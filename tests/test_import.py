@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import peft_interp
+from tests import processes
 
 # The package that is tested here, whichever is installed.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(peft_interp.__file__).parents[1])}
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(peft_interp.__file__).parents[1])}
 # What an import of the package, or an answer about the command line, must not drag along.
 HEAVY_BESIDE_PEFT = ("datasets", "evaluate", "pandas", "pyarrow", "rich", "spellchecker", "tensorboard", "trl")
 HEAVY = (*HEAVY_BESIDE_PEFT, "huggingface_hub", "numpy", "peft", "torch", "transformers")
@@ -62,10 +63,11 @@ def test_an_import_costs_little_beyond_pefts() -> None:
 
 
 def test_an_import_is_all_it_takes_to_register() -> None:
-    code = "import peft_interp, peft.mapping; print('INTERP_PROMPT' in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING)"
-    assert python("-c", code).strip() == "True"
-    code = "import peft_interp; print(peft_interp.embedded.MODEL_PATH, peft_interp.metrics.path('scrutability'))"
-    assert "evaluate_scripts" in python("-c", code)
+    code = "import peft_interp, peft.mapping; print('INTERP_PROMPT' in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING)\n"
+    code += "print(peft_interp.embedded.MODEL_PATH, peft_interp.metrics.path('scrutability'))"
+    registered, paths = python("-c", code).splitlines()
+    assert registered == "True"
+    assert "evaluate_scripts" in paths
 
 
 @pytest.mark.parametrize("start", ["script", "module"])
@@ -110,6 +112,10 @@ def test_a_command_of_a_fresh_process_knows_our_adapters(tmp_path: Path) -> None
     get_peft_model(embedded.load_model(), config).save_pretrained(tmp_path / "adapter")
     script = tmp_path / "peft-interp"
     script.write_text(SCRIPT)
-    told = json.loads(python(str(script), "evaluate", str(tmp_path / "adapter"), "--base-model", "embedded"))
-    assert told["method"] == "INTERP_PROMPT"
-    assert json.loads(python("-m", "peft_interp", "evaluate", str(tmp_path / "adapter")))["text"] == told["text"]
+    asked = ["evaluate", str(tmp_path / "adapter")]
+    told, again = (
+        processes.run(*command, env=ENVIRONMENT, check=True).stdout
+        for command in ([str(script), *asked, "--base-model", "embedded"], ["-m", "peft_interp", *asked])
+    )
+    assert json.loads(told)["method"] == "INTERP_PROMPT"
+    assert json.loads(again)["text"] == json.loads(told)["text"]

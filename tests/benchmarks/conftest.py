@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,9 +49,8 @@ def quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     name = str(request.module.BENCHMARK)
     folder, published = tmp_path_factory.mktemp(name), ROOT / "benchmarks" / name
     shutil.copy(published / "README.md", folder)
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--output", str(folder / "results.json")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command = ["-m", f"benchmarks.{name}", "--quick", "--output", str(folder / "results.json")]
+    done = processes.run(*command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     return QuickRun(folder, published)
 

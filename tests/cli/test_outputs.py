@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +12,7 @@ import pytest
 
 from peft_interp.cli import commands
 from peft_interp.cli.outputs import check_output_files, check_output_folder
+from tests import processes
 
 Build = Callable[..., Any]
 
@@ -101,6 +100,5 @@ try:
 except ValueError as error:
     print(error)
 """
-        command = [sys.executable, "-c", code]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+        told = processes.run("-c", code, timeout=300, check=True).stdout
     assert "may not be written; name another file, or change its rights" in told

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,9 +15,7 @@ def test_python_blocks_run(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks
     for block in blocks:
-        finished = subprocess.run(
-            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-        )
+        finished = processes.run("-c", block, cwd=tmp_path, timeout=300)
         assert finished.returncode == 0, finished.stderr[-3000:]
         assert finished.stdout.strip()
         assert (tmp_path / "outputs" / "readme" / "adapter_config.json").exists()

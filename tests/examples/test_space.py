@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import yaml
 from peft import PromptTuningConfig, get_peft_model
 
 from peft_interp import __version__, embedded
+from tests import processes
 
 FOLDER = Path(__file__).parents[2] / "examples" / "space"
 QUESTION = "Is this film review positive or negative?"
@@ -110,14 +109,8 @@ print(json.dumps([verdicts, tokens["data"], accuracies["data"], alike["data"], s
 
 def test_the_page_answers_its_own_client() -> None:
     """In a process of its own, since its server leaves an event loop open."""
-    finished = subprocess.run(
-        [sys.executable, "-c", PAGE, str(FOLDER / "app.py")],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    finished = processes.run("-c", PAGE, str(FOLDER / "app.py"), env=environment, timeout=300)
     assert finished.returncode == 0, finished.stderr[-3000:]
     verdicts, tokens, accuracies, alike, said, complaint = json.loads(finished.stdout.strip().splitlines()[-1])
     assert "Can a person read it? **Yes**: " in verdicts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -16,9 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 def test_its_code_runs(tmp_path: Path) -> None:
     here = [block for block in BLOCKS if "smollm2" not in block]
     assert len(here) == len(BLOCKS) - 1
-    finished = subprocess.run(
-        [sys.executable, "-c", "\n".join(here)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
+    finished = processes.run("-c", "\n".join(here), cwd=tmp_path, timeout=300)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "template [{'label': " in finished.stdout
     assert re.search(r"'label': '(warm|cold|a kind of soup)', 'score': 0\.\d+", finished.stdout)

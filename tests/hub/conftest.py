@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from huggingface_hub.utils import validate_repo_id
+
+from tests import processes
 
 Build: TypeAlias = Callable[..., Any]
 USER = "me"
@@ -31,6 +32,9 @@ class HubServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
+        self.empty()
+
+    def empty(self) -> None:
         self.repos: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
         self.commits = 0
@@ -155,9 +159,9 @@ class HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    """A Hub that is empty at a module's first test."""
+@pytest.fixture(scope="session")
+def server() -> Iterator[HubServer]:
+    """One address for all modules, since `huggingface_hub` reads it when it is loaded."""
     server = HubServer()
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -168,26 +172,33 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture(scope="module")
-def run_python(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def hub(server: HubServer) -> HubServer:
+    """A Hub that is empty at a module's first test."""
+    server.empty()
+    return server
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all processes, one after the other: `huggingface_hub` reads where it is when it is loaded."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def run_python(hub: HubServer, home: Path) -> Build:
     """`run_python(*arguments, code=None, expect=0)`: a fresh process that is logged in to the stand-in; its output."""
 
     def run(*arguments: str, code: str | None = None, expect: int = 0) -> str:
-        home = tmp_path_factory.mktemp("home")
+        shutil.rmtree(home)
+        home.mkdir()
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_TOKEN": "dummy"}
         environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "COLUMNS": "100"}
         environment |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_COLOR": "1"}
         # PEFT reads a name that transformers deprecates, in every PeftModel.__init__
         known = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
         start = ["-W", "error", "-W", known] if code else []
-        finished = subprocess.run(
-            [sys.executable, *start, *(["-c", code] if code else []), *arguments],
-            cwd=home,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        command = [*start, *(["-c", code] if code else []), *arguments]
+        finished = processes.run(*command, cwd=home, env=environment, timeout=300)
         assert finished.returncode == expect, finished.stdout[-2000:] + finished.stderr[-4000:]
         return finished.stdout if not expect else finished.stderr
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertForSequenceCla
 
 from peft_interp import InterpPromptConfig, continue_training
 from peft_interp.tuner.stored_config import from_stored
+from tests import processes
 
 Build = Callable[..., Any]
 IDS = [9, 10, 11, 9]
@@ -100,8 +99,7 @@ def folder(gpt2: Build, bert: Build, readable: Build, tokenizer_dir: Path, tmp_p
 
 
 def test_a_process_without_this_package(folder: Path) -> None:
-    command = [sys.executable, "-c", WITHOUT, str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    finished = processes.run("-c", WITHOUT, str(folder), timeout=170)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "plain PEFT cannot place this prompt; `import peft_interp` before it is loaded" in finished.stdout
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder / "again")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from peft_interp.storage.atomic import COLLECTED, COMPLETE, files_together, finish_save, is_plain_file, replace_file
+from tests import processes
 
 Build = Callable[..., Any]
 NAMES = ("a.txt", "b.txt", "inner/c.txt")
@@ -176,14 +177,8 @@ def test_links_of_the_hubs_cache_are_plain_files(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_saves_lose_and_mix_nothing() -> None:
     """A short run of the benchmark; its published run has 320 kills."""
-    finished = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.kills", "--kills", "25", "--seed", "3"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
+    command = ["-W", "ignore", "-m", "benchmarks.kills", "--kills", "25", "--seed", "3"]
+    finished = processes.run(*command, cwd=Path(__file__).parents[2], timeout=300, check=True)
     counted = json.loads(finished.stdout)
     assert (counted["kills"], counted["lost"], counted["mixed"]) == (25, 0, 0), counted["examples"]
     assert counted["fell_into"].get("collecting", 0) + counted["fell_into"].get("moving", 0) > 10

@@ -22,6 +22,7 @@ from studies.tradeoff.methods.pez import pez
 from studies.tradeoff.methods.searches import search
 from studies.tradeoff.points import Shard, grid
 from studies.tradeoff.store import read_lines, write_lines
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -78,15 +79,9 @@ FAILING = 2  # "number 7" on both tasks: there is one written prompt
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "studies.tradeoff", "--output_dir", str(folder / "out"), *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    command = ["-m", "studies.tradeoff", "--output_dir", str(folder / "out"), *arguments]
+    return processes.run(*command, cwd=folder, env=environment, timeout=500)
 
 
 @pytest.fixture(scope="module")

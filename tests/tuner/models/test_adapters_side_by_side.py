@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 import peft_interp
 from peft_interp import InterpPromptConfig
+from tests import processes
 
 Build = Callable[..., Any]
 OURS = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 4}
@@ -160,8 +160,7 @@ def test_a_process_without_the_plugin(
         (tmp_path / mode).mkdir()
     monkeypatch.setattr(sys, "argv", [str(script), "with", *arguments["with"]])
     runpy.run_path(str(script), run_name="__main__")
-    command = [sys.executable, str(script), "without", *arguments["without"]]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = processes.run(str(script), "without", *arguments["without"], check=True).stdout
     assert "PromptTuningConfig 1 Unexpected keyword arguments ['peft_interp'] for class PromptTuningConfig" in printed
     first, second = (torch.load(tmp_path / mode / "out") for mode in MODES)
     assert list(first) == list(second)
