@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 
-from tests import builders
+from peft_interp.metrics import references
+from tests import builders, processes
 from tests.builders import BOS, EOS, PAD, VOCAB_SIZE
 
 Build: TypeAlias = Callable[..., Any]
@@ -59,20 +59,23 @@ def fixed_seed() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def known_levels() -> Iterator[None]:
+    """What people's prompts score under the embedded model is measured once, not each time the model is loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        known = builders.KnownLevels()
+        patch.setattr(references, "_sample", known.sample)
+        patch.setattr(references, "_measure", known.measure)
+        yield
+
+
 @pytest.fixture
 def run_script() -> Build:
     """`run_script(folder, name, *arguments)`: an example script run in `folder` as a user does; what it printed."""
 
     def run(folder: Path, name: str, *arguments: str) -> str:
-        finished = subprocess.run(
-            [sys.executable, str(EXAMPLES / name), *arguments],
-            cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+        finished = processes.run(str(EXAMPLES / name), *arguments, cwd=folder, env=environment, timeout=300)
         assert finished.returncode == 0, finished.stderr[-3000:]
         return finished.stdout
 
