@@ -7,6 +7,7 @@ Nothing reads the network or the user's caches.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -345,6 +346,12 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     "tests/tuner/training/test_trainer_prompt_at_the_end.py",
     "tests/tuner/training/test_two_processes.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """A Trainer collects garbage before it trains: no longer among all that the libraries have loaded."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,32 +33,42 @@ def reviews() -> list[dict[str, Any]]:
     return [row for label in (0, 1) for row in [r for r in short if r["label"] == label][:8]]
 
 
+def adapted(language_model: Any, **config: Any) -> Any:
+    """An adapter of six tokens, the same at every call."""
+    settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 6, "allowed_tokens": "printable"}
+    files = {"tokenizer_name_or_path": embedded.MODEL_PATH}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return get_peft_model(language_model, InterpPromptConfig(**{**settings, **files, **config}))
+
+
 @pytest.fixture
 def adapter(language_model: Any) -> Build:
     """`adapter(**config)`: of six tokens, the same at every call."""
-
-    def build(**config: Any) -> Any:
-        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 6, "allowed_tokens": "printable"}
-        files = {"tokenizer_name_or_path": embedded.MODEL_PATH}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return get_peft_model(language_model, InterpPromptConfig(**{**settings, **files, **config}))
-
-    return build
+    return partial(adapted, language_model)
 
 
-@pytest.fixture
-def searcher(adapter: Build, reviews: list[dict[str, Any]], tokenizer: Any, tmp_path: Path) -> Build:
-    """`searcher(model=None, options=None, **arguments)`: a trainer of three quick steps."""
+@pytest.fixture(scope="session")
+def searcher_in(language_model: Any, reviews: list[dict[str, Any]], tokenizer: Any) -> Build:
+    """`searcher_in(folder, model=None, options=None, **arguments)`: a trainer of three quick steps."""
 
-    def build(model: Any = None, options: dict[str, Any] | None = None, **arguments: Any) -> PromptSearchTrainer:
-        quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "output_dir": str(tmp_path / "run")}
+    def build(
+        folder: Path, model: Any = None, options: dict[str, Any] | None = None, **arguments: Any
+    ) -> PromptSearchTrainer:
+        quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "output_dir": str(folder)}
         size = {"max_steps": 3, "prompts_per_step": 8, "human_starts": 6, "proposals_per_prompt": 4}
         few = {"population_size": 8, "screening_examples": None, "eval_candidates": 4}
         machine = {"use_cpu": True, "dataloader_pin_memory": False}
         args = PromptSearchConfig(**{**quiet, **size, **few, **machine, **arguments})
         parts = {"train_dataset": reviews[::2], "eval_dataset": reviews[1::2], "processing_class": tokenizer}
         parts |= {"verbalizer": embedded.TASKS["sentiment"]}
-        return PromptSearchTrainer(adapter() if model is None else model, args, **{**parts, **(options or {})})
+        model = adapted(language_model) if model is None else model
+        return PromptSearchTrainer(model, args, **{**parts, **(options or {})})
 
     return build
+
+
+@pytest.fixture
+def searcher(searcher_in: Build, tmp_path: Path) -> Build:
+    """`searcher(model=None, options=None, **arguments)`: `searcher_in` a folder of this test."""
+    return partial(searcher_in, tmp_path / "run")

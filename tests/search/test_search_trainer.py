@@ -24,10 +24,12 @@ from peft_interp.text.tokenization import token_texts
 Build = Callable[..., Any]
 
 
-@pytest.fixture
-def trained(searcher: Build) -> PromptSearchTrainer:
-    trainer = searcher(logging_steps=1)
-    trainer.train()
+@pytest.fixture(scope="module")
+def trained(searcher_in: Build, tmp_path_factory: pytest.TempPathFactory) -> PromptSearchTrainer:
+    trainer = searcher_in(tmp_path_factory.mktemp("trained"), logging_steps=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trainer.train()
     return trainer
 
 
