@@ -6,6 +6,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from peft_interp.metrics.answer_results import TIED, AnsweredRow, AnsweredRows, AnswerPattern, RowAnswers
@@ -70,8 +71,11 @@ def rebuild(kind: Any, stored: Any, where: str = "report") -> Any:
     return float(stored) if kind is float else stored
 
 
+_hints = cache(get_type_hints)
+
+
 def _record(kind: Any, stored: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = [field for field in fields(kind) if field.init and field.name in stored]
     values = {field.name: rebuild(hints[field.name], stored[field.name], f"{where}.{field.name}") for field in known}
     try:

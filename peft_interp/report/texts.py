@@ -12,6 +12,7 @@ import json
 import math
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 BLANK = "\N{OPEN BOX}"
@@ -159,6 +160,7 @@ def percent(value: float | None, digits: int = 0) -> str:
     return shown.replace(f".{'0' * digits}%", "%") if digits else shown
 
 
+@lru_cache(maxsize=4096)
 def _is_seen(sign: str) -> bool:
     return sign.isprintable() and unicodedata.category(sign) not in _UNSEEN_KINDS and not _UNSEEN.match(sign)
 

@@ -94,7 +94,7 @@ def check_card(card: str) -> None:
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "prompt.json", "prompt_report.json"])
 def test_no_string_of_a_strangers_file_becomes_markup(folder: Path, name: str) -> None:
-    whole = json.loads((folder / name).read_text())
+    whole, tokenizer = json.loads((folder / name).read_text()), embedded.load_tokenizer()
     written = refused = 0
     for broken in one_by_one(whole, POLYGLOT, numbers=name == "adapter_config.json"):
         if name == "adapter_config.json" and not is_stored_prompt(broken):
@@ -102,7 +102,7 @@ def test_no_string_of_a_strangers_file_becomes_markup(folder: Path, name: str) -
         (folder / name).write_text(json.dumps(broken))
         (folder / "README.md").unlink(missing_ok=True)
         try:
-            write_card(folder, {"": embedded.load_tokenizer()})
+            write_card(folder, {"": tokenizer})
         except (ValueError, TypeError):  # of a value that no adapter can have
             refused += 1
             continue
