@@ -6,8 +6,7 @@ The conversion itself runs on a real GGUF file, a Llama of two layers written he
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
+import pickle
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -20,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from peft_interp import embedded
 from peft_interp.base_model_name import loadable_name, loading_code, public_name
 from peft_interp.embedded import encoder, smollm2, wheels
+from tests import processes
 from tests.gguf_file import LAYERS, write_gguf
 
 pytest.importorskip("gguf", reason="the extra `real` is not installed: pip install gguf")
@@ -134,20 +134,28 @@ def test_a_cache_that_cannot_be_written(wheel: wheels.Wheel, tmp_path: Path, mon
         embedded.resolve("smollm2")
 
 
-def _resolve(arguments: tuple[wheels.Wheel, str, str]) -> str:
-    import sys
+RESOLVE = """
+import os, pickle, sys
+from pathlib import Path
+from peft_interp import embedded
+from peft_interp.embedded import smollm2
+smollm2.WHEEL, smollm2.NEEDED_BYTES = pickle.loads(Path(sys.argv[1]).read_bytes()), 1_000_000
+os.environ["HF_ASSETS_CACHE"] = sys.argv[2]
+sys.path.insert(0, sys.argv[3])
+Path(sys.argv[4]).write_text(embedded.resolve("smollm2"))
+"""
 
-    smollm2.WHEEL, cache, packages = arguments
-    smollm2.NEEDED_BYTES = 1_000_000
-    os.environ["HF_ASSETS_CACHE"] = cache
-    sys.path.insert(0, packages)
-    return embedded.resolve("smollm2")
 
-
-def test_two_processes_at_once(wheel: wheels.Wheel, package: Path, tmp_path: Path) -> None:
-    cache = str(tmp_path / "assets")
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        first, second = pool.map(_resolve, [(wheel, cache, str(package))] * 2, chunksize=1)
+def test_two_processes_at_once(
+    wheel: wheels.Wheel, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wheel").write_bytes(pickle.dumps(wheel))
+    with monkeypatch.context() as patch:
+        patch.delenv("HF_ASSETS_CACHE")
+        given = [str(tmp_path / "wheel"), str(tmp_path / "assets"), str(package)]
+        both = [processes.start("-c", RESOLVE, *given, str(tmp_path / name)) for name in ("first", "second")]
+    assert [one.wait() for one in both] == [0, 0]
+    first, second = ((tmp_path / name).read_text() for name in ("first", "second"))
     assert first == second
     assert left_behind(tmp_path) == ["smollm2"]
     assert embedded.load_model("smollm2").config.num_hidden_layers == LAYERS

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from peft_interp.scoring.archive import Archive
+from tests import processes
 
 Build = Callable[..., Any]
 
@@ -99,18 +98,18 @@ def test_a_half_written_checkpoint_is_passed_over(searcher: Build, tmp_path: Pat
 
 def test_a_second_run_in_the_same_folder_is_refused(searcher: Build, tmp_path: Path) -> None:
     code = "from peft_interp.storage.runs import RunLock; import sys, time; lock = RunLock(sys.argv[1]); print('held', "
-    other = subprocess.Popen(
-        [sys.executable, "-c", f"{code}flush=True); time.sleep(60)", str(tmp_path / "run")], stdout=subprocess.PIPE
-    )
+    told, tell = os.pipe()
+    other = processes.start("-c", f"{code}flush=True); time.sleep(60)", str(tmp_path / "run"), stdout=tell)
+    os.close(tell)
     try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
+        with open(told) as printed:
+            assert printed.readline() == "held\n"
         with pytest.raises(ValueError, match=f"process {other.pid} is training in .*another `output_dir`"):
             searcher().train()
         assert not (tmp_path / "run" / "archive.jsonl").exists()
     finally:
         other.kill()
-        other.communicate()
+        other.wait()
     searcher(max_steps=1).train()  # a dead process holds nothing
 
 

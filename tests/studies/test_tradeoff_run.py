@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,7 @@ def test_soft_prompts_are_measured_with_their_reading(records: list[dict[str, An
 
 
 def test_unflagged_runs_choose_among_prompts_without_a_flag(folder: Path) -> None:
-    study = read_study(folder / "study.toml", budget=2000, prompt_length=8)
+    study = read_study(folder / "study.toml", budget=1000, prompt_length=8)
     passes = {}
     for unflagged in (False, True):
         bench = make_bench(study, study.tasks[0], 13, 0)
@@ -174,9 +173,11 @@ time.sleep(600)
 
 
 def test_a_killed_study_leaves_no_worker_after() -> None:
-    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as study:
-        assert study.stdout is not None
-        worker = int(study.stdout.readline())
+    told, tell = os.pipe()
+    study = processes.start("-c", ORPHANS, cwd=ROOT, stdout=tell)
+    os.close(tell)
+    with open(told) as printed:
+        worker = int(printed.readline())
         study.kill()
     with suppress(psutil.NoSuchProcess):
         left = psutil.Process(worker)
