@@ -2,8 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-# a worker a core; the tests of a file stay together, since they share what is slow to make
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# a worker a core; the tests of a file stay together, since they share what is slow to make, slow files first
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-real test-newest test-floor peft-suite coverage lint docs release-check benchmark real real-models clean
 

@@ -300,6 +300,7 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     "tests/metrics/scrutability/test_scrutability_verdicts.py",
     "tests/metrics/test_faithfulness_options.py",
     "tests/metrics/test_label_scores.py",
+    "tests/metrics/test_negative_controls.py",
     "tests/metrics/test_perfect_prompt.py",
     "tests/metrics/test_waywardness.py",
     "tests/report/test_building.py",
@@ -313,7 +314,6 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     "tests/rl/test_it_learns.py",
     "tests/rl/test_script.py",
     "tests/rl/test_search_two_processes.py",
-    "tests/rl/test_soft_q.py",
     "tests/rl/test_trainer.py",
     "tests/scoring/test_calibrated_rewards.py",
     "tests/scoring/test_scorer_exact.py",
@@ -325,12 +325,14 @@ SLOW = (  # run scripts, start processes or train for long: `make test-fast` lea
     "tests/search/test_search_script.py",
     "tests/search/test_search_trainer.py",
     "tests/storage/test_atomic.py",
+    "tests/studies/test_generation_study.py",
     "tests/studies/test_tradeoff_claims.py",
     "tests/studies/test_tradeoff_in_a_browser.py",
     "tests/studies/test_tradeoff_report.py",
     "tests/studies/test_tradeoff_run.py",
     "tests/test_extending.py",
     "tests/test_import.py",
+    "tests/test_processes.py",
     "tests/tuner/families/test_sharding.py",
     "tests/tuner/models/test_compile.py",
     "tests/tuner/models/test_prompt_in_the_template.py",
@@ -355,8 +357,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of `SLOW` get their marker."""
+    """Tests of `SLOW` get their marker, and their files come first: none is left for one worker at the end."""
     for item in items:
         name = item.nodeid.split("[")[0]
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
