@@ -24,7 +24,7 @@ _VIEWS = {
     *("detach", "alias", "split", "split_with_sizes", "as_strided", "unbind", "unfold", "lift_fresh"),
     *("empty", "empty_like", "new_empty", "empty_strided"),
 }
-_WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"}
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"}
 CASES = [Case(name, "fp32", 16, 20, 32, "one") for name in ("gpt2-12-thin", "llama-16-thin")]
 
 
@@ -63,7 +63,7 @@ def _step(case: Case, base: Any, way: str | None) -> dict[str, int]:
             optimizer.zero_grad()
             model(**batch).loss.backward()
     work = {name: count for name, count in mode.counts.items() if name not in _VIEWS}
-    return {"operations": sum(work.values()), "waits": sum(work[name] for name in _WAITS & set(work))}
+    return {"operations": sum(work.values()), "waits": sum(work[name] for name in WAITS & set(work))}
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peft_interp.answers.key_values import GrowingLayer, beginnings, growing_cache, kept, layer_bytes, padded_ids, parts
+from peft_interp.answers.key_values import GrowingLayer, beginnings, growing_cache, kept, layer_bytes, parts
 from peft_interp.answers.settings import AnswerSettings
+from peft_interp.inference.batching import padded_ids
 from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at, nowhere, places_of, tapped_head
 from peft_interp.inference.models import input_embeddings

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -89,8 +88,3 @@ def parts(layers: Sequence[GrowingLayer], rows: slice) -> list[GrowingLayer]:
 def layer_bytes(layers: Sequence[GrowingLayer]) -> int:
     """Memory of all layers."""
     return sum(layer.bytes() for layer in layers)
-
-
-def padded_ids(sequences: Sequence[Sequence[int]], width: int, pad: int, device: torch.device) -> Tensor:
-    """(sequences, width) ids, padding after."""
-    return torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in sequences], device=device)

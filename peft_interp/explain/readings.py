@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from peft_interp.inference.models import input_embeddings
+from peft_interp.inference.models import input_embeddings, layer_lists
 from peft_interp.search.language_moves import continue_from
 from peft_interp.text.tokenization import decode_after, encode, encode_after, leading_ids
 
@@ -41,10 +41,9 @@ def model_blocks(model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ValueError: a model without one list of them.
     """
+    if found := layer_lists(model):
+        return found[0]
     count = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
     raise ValueError(f"{type(model).__name__} has no list of {count} layers; leave out what reads its hidden states.")
 
 

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel, PeftType
 from torch import Tensor
 
-from peft_interp.inference.batching import Batches, default_tokens, logits_tokens
+from peft_interp.inference.batching import Batches, default_tokens, logits_tokens, padded_rows
 from peft_interp.inference.head import answer_logits_at
 from peft_interp.inference.max_length import check_room
 from peft_interp.metrics.comparison import ComparisonSetup, make_comparison
@@ -160,11 +160,8 @@ class Target:
     def padded(self, pairs: Sequence[tuple[Sequence[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Input ids and attention mask, (pairs, length) padded on the right, and the places that predict the labels."""
         base, made = self.setup.text.base, [self._composed(prompt, row) for prompt, row in pairs]
-        width = max(len(ids) for ids, _ in made)
-        pad = self.setup.text.pad_id
-        tokens = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids, _ in made], device=base.device)
-        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in made], device=base.device)
-        places = [number * width + column for number, (_, columns) in enumerate(made) for column in columns]
+        tokens, mask = padded_rows([ids for ids, _ in made], self.setup.text.pad_id, base.device)
+        places = [number * tokens.shape[1] + column for number, (_, columns) in enumerate(made) for column in columns]
         return tokens, mask, torch.tensor(places, device=base.device)
 
     def _composed(self, prompt: Sequence[int], number: int) -> tuple[list[int], list[int]]:

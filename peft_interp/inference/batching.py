@@ -136,6 +136,18 @@ def moved(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device
     return torch.tensor(numbers).to(device, non_blocking=True)  # not pinned, so it is read before this returns
 
 
+def padded_ids(sequences: Sequence[Sequence[int]], width: int, pad: int, device: torch.device) -> Tensor:
+    """(sequences, width) ids, padding after."""
+    return moved([[*ids, *[pad] * (width - len(ids))] for ids in sequences], device)
+
+
+def padded_rows(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Input ids and attention mask, each (sequences, longest), padding after."""
+    width = max(map(len, sequences))
+    ones = [[1] * len(ids) for ids in sequences]
+    return padded_ids(sequences, width, pad, device), padded_ids(ones, width, 0, device)
+
+
 def halves(items: range) -> tuple[range, range]:
     """The first and the second half."""
     middle = items.start + (len(items) + 1) // 2

@@ -22,6 +22,12 @@ def input_embeddings(model: AnyModel) -> nn.Embedding:
     return cast(nn.Embedding, model.get_input_embeddings())
 
 
+def layer_lists(model: PreTrainedModel) -> list[nn.ModuleList]:
+    """The lists in a model that are as long as it has layers: the layers, first, and rarely another."""
+    count = model.config.get_text_config().num_hidden_layers
+    return [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+
+
 def generate_of(model: PreTrainedModel) -> Callable[..., Any]:
     """The `generate` of a model that writes."""
     return cast(Callable[..., Any], model.generate)

@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_interp.inference.batching import Batches, logits_tokens
+from peft_interp.inference.batching import Batches, logits_tokens, padded_rows
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.models import AnyModel, base_model_of, input_embeddings
 from peft_interp.text.tokenization import as_ids, check_in_vocabulary
@@ -114,9 +114,7 @@ def _padded_pass(
     model: PreTrainedModel, rows: Sequence[Sequence[int]], lead: int, hidden: bool, next_logits: bool
 ) -> list[SequenceReading]:
     """One pass over some rows, of which the first `lead` tokens are context."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+    ids, mask = padded_rows(rows, 0, model.device)
     output = model(input_ids=ids, attention_mask=mask, output_hidden_states=hidden, use_cache=False)
     nlls = token_nll(output.logits, ids).cpu()  # (rows, width - 1)
     readings = []

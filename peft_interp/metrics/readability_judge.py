@@ -28,7 +28,7 @@ from torch import Tensor
 
 import peft_interp.metrics.text_metrics as text_metrics
 from peft_interp.embedded import EMBEDDED, SMOLLM2, has_smollm2, load_model, load_tokenizer
-from peft_interp.inference.batching import Batches, logits_tokens
+from peft_interp.inference.batching import Batches, logits_tokens, padded_rows
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.models import AnyModel, input_embeddings
 from peft_interp.metrics.likelihood import language_model, window
@@ -237,9 +237,7 @@ def read_texts(
 def _pass(
     model: PreTrainedModel, rows: Sequence[Sequence[int]], lead: int, layers: Sequence[int]
 ) -> list[tuple[Tensor, Tensor]]:
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
+    ids, mask = padded_rows(rows, 0, model.device)  # (rows, longest)
     output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
     nlls = token_nll(output.logits, ids).float().cpu()  # (rows, longest - 1)
     nlls = nlls if lead else torch.nn.functional.pad(nlls, (1, 0))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peft_interp.inference.batching import Batches, halves, logits_tokens, moved
+from peft_interp.inference.batching import Batches, halves, logits_tokens, moved, padded_ids, padded_rows
 from peft_interp.inference.compat import with_cache
 from peft_interp.inference.head import answer_logits_at
 from peft_interp.inference.models import input_embeddings
@@ -190,18 +190,15 @@ class PlainScoring:
 
     def _scores(self, sequences: Sequence[tuple[int, ...]], answers: Sequence[Answers], whole: bool) -> Tensor:
         """(sequences, labels) log-probabilities or, if `whole`, (sequences,) losses; NaN where nothing is predicted."""
-        width = max(len(ids) for ids in sequences)
-        pad = pad_token_id(self.model.config) or 0
         device = input_embeddings(self.model).weight.device
-        ids = moved([[*i, *[pad] * (width - len(i))] for i in sequences], device)  # (pairs, width)
-        mask = moved([[1] * len(i) + [0] * (width - len(i)) for i in sequences], device)
+        ids, mask = padded_rows(sequences, pad_token_id(self.model.config) or 0, device)  # (pairs, width) each
         asked = [(number, place, label) for number, found in enumerate(answers) for place, label in found]
         owner, columns, targets = moved(asked, device).long().view(-1, 3).unbind(1)
         known = {"use_cache": False} if self.causal else {}
         label_ids = None if whole else self.label_ids
         logits = answer_logits_at(
             self.model,
-            owner * width + columns,
+            owner * ids.shape[1] + columns,
             label_ids,
             self.rows_of_head,
             input_ids=ids,
@@ -272,10 +269,9 @@ class SharedScoring:
         order = sorted(range(len(contexts)), key=lambda i: (self.rows[i].last - self.rows[i].first, len(contexts[i])))
         for group, context in self._contexts(contexts, order, keep=True):
             tail = max(len(tails[i]) for i in group)
-            own = moved([[*tails[i], *[0] * (tail - len(tails[i]))] for i in group], out.device)
+            own = padded_ids([tails[i] for i in group], tail, 0, out.device)
             own = torch.cat((context.last.unsqueeze(1), own.long()), dim=1)  # (contexts, 1 + tail)
-            padded = [[*asked[i], *[IGNORED] * (tail + 1 - len(asked[i]))] for i in group]
-            targets = moved(padded, out.device)  # (contexts, 1 + tail)
+            targets = padded_ids([asked[i] for i in group], tail + 1, IGNORED, out.device)  # (contexts, 1 + tail)
             self._block(out.transpose(0, 1), context, own, targets, group, prompt_branches(prompts, tail), whole)
 
     def _contexts(

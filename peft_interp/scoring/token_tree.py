@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from peft_interp.inference.batching import moved
+from peft_interp.inference.batching import moved, padded_ids
 from peft_interp.inference.compat import keys_and_values
 from peft_interp.inference.head import nowhere, tapped_head
 from peft_interp.inference.models import input_embeddings
@@ -81,8 +81,7 @@ def build_context(model: PreTrainedModel, sequences: Sequence[Sequence[int]], pa
     width = max(lengths)
     layers: tuple[tuple[Tensor, Tensor], ...] = ()
     if width:
-        padded = [[*sequence[:-1], *[pad_id] * (width - len(sequence) + 1)] for sequence in sequences]
-        ids = moved(padded, device)  # (sequences, width)
+        ids = padded_ids([sequence[:-1] for sequence in sequences], width, pad_id, device)  # (sequences, width)
         places = torch.arange(width, device=device).unsqueeze(0)
         with tapped_head(model, nowhere(ids)):  # no logits
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=places, use_cache=True)

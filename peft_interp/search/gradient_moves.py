@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from peft_interp.inference.batching import Batches, gradient_batches, logits_tokens
+from peft_interp.inference.batching import Batches, gradient_batches, logits_tokens, padded_rows
 from peft_interp.inference.head import answer_logits_at
 from peft_interp.inference.models import input_embeddings
 from peft_interp.text.rows import Answers, Row
@@ -67,9 +67,7 @@ def _slope(
 ) -> Tensor:
     """(L, dim) gradient of the mean loss of some rows at the vectors of the prompt `ids`, which stand at `places`."""
     embeddings, device = input_embeddings(model), ids.device
-    width = max(len(row_ids) for row_ids, _ in composed)
-    tokens = torch.tensor([[*row_ids, *[0] * (width - len(row_ids))] for row_ids, _ in composed], device=device)
-    mask = torch.tensor([[1] * len(row_ids) + [0] * (width - len(row_ids)) for row_ids, _ in composed], device=device)
+    tokens, mask = padded_rows([row_ids for row_ids, _ in composed], 0, device)
     asked = [(i, place, label) for i, (_, found) in enumerate(composed) for place, label in found]
     owner, at, target = torch.tensor(asked, device=device).unbind(1)
     with torch.enable_grad(), torch.autocast(device.type, enabled=False):
@@ -78,7 +76,9 @@ def _slope(
         columns = torch.tensor(places, device=device).unsqueeze(1) + torch.arange(len(ids), device=device)  # (rows, L)
         which = torch.arange(len(composed), device=device).unsqueeze(1).expand_as(columns)
         inputs = inputs.index_put((which, columns), prompt.unsqueeze(0).expand(len(composed), -1, -1))
-        logits = answer_logits_at(model, owner * width + at, None, False, inputs_embeds=inputs, attention_mask=mask)
+        logits = answer_logits_at(
+            model, owner * tokens.shape[1] + at, None, False, inputs_embeds=inputs, attention_mask=mask
+        )
         loss = nn.functional.cross_entropy(logits, target.to(logits.device))
         (gradient,) = torch.autograd.grad(loss, prompt)
     return gradient

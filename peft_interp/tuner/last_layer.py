@@ -19,6 +19,7 @@ from torch._dynamo import OptimizedModule
 from transformers import PreTrainedModel
 
 from peft_interp.inference.compilation import compiles
+from peft_interp.inference.models import layer_lists
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,11 @@ def last_feed_forward(model: PreTrainedModel) -> FeedForward | None:
 
     That it works on every position alone is for the caller to try.
     """
-    layers = model.config.get_text_config().num_hidden_layers
-    stacks = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == layers]
-    if len(stacks) != 1:
+    lists = layer_lists(model)
+    found = getattr(lists[0][-1], "mlp", None) if len(lists) == 1 else None
+    if not isinstance(found, nn.Module):
         return None
-    path = f"{stacks[0]}.{layers - 1}".split(".")
-    around = [model.get_submodule(".".join(path[:depth])) for depth in range(len(path) + 1)]
-    found = getattr(around[-1], "mlp", None)
-    return FeedForward(found, (*around, found)) if isinstance(found, nn.Module) else None
+    return FeedForward(found, tuple(part for part in model.modules() if any(one is found for one in part.modules())))
 
 
 @contextmanager
