@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=int, default=BUDGET, help="of `explain_prompt` (default: %(default)s)")
     parser.add_argument("--model", choices=(embedded.EMBEDDED, embedded.SMOLLM2), default=embedded.EMBEDDED)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--cases", type=int, default=None, help="most cases to run now (default: all)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file (default: the study's own)")
     parser.add_argument("--report", action="store_true", help="write the figures of what is there into the README")
@@ -66,7 +67,7 @@ def run(cases: list[Case], done: dict[str, Any], arguments: argparse.Namespace) 
     settings: dict[str, Setting] = {}
     for case in cases:
         if case.task not in settings:
-            settings[case.task] = load(case.task, case.model)
+            settings[case.task] = load(case.task, case.model, arguments.device)
         setting, planted = settings[case.task], case.kind in PLANTED
         texts = f"{case.length}" if case.model == embedded.EMBEDDED else f"{case.length}-{case.model}"
         if planted and texts not in done["texts"]:

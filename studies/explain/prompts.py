@@ -88,7 +88,7 @@ class Setting:
         """Stock prompt tuning with these vectors, (length, dim)."""
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(vectors))
         model: Any = get_peft_model(self.base, config)
-        model.prompt_encoder["default"].embedding.weight.data = vectors.clone()
+        model.prompt_encoder["default"].embedding.weight.data = vectors.to(self.base.device, copy=True)
         return model
 
     def target(self, model: Any) -> Target:
@@ -100,14 +100,15 @@ class Setting:
 
     @property
     def table(self) -> Tensor:
-        """(vocabulary, dim) the model's rows."""
-        rows: Tensor = self.base.get_input_embeddings().weight.detach()
+        """(vocabulary, dim) the model's rows, on the CPU, where everything is drawn."""
+        rows: Tensor = self.base.get_input_embeddings().weight.detach().cpu()
         return rows
 
 
-def load(task: str, model: str = embedded.EMBEDDED) -> Setting:
+def load(task: str, model: str = embedded.EMBEDDED, device: str = "cpu") -> Setting:
     """A task's rows: those that train soft prompts, and others that explain them."""
-    base, tokenizer, verbalizer = embedded.load_model(model), embedded.load_tokenizer(model), embedded.TASKS[task]
+    base, verbalizer = embedded.load_model(model).to(device), embedded.TASKS[task]  # type: ignore[arg-type]
+    tokenizer = embedded.load_tokenizer(model)
     data = embedded.load_data(task)
     train, test = (
         data[split].shuffle(seed=0).select(range(n)) for split, n in (("train", TRAINING_ROWS), ("test", ROWS))
@@ -169,7 +170,7 @@ def _some(setting: Setting, length: int, generator: torch.Generator) -> Tensor:
 
 def descend(target: Target, start: Tensor) -> Tensor:
     """Vectors trained by Adam towards the target's answers, from `start`, (length, dim)."""
-    vectors = nn.Parameter(start.clone())
+    vectors = nn.Parameter(start.to(target.prompt.device, copy=True))
     optimizer = torch.optim.Adam([vectors], lr=RATE)
     rng, rows = random.Random(0), range(len(target.rows))
     with eval_mode(target.setup.text.base):
@@ -180,4 +181,4 @@ def descend(target: Target, start: Tensor) -> Tensor:
             with torch.enable_grad():
                 (vectors.grad,) = torch.autograd.grad(divergence(batch, vectors), vectors)
             optimizer.step()
-    return vectors.detach()
+    return vectors.detach().cpu()

@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         "--model_name_or_path", default=embedded.SMOLLM2, help="'smollm2', 'embedded', a name or folder"
     )
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: %(default)s")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, default=1, help="points of each task (default: %(default)s)")
     parser.add_argument("--data_dir", type=Path, default=DATA, help="folder with text/gsm8k_{train,test}.jsonl")
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     missing = [] if arguments.report else [point for point in wanted if point.key not in done]
     if missing:
         name = arguments.model_name_or_path
-        model = embedded.load_model(name, dtype=getattr(torch, arguments.dtype))
+        model = embedded.load_model(name, dtype=getattr(torch, arguments.dtype)).to(arguments.device)
         models = Models(name, model, embedded.load_tokenizer(name), arguments.data_dir)
         for point in missing:
             found = run_point(point, models, TRIAL if arguments.trial else Size(steps=arguments.steps))

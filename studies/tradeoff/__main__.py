@@ -48,6 +48,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="points at the same time; 0: in this process")
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--methods", nargs="+", help="only these methods")
+    parser.add_argument("--splits", type=int, nargs="+", help="only these splits, with the seeds that they have among all")
     parser.add_argument("--shard", type=shard, help="only part i/n of the points, of 1/n to n/n, and no report")
     elsewhere = "points done elsewhere: folders of shards, or files of records (.jsonl or .gz)"
     parser.add_argument("--points", type=Path, nargs="+", default=[], help=elsewhere)
@@ -58,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         own.add_argument(f"--{name}")
     for name in ("seeds", "budget", "prompt_length", "test_rows", "front_size"):
         own.add_argument(f"--{name}", type=int)
-    own.add_argument("--splits", type=int, nargs="+")
+    own.add_argument("--device", choices=("cpu", "cuda"))
     return parser.parse_args(argv)
 
 
@@ -72,21 +73,25 @@ def shard(text: str) -> Shard:
 
 def study_of(arguments: argparse.Namespace) -> Study:
     """The file's study with the command line's values."""
-    names = ("model_name_or_path", "tokenizer_name", "second_model", "data_dir")
+    names = ("model_name_or_path", "tokenizer_name", "second_model", "data_dir", "device")
     numbers = ("seeds", "budget", "prompt_length", "test_rows", "front_size")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in (*names, *numbers)}
-    given["splits"] = tuple(arguments.splits) if arguments.splits else None
     return read_study(arguments.config, **given)
 
 
 def chosen_points(study: Study, arguments: argparse.Namespace) -> list[Point]:
-    """The grid, or the part of it that was asked for."""
-    points = [
-        point
-        for point in grid(study)
-        if (not arguments.tasks or point.task in arguments.tasks)
-        and (not arguments.methods or point.method in arguments.methods)
-    ]
+    """The grid, or the part of it that was asked for.
+
+    Raises:
+        ValueError: a task, method or split that the study does not have.
+    """
+    points = grid(study)
+    for name in ("task", "method", "split"):
+        if asked := getattr(arguments, f"{name}s"):
+            known = dict.fromkeys(getattr(point, name) for point in points)
+            if strange := [value for value in asked if value not in known]:
+                raise ValueError(f"`--{name}s` names {strange}; the study has {', '.join(map(str, known))}.")
+            points = [point for point in points if getattr(point, name) in asked]
     return arguments.shard.of(points) if arguments.shard else points
 
 

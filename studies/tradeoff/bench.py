@@ -197,10 +197,10 @@ def thinned(prompts: list[Prompt], most: int) -> list[Prompt]:
     return [prompt for prompt in prompts if prompt.role != "front"] + front
 
 
-def load_model(path: str, dtype: str = "float32") -> Any:
-    """A causal LM, frozen and in evaluation mode."""
+def load_model(path: str, dtype: str = "float32", device: str = "cpu") -> Any:
+    """A causal LM on a device, frozen and in evaluation mode."""
     model = AutoModelForCausalLM.from_pretrained(embedded.resolve(path), dtype=getattr(torch, dtype))
-    return model.eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
 
 
 def load_tokenizer(path: str) -> Any:
@@ -215,5 +215,5 @@ def make_bench(study: Study, task: TaskSettings, split: int, seed: int) -> Bench
     """A fresh model and the task's rows."""
     tokenizer = load_tokenizer(study.tokenizer_path)
     data = load_task(study, task, split, tokenizer)
-    model = load_model(study.model_path, study.dtype)
+    model = load_model(study.model_path, study.dtype, study.device)
     return Bench(model, tokenizer, data, Budget(study.budget), seed, study.prompt_length)

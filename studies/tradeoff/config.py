@@ -60,6 +60,7 @@ class Study:
         settings: the grid: one table for each method, with a list for every value that varies.
         model_name_or_path: the causal LM; "embedded" or "smollm2" for those that the package loads.
         dtype: "float32", or "bfloat16", which takes half the time where the processor is made for it.
+        device: where the models run, "cpu" or "cuda"; points of both make one study, since it is no part of their keys.
         tokenizer_name: its tokenizer, if stored elsewhere.
         second_model: another causal LM, run in fp32, that prompts are moved to as text; None for none.
         data_dir: where the tasks' folders lie.
@@ -78,6 +79,7 @@ class Study:
     settings: tuple[dict[str, Any], ...]
     model_name_or_path: str = EMBEDDED
     dtype: str = "float32"
+    device: str = "cpu"
     tokenizer_name: str | None = None
     second_model: str | None = None
     data_dir: str = str(REPOSITORY.parent / "shared" / "data" / "fewshot16")

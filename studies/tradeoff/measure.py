@@ -31,7 +31,7 @@ class Measurement:
 
     def __init__(self, study: Study, bench: Bench) -> None:
         self.study, self.bench = study, bench
-        self.model = kept_model(study.model_path, study.dtype)
+        self.model = kept_model(study.model_path, study.dtype, study.device)
         self._test = PromptAnswers(self.model, bench.data, "test", bench.leading)
         self._train = PromptAnswers(self.model, bench.data, "train", bench.leading)
         self._dev = PromptAnswers(self.model, bench.data, "dev", bench.leading)
@@ -117,7 +117,7 @@ class SecondModel:
         path = str(study.second_model)
         self.tokenizer = load_tokenizer(path)
         data = encoded(bench.data.settings, {"test": bench.data.texts["test"]}, self.tokenizer)
-        self.answers = PromptAnswers(kept_model(path), data, "test", leading_ids(self.tokenizer))
+        self.answers = PromptAnswers(kept_model(path, device=study.device), data, "test", leading_ids(self.tokenizer))
 
     def accuracy(self, text: str) -> float:
         """On the test rows."""
@@ -130,9 +130,9 @@ def _answers(on: PromptAnswers, prompt: Prompt) -> Answers:
 
 
 @cache
-def kept_model(path: str, dtype: str = "float32") -> Any:
+def kept_model(path: str, dtype: str = "float32", device: str = "cpu") -> Any:
     """A model that this process only measures with, and so needs to load, and its reference levels, only once."""
-    return load_model(path, dtype)
+    return load_model(path, dtype, device)
 
 
 def _finite(record: Record) -> Record:

@@ -50,6 +50,7 @@ def about(study: Study, point: Point) -> dict[str, Any]:
             "task": asdict(study.task(point.task)),
             "data_dir": portable(study.data_dir),
             "dtype": study.dtype,
+            "device": torch.cuda.get_device_name() if study.device == "cuda" else study.device,
             "tokenizer": portable(study.tokenizer_name or study.model_name_or_path),
             "prompt_length": study.prompt_length,
             "test_rows": study.test_rows,

@@ -14,7 +14,7 @@ import pytest
 
 from peft_interp import measure_scrutability
 from peft_interp.search.moves import MOVES
-from studies.tradeoff.__main__ import main
+from studies.tradeoff.__main__ import chosen_points, main, parse_arguments, study_of
 from studies.tradeoff.bench import make_bench
 from studies.tradeoff.config import read_study
 from studies.tradeoff.methods.pez import pez
@@ -228,6 +228,19 @@ def test_a_setting_may_have_more_seeds_than_the_study(tmp_path: Path) -> None:
     assert seeds[("sentiment", 21)] == [1, 3, 5]
     assert seeds[("verdict", 13)] == [0]
     assert len({p.key for p in points}) == len(points) == 2 * 13 + 4
+
+
+def test_a_part_of_the_grid_has_the_points_that_the_whole_has(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(CONFIG.replace("splits = [13]", "splits = [13, 21]"))
+    asked = parse_arguments(["--config", str(path), "--splits", "21", "--methods", "pez", "--tasks", "verdict"])
+    whole = grid(study_of(asked))
+    part = chosen_points(study_of(asked), asked)
+    assert part == [p for p in whole if (p.split, p.method, p.task) == (21, "pez", "verdict")]
+    assert {point.seed for point in part} == {1}  # its place among all splits, not among those asked for
+    for name, value, has in (("splits", "22", "13, 21"), ("methods", "pes", "pez"), ("tasks", "films", "sentiment")):
+        with pytest.raises(ValueError, match=f"`--{name}` names .*the study has .*{has}"):
+            chosen_points(study_of(asked), parse_arguments(["--config", str(path), f"--{name}", value]))
 
 
 def test_a_search_on_calibrated_scores_says_what_its_moves_brought(tmp_path: Path) -> None:
