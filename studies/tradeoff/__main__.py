@@ -48,7 +48,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="points at the same time; 0: in this process")
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--methods", nargs="+", help="only these methods")
-    parser.add_argument("--splits", type=int, nargs="+", help="only these splits, with the seeds that they have among all")
+    parser.add_argument("--splits", type=int, nargs="+", help="only these splits (their seeds stay)")
     parser.add_argument("--shard", type=shard, help="only part i/n of the points, of 1/n to n/n, and no report")
     elsewhere = "points done elsewhere: folders of shards, or files of records (.jsonl or .gz)"
     parser.add_argument("--points", type=Path, nargs="+", default=[], help=elsewhere)
