@@ -91,6 +91,7 @@ def explain(setting: Setting, case: Case, text: str | None, budget: int) -> dict
     return {
         "kind": case.kind,
         "model": case.model,
+        "device": setting.base.device.type,
         "planted": text,
         "text": found.text,
         "reason": found.reason,

@@ -99,7 +99,9 @@ def _of_model(cases: Cases) -> str:
         ]
         for key, r in sorted(cases.items())
     ]
-    first = f"{found['cases']} prompts, a median of {number(found['median_seconds'], 0)} s of one core each."
+    devices = sorted({record["device"] for record in cases.values()})
+    where = " or ".join({"cpu": "of one core", "cuda": "of one core beside a GPU"}[device] for device in devices)
+    first = f"{found['cases']} prompts, a median of {number(found['median_seconds'], 0)} s {where} each."
     parts = ("parts from the nearest text", f"from a person's question (layer of {layers})")
     shown = [(PLANTED_COLUMNS, planted), ((*SOFT_COLUMNS, *parts), soft), (EVERY_COLUMNS, rows)]
     return "\n\n".join([first, *(markdown_table(columns, lines) for columns, lines in shown if lines)])

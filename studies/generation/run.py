@@ -104,6 +104,7 @@ def run_point(point: Point, models: Models, size: Size) -> dict[str, Any]:
     return {
         "model": models.name,
         "dtype": str(models.model.dtype).removeprefix("torch."),
+        "device": models.model.device.type,
         "size": asdict(size),
         "written": dict(zip(task.written, written, strict=True)),
         "search": found,

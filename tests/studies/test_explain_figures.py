@@ -15,7 +15,14 @@ from studies.explain.prompts import Case, all_cases, load, planted_vectors
 def record(**fields: Any) -> dict[str, Any]:
     plain = {"planted": None, "text": "a", "reason": "", "nearest_text": "a", "source": "search", "kl": 0.1}
     plain |= {"share": 0.5, "calibrated_share": 0.4, "alignment": 0.9, "kl_without": 0.2, "shown_acts_against": False}
-    plain |= {"parts_at": 2, "parts_from_question": 3, "layers": 4, "seconds": 10.0, "model": "embedded"}
+    plain |= {
+        "parts_at": 2,
+        "parts_from_question": 3,
+        "layers": 4,
+        "seconds": 10.0,
+        "model": "embedded",
+        "device": "cpu",
+    }
     return {**plain, **fields}
 
 
@@ -26,7 +33,7 @@ def test_figures_by_hand() -> None:
         "trained-topic-4-0": record(kind="trained", share=0.7),
         "turned-sentiment-4-0": record(kind="turned", share=0.2, text=None, reason="against", parts_at=None),
         "turned-topic-4-0": record(kind="turned", share=0.4, shown_acts_against=True),
-        "turned-topic-4-0-smollm2": record(kind="turned", share=0.0, model="smollm2", layers=30),
+        "turned-topic-4-0-smollm2": record(kind="turned", share=0.0, model="smollm2", device="cuda", layers=30),
     }
     both, cases = cases, of_model(cases, "embedded")
     found = figures(cases)
@@ -40,7 +47,8 @@ def test_figures_by_hand() -> None:
     shown = tables(both)
     assert "| turned-sentiment-4-0 |  | none: against |" in shown
     assert "1 of 2, layer 2.0 | 2 of 2, layer 3.0 |" in shown
-    assert "### smollm2\n\n1 prompts" in shown
+    assert "5 prompts, a median of 10 s of one core each." in shown
+    assert "### smollm2\n\n1 prompts, a median of 10 s of one core beside a GPU each." in shown
     assert figures({}) == {"cases": 0}
 
 
