@@ -7,9 +7,9 @@ from typing import Any
 
 from peft_interp.records import markdown_table
 from peft_interp.report.texts import number, percent
+from studies.readme import put_tables
 
 README = Path(__file__).parent / "README.md"
-START, END = "<!-- results: start -->", "<!-- results: end -->"
 RECOVERED = 0.01  # nats
 PLANTED, SOFT = ("rows", "noise", "effect"), ("trained", "turned")
 PLANTED_COLUMNS = ("planted", "prompts", "KL < 0.01", "exact text", "median KL, nats")
@@ -120,6 +120,4 @@ def write_readme(cases: Cases) -> None:
     """Put the tables of what was run into the README."""
     if not cases:
         return
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    README.write_text(f"{before}{START}\n{tables(cases)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    put_tables(README, tables(cases))

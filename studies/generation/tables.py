@@ -7,10 +7,10 @@ from typing import Any
 
 from peft_interp.records import markdown_table
 from studies.generation.tasks import TASKS, Task
+from studies.readme import put_tables
 from studies.tradeoff.statistics import paired
 
 README = Path(__file__).parent / "README.md"
-START, END = "<!-- results: start -->", "<!-- results: end -->"
 WAYS = {"none": "no prompt", "written": "best hand-written", "search": "search"}
 
 Points = Mapping[str, Mapping[str, Any]]
@@ -100,6 +100,4 @@ def _code(text: str) -> str:
 
 def write_readme(points: Points) -> None:
     """Put the tables of what was run into the README."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    README.write_text(f"{before}{START}\n{tables(points)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    put_tables(README, tables(points))

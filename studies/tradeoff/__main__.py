@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # every process has a core; must 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from studies.tradeoff.config import Study, read_study
+from studies.tradeoff.config import DEVICES, Study, read_study
 from studies.tradeoff.points import Point, Shard, grid
 from studies.tradeoff.report import write_report
 from studies.tradeoff.store import ResultStore, read_lines, write_lines
@@ -59,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         own.add_argument(f"--{name}")
     for name in ("seeds", "budget", "prompt_length", "test_rows", "front_size"):
         own.add_argument(f"--{name}", type=int)
-    own.add_argument("--device", choices=("cpu", "cuda"))
+    own.add_argument("--device", choices=DEVICES)
     return parser.parse_args(argv)
 
 

@@ -90,12 +90,25 @@ class Bench:
         }
         return InterpPromptConfig(**{**common, **settings})
 
-    def score_on_dev(self, prompts: Sequence[Sequence[int]], step: int = 0) -> list[ScoredPrompt]:
-        """Accuracy, loss and NLL of prompts; those known are looked up, the others are paid for."""
+    def score_on_dev(
+        self, prompts: Sequence[Sequence[int]], step: int = 0, calibrated: bool = False
+    ) -> list[ScoredPrompt]:
+        """Accuracy, loss and NLL of prompts; those known are looked up, the others are paid for.
+
+        Args:
+            prompts: their ids.
+            step: of the method, for the record.
+            calibrated: also "batch_accuracy", with each prompt's label prior on the training rows taken away; those
+                rows are paid for, too.
+        """
         fresh = list(dict.fromkeys(tuple(ids) for ids in prompts if self.board.find(ids, "dev") is None))
-        self.budget.spend(len(fresh) * len(self.data.rows["dev"]))
-        for ids, answers in zip(fresh, self._dev.of_prompts(fresh), strict=True):
-            self.board.add(self._record(ids, answers, step))
+        rows = self.data.rows
+        self.budget.spend(len(fresh) * (len(rows["dev"]) + (len(rows["train"]) if calibrated else 0)))
+        priors: Sequence[Answers | None] = [None] * len(fresh)
+        if calibrated:
+            priors = PromptAnswers(self.model, self.data, "train", self.leading).of_prompts(fresh)
+        for ids, answers, prior in zip(fresh, self._dev.of_prompts(fresh), priors, strict=True):
+            self.board.add(self._record(ids, answers, step, prior))
         found = [self.board.find(ids, "dev") for ids in prompts]
         return [record for record in found if record is not None]
 
@@ -108,9 +121,11 @@ class Bench:
         """Of the prompts on the board (that `keep` lets stay) those no other beats in dev accuracy and NLL both."""
         return front(list(filter(keep, self.board.records)), higher=("accuracy",), lower=("nll",))
 
-    def _record(self, ids: tuple[int, ...], answers: Answers, step: int) -> ScoredPrompt:
+    def _record(self, ids: tuple[int, ...], answers: Answers, step: int, prior: Answers | None = None) -> ScoredPrompt:
         nll = text_nll(self.model, ids, self.leading) if len(ids) > 1 else None
         scores = {"accuracy": answers.accuracy, "loss": answers.loss, "nll": nll}
+        if prior is not None and (calibrated := answers.calibrated(prior, "batch")) is not None:
+            scores["batch_accuracy"] = calibrated.accuracy
         return ScoredPrompt(ids, self.text_of(ids), step, scores, split="dev")
 
     def text_of(self, ids: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ from peft_interp import embedded
 REPOSITORY = Path(__file__).resolve().parents[2]
 EMBEDDED = "embedded"
 DTYPES = ("float32", "bfloat16")
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Study:
     settings: tuple[dict[str, Any], ...]
     model_name_or_path: str = EMBEDDED
     dtype: str = "float32"
-    device: str = "cpu"
+    device: str = DEVICES[0]
     tokenizer_name: str | None = None
     second_model: str | None = None
     data_dir: str = str(REPOSITORY.parent / "shared" / "data" / "fewshot16")

@@ -71,6 +71,30 @@ def read_tsv(path: Path) -> Rows:
     return [(text, int(label)) for text, label in rows[1:]]
 
 
+def demonstrations(data: TaskData, count: int, seed: int) -> str:
+    """Labelled training rows as the model is asked about them, as many of each label, in a drawn order: few-shot.
+
+    They are drawn from the shorter half of each label's rows, as a person would choose them.
+
+    Args:
+        data: the task.
+        count: how many, a multiple of the number of labels.
+        seed: which rows, and their order.
+
+    Raises:
+        ValueError: not a multiple.
+    """
+    words = data.settings.label_words
+    if count % len(words):
+        raise ValueError(f"{count} examples are no multiple of {data.settings.name}'s {len(words)} labels.")
+    rng, shown = random.Random(seed), list[tuple[str, str]]()
+    for label, word in enumerate(words):
+        own = sorted((text for text, of in data.texts["train"] if of == label), key=len)
+        shown += [(text, word) for text in rng.sample(own[: -(-len(own) // 2)], count // len(words))]
+    rng.shuffle(shown)
+    return "\n".join(f"{data.verbalizer.fill(text).strip()} {word}" for text, word in shown) + "\n"
+
+
 def _few_shot_folder(study: Study, task: TaskSettings, split: int) -> dict[str, Rows]:
     folder = Path(study.data_dir) / str(task.folder)
     own = folder / f"16-{split}"

@@ -12,6 +12,7 @@ from typing import Any
 Unit = tuple[str, int]  # task, split: what is averaged over seeds first, and what comparisons are paired by
 READING = ", nearest tokens"
 EMPTY = "empty"
+RAW, CALIBRATED = "accuracy", "batch_accuracy"  # label words as they are, or with batch calibration
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,9 @@ def over_seeds(outcomes: Iterable[Outcome], value: Callable[[list[Outcome]], flo
     return found
 
 
-def no_prompt(outcomes: Sequence[Outcome]) -> dict[Unit, float]:
-    """Accuracy without a prompt."""
-    return by_unit(select(outcomes, method=EMPTY), lambda o: o.accuracy)
+def no_prompt(outcomes: Sequence[Outcome], scored: str = RAW) -> dict[Unit, float]:
+    """Accuracy without a prompt, as it is or with calibrated label words."""
+    return by_unit(select(outcomes, method=EMPTY), lambda o: o.number(scored))
 
 
 @dataclass(frozen=True)
@@ -170,9 +171,10 @@ def corner(outcomes: Sequence[Outcome], unit: Unit) -> Corner | None:
     return None if not levels or accuracy is None else Corner(accuracy, max(levels))
 
 
-def best_on_dev(outcomes: Iterable[Outcome]) -> Outcome | None:
+def best_on_dev(outcomes: Iterable[Outcome], scored: str = RAW) -> Outcome | None:
     """Most right dev rows, then the least loss there; None of none. The test rows choose nothing."""
-    return max(outcomes, key=lambda o: (o.number("dev_accuracy") or 0.0, -(o.number("dev_loss") or 0.0)), default=None)
+    right = f"dev_{scored}"
+    return max(outcomes, key=lambda o: (o.number(right) or 0.0, -(o.number("dev_loss") or 0.0)), default=None)
 
 
 def steps(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
@@ -230,17 +232,22 @@ def one_run_front(
     return mean(mean(values.values()) for values in covered) if tasks and all(covered) else None
 
 
-def at_human_level(outcomes: Sequence[Outcome], family: str) -> dict[Unit, float]:
+def at_human_level(outcomes: Sequence[Outcome], family: str, scored: str = RAW) -> dict[Unit, float]:
     """Test accuracy of a family's prompts that are as fluent as the median human-written prompt.
 
     Among the prompts of one seed at or below that NLL the one of best dev accuracy counts, then of least dev loss;
     where there is none, no prompt is left. The human-written prompts are those of the same number of tokens.
+
+    Args:
+        outcomes: of all methods, since what is left where none is fluent enough is no prompt.
+        family: whose prompts.
+        scored: `RAW` or `CALIBRATED`, on dev and on test rows alike.
     """
-    empty = no_prompt(outcomes)
+    empty = no_prompt(outcomes, scored)
 
     def left(prompts: list[Outcome]) -> float | None:
-        if (best := best_on_dev(filter(is_fluent, prompts))) is not None:
-            return best.accuracy
+        if (best := best_on_dev(filter(is_fluent, prompts), scored)) is not None:
+            return best.number(scored)
         known = [o for o in prompts if o.number("nll") is not None]
         return empty.get(known[0].unit) if known else None
 

@@ -16,7 +16,7 @@ from studies.tradeoff.outcomes import Outcome, outcomes_of, reaching_human_level
 from studies.tradeoff.report import write_report
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
 from studies.tradeoff.report.headlines import headlines
-from studies.tradeoff.report.overview import marks_of, overview, overview_file, sentence
+from studies.tradeoff.report.overview import marks_of, overview, overview_file, sentence, sentences
 from studies.tradeoff.report.tables import in_short, seeds, spread_cell, transfer
 from studies.tradeoff.store import read_lines
 
@@ -43,6 +43,27 @@ def test_the_sentence_says_what_the_interval_allows() -> None:
     rough = sentence(one_task(0.8, 0.8, 0.8, nll=6.0))  # none is as fluent as people write: no prompt is left
     assert rough.startswith("Being as fluent as people write costs 30.0 points, on films: search 50.0%")
     assert sentence(outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None))])) == ""
+
+
+def test_calibrated_label_words_have_a_sentence_of_their_own() -> None:
+    runs = []
+    for split, gain in enumerate((0.19, 0.2, 0.2, 0.21)):
+        for method, accuracy, nll in (("empty", 0.5, None), ("prompt_tuning", 0.8, None), ("search", 0.6, 2.0)):
+            calibrated = {"batch_accuracy": accuracy + gain * (method == "search")}
+            runs.append(record(split, method, measured(accuracy=accuracy, nll=nll) | calibrated))
+    raw, with_bias = sentences(outcomes_of(runs))
+    assert raw.startswith("Being as fluent as people write costs 20.0 points, on films: search 60.0%")
+    assert with_bias == (
+        "With calibrated label words (one number for each): prompts as fluent as people write are as good as vectors, "
+        "on films: search 80.0%, vectors that nobody can read (prompt_tuning) 80.0% and no prompt 50.0%."
+    )
+    assert sentences(one_task(0.7, 0.7)) == [sentence(one_task(0.7, 0.7))]
+
+
+def test_a_search_that_never_reads_well_is_not_the_best_one() -> None:
+    runs = [record(0, "empty", measured(accuracy=0.7, nll=None)), record(0, "pez", measured(accuracy=0.9, nll=9.0))]
+    runs.append(record(0, "search", measured(accuracy=0.6, nll=2.0)))
+    assert ": search 60.0% and no prompt 70.0%" in sentence(outcomes_of(runs))
 
 
 def test_a_task_on_which_vectors_are_ahead_is_not_left_out() -> None:

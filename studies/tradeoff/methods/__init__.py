@@ -13,6 +13,7 @@ METHODS: dict[str, Callable[..., Found]] = {
     "random_tokens": fixed.random_tokens,
     "random_search": fixed.random_search,
     "human_search": fixed.human_search,
+    "examples": fixed.examples,
     "prompt_tuning": soft.prompt_tuning,
     "p_tuning": soft.p_tuning,
     "prefix_tuning": soft.prefix_tuning,

@@ -10,6 +10,7 @@ import torch
 from peft_interp.metrics.references import human_prompts
 from peft_interp.text.token_filter import allowed_tokens
 from studies.tradeoff.bench import Bench, Found, Prompt
+from studies.tradeoff.data import demonstrations
 
 
 def empty(bench: Bench) -> Found:
@@ -52,6 +53,21 @@ def human_search(bench: Bench, length: int) -> Found:
     short = list(dict.fromkeys(tuple(ids) for ids in encoded if 2 <= len(ids) <= length))
     random.Random(bench.seed).shuffle(short)
     return _best_on_dev(bench, short[: bench.budget.left // len(bench.data.rows["dev"])])
+
+
+def examples(bench: Bench, count: int, draws: int) -> Found:
+    """Labelled training rows as text (few-shot); of some drawn sets the best on dev, with calibrated label words.
+
+    Args:
+        bench: what to work with.
+        count: rows in a prompt.
+        draws: sets that are tried; each is run on the training rows, for its label prior, and on the dev rows.
+    """
+    texts = [demonstrations(bench.data, count, draws * bench.seed + i) for i in range(draws)]
+    prompts = [tuple(bench.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    records = bench.score_on_dev(prompts, calibrated=True)
+    best = max(records, key=lambda record: (record.scores["batch_accuracy"], -(record.scores["loss"] or 0.0)))
+    return Found.of_board(bench, best.ids, start=records[0], details={"tried": len(records)})
 
 
 def _best_on_dev(bench: Bench, prompts: list[tuple[int, ...]]) -> Found:

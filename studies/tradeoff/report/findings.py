@@ -10,11 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
-import transformers
 
-import peft_interp
 from studies.tradeoff.claims import ORIGIN, all_claims
 from studies.tradeoff.claims.claim import Claim
 from studies.tradeoff.config import DTYPES, Study, portable
@@ -78,12 +75,27 @@ def findings(study: Study, records: Records, failures: Records, not_run: int) ->
     return Findings(facts, claims, tables, _examples(outcomes), dict(kinds), not_run, outcomes, heads, about)
 
 
+def _devices(records: Records) -> dict[str, str]:
+    """What ran on something else than a processor core."""
+    count = Counter(str(record["study"].get("device", "cpu")) for record in records)
+    del count["cpu"]
+    return {"On a GPU": ", ".join(f"{runs} runs ({name})" for name, runs in count.items())} if count else {}
+
+
+def _versions(records: Records) -> str:
+    """Those that the runs were made with."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for name, version in record["study"]["versions"].items():
+            found.setdefault(name, set()).add(version)
+    return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in found.items())
+
+
 def _method(failure: Mapping[str, Any]) -> str:
     return str(failure.get("point", failure.get("key", "?")))
 
 
 def _facts(study: Study, records: Records) -> dict[str, str]:
-    versions = {"peft_interp": peft_interp, "torch": torch, "transformers": transformers, "peft": peft}
     seconds = sum(record["cpu_seconds"] + record["cpu_seconds_measuring"] for record in records)
     rows, done = records[0]["rows"], {record["task"] for record in records}
     left = [task.name for task in study.tasks if task.name not in done]
@@ -91,7 +103,8 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
     dearer = {_family(table): table["times_budget"] for table in study.settings if "times_budget" in table}
     return {
         "Made": f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {torch.get_num_threads()} thread for each run",
-        "Versions": ", ".join(f"{name} {module.__version__}" for name, module in versions.items()),
+        **_devices(records),
+        "Versions": _versions(records),
         "Configuration": Path(study.source).name,
         "Model": portable(study.model_name_or_path) + (f", {study.dtype}" if study.dtype != DTYPES[0] else ""),
         "Second model": portable(study.second_model or "none"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peft_interp.report.texts import in_markdown
 from studies.tradeoff.report.figure import FIGURE, HOW_TO_READ
 from studies.tradeoff.report.findings import SHOWN, Example, Findings
-from studies.tradeoff.report.overview import CAPTION, TITLE, sentence
+from studies.tradeoff.report.overview import CAPTION, TITLE, sentences
 from studies.tradeoff.report.tables import Table
 
 
@@ -18,8 +18,8 @@ def to_markdown(found: Findings) -> str:
         "published as `results.jsonl.gz`.",
         "",
     ]
-    if said := sentence(found.outcomes):
-        lines += [f"**{said}**", "", f"![{TITLE}](tradeoff.svg)", "", CAPTION, ""]
+    if said := sentences(found.outcomes):
+        lines += [f"**{' '.join(said)}**", "", f"![{TITLE}](tradeoff.svg)", "", CAPTION, ""]
     lines += [*(f"- {answer}" for answer in found.headlines), "", *_section(found.tables[0])]
     lines += ["## How it was made", ""]
     lines += [f"- {name}: {value}" for name, value in found.facts.items()]

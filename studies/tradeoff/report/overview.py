@@ -14,12 +14,15 @@ from statistics import mean
 
 from peft_interp.report.texts import in_html
 from studies.tradeoff.outcomes import (
+    CALIBRATED,
+    RAW,
     Outcome,
     at_human_level,
     by_unit,
     families,
     groups,
     no_prompt,
+    reaching_human_level,
     select,
     shared_tasks,
     variant,
@@ -114,56 +117,68 @@ def levels_of(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
     return found
 
 
-def _best_vectors(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> tuple[str, Spread] | None:
+def _best_vectors(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str = RAW) -> tuple[str, Spread] | None:
     own = groups(select(outcomes, method=_VECTORS, role="chosen", task=tuple(tasks)), lambda o: o.family)
-    means = {family: over_tasks(by_unit(runs, lambda o: o.accuracy), tasks) for family, runs in own.items()}
+    means = {family: over_tasks(by_unit(runs, lambda o: o.number(scored)), tasks) for family, runs in own.items()}
     known = [(family, found) for family, found in means.items() if found is not None]
     return max(known, key=lambda pair: pair[1].mean, default=None)
 
 
-def sentence(outcomes: Sequence[Outcome]) -> str:
+def sentences(outcomes: Sequence[Outcome]) -> list[str]:
+    """What was found, with the label words as they are, and again with calibrated ones where that was measured."""
+    return [said for scored in (RAW, CALIBRATED) if (said := sentence(outcomes, scored))]
+
+
+def sentence(outcomes: Sequence[Outcome], scored: str = RAW) -> str:
     """What was found, by rule: "" where nothing was run on all shared tasks.
 
     Being readable costs nothing where the whole interval of what the best vectors have more than the best prompts as
     fluent as people write lies at 2 points or below, and costs that many points where all of it lies above 0. A task
     that fewer methods were run on is named where vectors are surely more than 2 points ahead.
+
+    Args:
+        outcomes: of all methods.
+        scored: `RAW` or `CALIBRATED`.
     """
     tasks = shared_tasks(outcomes)
     here = select(outcomes, task=tuple(tasks))
-    best, vectors = _best_fluent(here, tasks), _best_vectors(here, tasks)
+    best, vectors = _best_fluent(here, tasks, scored), _best_vectors(here, tasks, scored)
     if best is None:
         return ""
     parts, opening = [f"{best[0]} {best[1].mean:.1%}"], "As fluent as people write"
     if vectors is not None:
-        opening = _opening(_of_vectors(here, vectors[0]), at_human_level(here, best[0]))
+        opening = _opening(_of_vectors(here, vectors[0], scored), at_human_level(here, best[0], scored))
         parts.append(f"vectors that nobody can read ({vectors[0]}) {vectors[1].mean:.1%}")
-    written = by_unit(select(here, method="written", role="chosen"), lambda o: o.accuracy)
-    for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here))):
+    written = by_unit(select(here, method="written", role="chosen"), lambda o: o.number(scored))
+    for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here, scored))):
         if (found := over_tasks(values, tasks)) is not None:
             parts.append(f"{name} {found.mean:.1%}")
-    return f"{opening}, on {_listed(tasks)}: {_listed(parts)}{_elsewhere(outcomes, tasks)}."
+    if scored == CALIBRATED:
+        opening = f"With calibrated label words (one number for each): {opening[0].lower()}{opening[1:]}"
+    return f"{opening}, on {_listed(tasks)}: {_listed(parts)}{_elsewhere(outcomes, tasks, scored)}."
 
 
-def _best_fluent(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> tuple[str, Spread] | None:
-    """The search whose prompts as fluent as people write are best."""
-    searched = families(select(outcomes, method=_SEARCHED))
-    found = [(family, over_tasks(at_human_level(outcomes, family), tasks)) for family in searched]
+def _best_fluent(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str) -> tuple[str, Spread] | None:
+    """The search whose prompts as fluent as people write are best; one without any such counts where all are."""
+    every = families(select(outcomes, method=_SEARCHED))
+    searched = [family for family in every if reaching_human_level(outcomes, family)[0]] or every
+    found = [(family, over_tasks(at_human_level(outcomes, family, scored), tasks)) for family in searched]
     known = [(family, values) for family, values in found if values is not None]
     return max(known, key=lambda pair: pair[1].mean, default=None)
 
 
-def _of_vectors(outcomes: Sequence[Outcome], family: str) -> dict[tuple[str, int], float]:
-    return by_unit(select(outcomes, family=family, role="chosen"), lambda o: o.accuracy)
+def _of_vectors(outcomes: Sequence[Outcome], family: str, scored: str) -> dict[tuple[str, int], float]:
+    return by_unit(select(outcomes, family=family, role="chosen"), lambda o: o.number(scored))
 
 
-def _elsewhere(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> str:
+def _elsewhere(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str) -> str:
     """The other tasks on which vectors are surely ahead by more than the margin."""
     found = []
     for task, here in groups(outcomes, lambda o: o.task).items():
-        best, vectors = _best_fluent(here, [task]), _best_vectors(here, [task])
+        best, vectors = _best_fluent(here, [task], scored), _best_vectors(here, [task], scored)
         if task in tasks or best is None or vectors is None:
             continue
-        lost = paired(_of_vectors(here, vectors[0]), at_human_level(here, best[0]))
+        lost = paired(_of_vectors(here, vectors[0], scored), at_human_level(here, best[0], scored))
         if lost is not None and lost.low > IGNORED_MARGIN:
             found.append(f"; on {task} vectors are {100 * lost.difference:.1f} points ahead")
     return "".join(found)

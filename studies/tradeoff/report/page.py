@@ -7,7 +7,7 @@ from pathlib import Path
 from peft_interp.report.texts import in_html, printable
 from studies.tradeoff.report.figure import FIGURE, HOW_TO_READ, STYLE, pictures, signs
 from studies.tradeoff.report.findings import SHOWN, Example, Findings
-from studies.tradeoff.report.overview import CAPTION, overview, sentence
+from studies.tradeoff.report.overview import CAPTION, overview, sentences
 from studies.tradeoff.report.tables import Table
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -45,7 +45,7 @@ def _header(found: Findings) -> str:
     warning = "".join(f'<p class="warning">{in_html(line)}</p>' for line in troubles)
     drawn, caption = overview(found.outcomes), in_html(f"{CAPTION} Model: {found.facts['Model']}.")
     figure = f'<figure class="overview">{drawn}<figcaption>{caption}</figcaption></figure>' if drawn else ""
-    lead = f'<p class="lead">{in_html(sentence(found.outcomes))}</p>'
+    lead = "".join(f'<p class="lead">{in_html(said)}</p>' for said in sentences(found.outcomes))
     return f"<header><h1>{_TITLE}</h1>{lead}{figure}{warning}</header>"
 
 

@@ -1,0 +1,69 @@
+"""What the texts say together, and the README's tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from peft_interp.records import markdown_table
+from peft_interp.report.texts import percent
+from studies.readme import put_tables
+
+README = Path(__file__).parent / "README.md"
+COLUMNS = ("task", "texts", "how many", "where chosen: mean", "best", "tested", "test: mean", "lowest to highest")
+SHOWN = 10
+Records = Mapping[str, Mapping[str, Any]]
+
+
+def where_chosen(record: Mapping[str, Any]) -> float:
+    """Share right of the training and validation rows, which are equally many."""
+    return mean((record["train"], record["dev"]))
+
+
+def by_score(records: Records) -> list[str]:
+    """Texts, the best on training and validation rows first."""
+    return sorted(records, key=lambda text: -where_chosen(records[text]))
+
+
+def tables(done: Mapping[str, Records]) -> str:
+    """Kinds of texts by task, and the best of each task."""
+    rows = [row for task, records in done.items() for row in _of_task(task, records)]
+    found = [markdown_table(COLUMNS, rows)]
+    for task, records in done.items():
+        best = [[_line(t), percent(where_chosen(records[t])), _tested([records[t]])] for t in by_score(records)[:SHOWN]]
+        found.append(markdown_table((f"best on the rows of {task}", "there", "test"), best))
+    return "\n\n".join(found)
+
+
+def _of_task(task: str, records: Records) -> list[list[str]]:
+    best, kinds = by_score(records), dict.fromkeys(record["kind"] for record in records.values())
+    groups = {kind: [record for record in records.values() if record["kind"] == kind] for kind in kinds}
+    count = sum("test" in records[text] for text in best[:20])
+    return [_row(task, kind, own) for kind, own in groups.items()] + [
+        _row(task, f"best {count} of all, by the rows of the split", [records[text] for text in best[:count]])
+    ]
+
+
+def _row(task: str, name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    chosen = [where_chosen(record) for record in records]
+    tested = [record["test"] for record in records if "test" in record]
+    span = f"{percent(min(tested))} to {percent(max(tested))}" if tested else ""
+    return [
+        *(task, name, str(len(records)), percent(mean(chosen)), percent(max(chosen))),
+        *(str(len(tested)), _tested(records), span),
+    ]
+
+
+def _tested(records: Sequence[Mapping[str, Any]]) -> str:
+    tested = [record["test"] for record in records if "test" in record]
+    return percent(mean(tested)) if tested else ""
+
+
+def _line(text: str) -> str:
+    plain = " ".join(text.split()).replace("|", "/").replace("`", "'")
+    return f"`{plain[:160]}{'...' if len(plain) > 160 else ''}`" if plain else "(no prompt)"
+
+
+def write_readme(done: Mapping[str, Records]) -> None:
+    """Put the tables of what was run into the README."""
+    put_tables(README, tables(done))
