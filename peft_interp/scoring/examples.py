@@ -211,7 +211,12 @@ def _inputs(
     """What the model reads besides the prompt: the text column, else the unlabelled tokens."""
     if column in raw[0]:
         return [str(row[column]) for row in raw]
+    return asked_texts(rows, tokenizer) if rows else [""] * len(raw)
+
+
+def asked_texts(rows: Sequence[Mapping[str, list[int]]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Rows as the model is asked about them: their unlabelled tokens, as text."""
     unlabelled = [
         [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED] for row in rows
     ]
-    return tokenizer.batch_decode(unlabelled, skip_special_tokens=True) if rows else [""] * len(raw)
+    return tokenizer.batch_decode(unlabelled, skip_special_tokens=True)

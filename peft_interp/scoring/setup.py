@@ -39,7 +39,7 @@ def own_settings(args: TrainingArguments) -> dict[str, Any]:
     for field in fields(args):
         default = field.default if field.default_factory is MISSING else field.default_factory()
         value = getattr(args, field.name)
-        if field.name not in stock and value != default and isinstance(value, str | int | float | list):
+        if field.name not in stock and value != default and isinstance(value, str | int | float | list | None):
             found[field.name] = value
     return found
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from peft_interp.text.token_filter import LINE_END
+
 LONGEST_INPUT = 160  # characters of an example's text that a request shows
 SHOWN = 4  # examples in a request
 _ASK = ("What is", "Decide", "Say whether", "Classify", "Tell", "Choose", "Is this", "Read", "Name")
@@ -67,6 +69,25 @@ def first_sentence(text: str) -> str:
         if sign in "?!:" or (sign == "." and line[place + 1 : place + 2] in ("", " ", '"')):
             return line[: place + 1].strip("\"'` ")
     return ""
+
+
+def demonstration(examples: Sequence[tuple[str, str]], each: int, rng: Random) -> str:
+    """Some texts with their answers, a line each, as many of every answer, in a drawn order: a few-shot prompt.
+
+    They are drawn from the shorter half of an answer's texts, as a person would choose them.
+
+    Args:
+        examples: texts, in the form in which the model is asked for the answer, and their answers.
+        each: lines of an answer.
+        rng: draws them.
+    """
+    shown: list[tuple[str, str]] = []
+    for answer in dict.fromkeys(answer for _, answer in examples):
+        own = sorted((text for text, of in examples if of == answer), key=len)
+        half = own[: max(each, -(-len(own) // 2))]
+        shown += [(text, answer) for text in rng.sample(half, min(each, len(half)))]
+    rng.shuffle(shown)
+    return "".join(f"{text.strip()} {answer.strip()}{LINE_END}" for text, answer in shown)
 
 
 def _some(examples: Sequence[tuple[str, str]], rng: Random) -> list[tuple[str, str]]:

@@ -11,8 +11,16 @@ from torch import Tensor
 
 from peft_interp.records import markdown_table
 from peft_interp.search.gradient_moves import gradient_swap
-from peft_interp.search.instruct_moves import Request, ask_for_labels, induction, paraphrase, shortened
+from peft_interp.search.instruct_moves import (
+    Request,
+    ask_for_labels,
+    demonstration,
+    induction,
+    paraphrase,
+    shortened,
+)
 from peft_interp.search.language_moves import rewritten
+from peft_interp.text.token_filter import LINE_END
 
 Prompts = list[list[int]]
 GRADIENT_PARENTS = 4  # parents of a step whose gradient is taken
@@ -40,6 +48,10 @@ class MoveInputs(Protocol):
     @property
     def label_words(self) -> Sequence[str]:
         """Those of a classification task; empty for others."""
+
+    @property
+    def labelled_rows(self) -> Sequence[tuple[str, str]]:
+        """Training rows as the model is asked about them, with their label words; empty for other tasks."""
 
     def text_of(self, parent: Sequence[int]) -> str:
         """A prompt as a person reads it."""
@@ -73,7 +85,8 @@ class Move:
         setting: the weight's name in `PromptSearchConfig`; "" takes `default` as it is.
         needs: "gradient" for what needs labels and their loss, "chat" for a language model with a chat template,
             "examples" or "label words" for one that is shown them, "answers" for a task whose answers are written and
-            are known for training rows, "" for nothing but the language model.
+            are known for training rows, "labelled rows" for label words and room for a row of each, line by line,
+            "" for nothing but the language model.
     """
 
     name: str
@@ -86,7 +99,7 @@ class Move:
     @property
     def of_rows(self) -> bool:
         """Whether it is made of training rows alone, without parents, so that a search can begin with it."""
-        return self.needs in ("examples", "label words")
+        return self.needs in ("examples", "label words", "labelled rows")
 
     @property
     def weight_help(self) -> str:
@@ -177,6 +190,18 @@ def _show(inputs: MoveInputs, count: int) -> Prompts:
     )
 
 
+def _demonstrate(inputs: MoveInputs, count: int) -> Prompts:
+    """Labelled training rows as the model is asked about them, one or two of each label; half after a prompt."""
+    made, rng = [], inputs.rng
+    for _ in range(count):
+        rows = demonstration(inputs.labelled_rows, rng.randint(1, 2), rng)
+        before = (
+            f"{inputs.text_of(rng.choice(inputs.parents))}{LINE_END}" if inputs.parents and rng.random() < 0.5 else ""
+        )
+        made.append(before + rows)
+    return inputs.encoded(made)
+
+
 MOVES = (
     Move("continue", _continue, 0.4, "the language model's continuations", "continuation_share"),
     Move("rewrite", _rewrite, 0.3, "tokens replaced or inserted by the language model", "rewrite_share"),
@@ -228,6 +253,14 @@ MOVES = (
         words="prompts that show a training row's answer, where answers are written",
         setting="example_share",
         needs="answers",
+    ),
+    Move(
+        name="demonstrate",
+        function=_demonstrate,
+        default=0.3,
+        words="labelled training rows as text, where lines and so many tokens are allowed",
+        setting="demonstration_share",
+        needs="labelled rows",
     ),
 )
 

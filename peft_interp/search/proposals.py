@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import drawing_batches, reading_batches
-from peft_interp.search.instruct_moves import Request, first_sentence
+from peft_interp.search.instruct_moves import Request, demonstration, first_sentence
 from peft_interp.search.language_moves import continue_from, sentence_ends
 from peft_interp.search.moves import Move
 from peft_interp.search.prompt_features import PromptFeatures, extract_features
@@ -30,12 +31,14 @@ class TaskExamples:
     Attributes:
         pairs: texts of training rows with their answers.
         label_words: of a classification task.
+        labelled_rows: of such a task, training rows as the model is asked about them, with their label words.
         placement: where the prompt stands.
         writes: whether the task model's answers are written, not chosen among label words.
     """
 
     pairs: Sequence[tuple[str, str]] = ()
     label_words: Sequence[str] = ()
+    labelled_rows: Sequence[tuple[str, str]] = ()
     placement: Placement = START
     writes: bool = False
 
@@ -78,6 +81,10 @@ class _Step:
     @property
     def label_words(self) -> Sequence[str]:
         return self.proposer.task.label_words
+
+    @property
+    def labelled_rows(self) -> Sequence[tuple[str, str]]:
+        return self.proposer.task.labelled_rows
 
     def text_of(self, parent: Sequence[int]) -> str:
         return self.proposer.task.placement.decode_prompt(self.proposer.tokenizer, parent).strip()
@@ -167,9 +174,21 @@ class Proposer:
             return self.gains is not None
         if needs == "answers":
             return self.task.writes and any(answer.strip() for _, answer in self.task.pairs)
+        if needs == "labelled rows":
+            return self._has_room_for_rows
         if needs and not getattr(self.tokenizer, "chat_template", None):
             return False
         return {"examples": bool(self.task.pairs), "label words": bool(self.task.label_words)}.get(needs, True)
+
+    @cached_property
+    def _has_room_for_rows(self) -> bool:
+        """Whether the shortest row of each label, a line each, may be a prompt."""
+        if not self.task.labelled_rows or self.task.placement != START:
+            return False
+        by_length = sorted(self.task.labelled_rows, key=lambda pair: len(pair[0]))
+        shortest = list({answer: (text, answer) for text, answer in reversed(by_length)}.values())
+        (ids,) = self.encoded([demonstration(shortest, 1, Random(0))])
+        return self.settings.fits(len(ids)) and bool(self.allowed[ids].all())
 
     def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptFeatures:
         """Some prompts as the language model reads them; `keep_logits` as in `extract_features`."""

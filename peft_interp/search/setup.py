@@ -13,7 +13,7 @@ from peft_interp.inference.batching import gradient_batches
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.metrics.references import human_prompts
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
-from peft_interp.scoring.examples import Examples
+from peft_interp.scoring.examples import Examples, asked_texts
 from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer
 from peft_interp.scoring.setup import own_perplexity_model, processes_of
 from peft_interp.scoring.task_scorer import is_causal
@@ -78,7 +78,8 @@ def make_search(
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = encoder_of(model, model.active_adapter).tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
-    shown = TaskExamples(_pairs(train, scorer, label_words), label_words, task.placement, scorer.writes)
+    pairs, rows = _pairs(train, scorer, label_words), _labelled_rows(train, task.tokenizer, label_words)
+    shown = TaskExamples(pairs, label_words, rows, task.placement, scorer.writes)
     proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown)
     assert perplexity_model is not None
     scale = fluency_scale(
@@ -127,6 +128,16 @@ def start_prompts(
     usable = [list(c.ids) for c, name in zip(fitting, broken, strict=True) if name in ("", "patterns")]
     drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
     return [model.prompt_token_ids(), *starts, *drawn]
+
+
+def _labelled_rows(
+    train: Examples, tokenizer: PreTrainedTokenizerBase, label_words: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The training rows as the model is asked about them, with their label words; none for other tasks."""
+    if train.gold is None or not label_words or not train.rows:
+        return []
+    texts = asked_texts(train.rows, tokenizer)
+    return [(text, label_words[gold]) for text, gold in zip(texts, train.gold.tolist(), strict=True)]
 
 
 def _pairs(train: Examples, scorer: PromptScorer, label_words: Sequence[str]) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ class PromptSearchTrainer(PromptScoringTrainer):
 
     Args:
         model: what `get_peft_model` returned for an `InterpPromptConfig`. `allowed_tokens="printable"` or "ascii" lets
-            prompts have punctuation, which readable ones need.
+            prompts have punctuation, which readable ones need; "lines", given room for them, labelled examples.
         args: settings.
         train_dataset: rows with `input_ids` and `labels`; or text and label, with a verbalizer; or any columns, with
             reward functions.

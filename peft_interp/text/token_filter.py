@@ -15,7 +15,8 @@ from peft_interp.text.tokenization import encode_all, encode_all_after, vocabula
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TOKEN_FILTERS = ("all", "printable", "ascii", "words")
+LINE_END = "\n"
+TOKEN_FILTERS = ("all", "printable", "ascii", "lines", "words")
 
 
 _FINGERPRINT_ROWS = 16
@@ -41,7 +42,7 @@ def allowed_tokens(
         table: embedding table, (vocabulary, dim).
         tokenizer: the model's tokenizer; needed for every `kind` but "all" and for `banned_words`.
         kind: "all"; "printable": printable text that encodes back to the same token; "ascii": printable ASCII;
-            "words": a blank followed by ASCII letters, that is a word's beginning or a whole word.
+            "lines": that and line ends; "words": a blank and ASCII letters, a word or its beginning.
         banned_token_ids: ids never to use.
         banned_words: words never to use, with and without a leading blank, in lower case, upper case and capitalised
             (the label words, say). Every token whose text is such a word is banned.
@@ -141,11 +142,11 @@ def _texts_that_fit(tokenizer: PreTrainedTokenizerBase, size: int, kind: str) ->
 
 
 def _fits(text: str, kind: str) -> bool:
-    if kind == "all":
+    if kind == "all" or (kind == "lines" and text == LINE_END):
         return True
     if not text.strip() or not text.isprintable() or "\ufffd" in text:
         return False
-    if kind == "ascii":
+    if kind in ("ascii", "lines"):
         return text.isascii()
     if kind == "words":
         return text.startswith(" ") and text[1:].isalpha() and text.isascii()

@@ -116,7 +116,8 @@ class InterpPromptConfig(weight_settings("TermWeights", LOSS_TERMS), PromptTunin
     allowed_tokens: str = field(
         default="all",
         metadata={
-            "help": "'all', 'printable', 'ascii' or 'words'. Special, added, unused and zero-norm rows are never used."
+            "help": "'all', 'printable', 'ascii', 'lines' (ASCII and line ends) or 'words'. Special, added, unused and "
+            "zero-norm rows are never used."
         },
     )
     banned_token_ids: list[int] | None = field(

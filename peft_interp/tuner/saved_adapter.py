@@ -78,7 +78,7 @@ def check_config(config: Mapping[str, Any], kind: type) -> None:
 def _check_found_by(found_by: Mapping[str, Any]) -> None:
     """How a search found the prompt, which the card tells."""
     wanted: dict[str, Any] = {"trainer": str, "steps": int, "prompts_scored": int, "chosen_by": str}
-    wanted |= {"rewards": dict[str, float], "settings": dict[str, str | int | float | list]}
+    wanted |= {"rewards": dict[str, float], "settings": dict[str, str | int | float | bool | list | None]}
     for name in wanted.keys() & found_by.keys():
         if not conforms(found_by[name], wanted[name]):
             found = _short(found_by[name])

@@ -9,6 +9,7 @@ from typing import Any
 from peft import PeftType, get_peft_model
 
 from peft_interp import InterpPromptConfig, measure_faithfulness, measure_scrutability
+from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.references import reference_levels
 from peft_interp.text.label_prior import FEWEST_ROWS
 from peft_interp.text.tokenization import leading_ids, survives
@@ -119,9 +120,13 @@ class SecondModel:
         data = encoded(bench.data.settings, {"test": bench.data.texts["test"]}, self.tokenizer)
         self.answers = PromptAnswers(kept_model(path, device=study.device), data, "test", leading_ids(self.tokenizer))
 
-    def accuracy(self, text: str) -> float:
-        """On the test rows."""
-        return self.answers.of_prompts([self.tokenizer.encode(text, add_special_tokens=False)])[0].accuracy
+    def accuracy(self, text: str) -> float | None:
+        """On the test rows; None of a prompt that leaves no room for them."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        limit, longest = model_max_length(self.answers.model), max(len(row["input_ids"]) for row in self.answers.rows)
+        if limit is not None and len(ids) + longest > limit:
+            return None
+        return self.answers.of_prompts([ids])[0].accuracy
 
 
 def _answers(on: PromptAnswers, prompt: Prompt) -> Answers:

@@ -22,6 +22,7 @@ from peft_interp import (
 from peft_interp.search.instruct_moves import (
     LONGEST_INPUT,
     ask_for_labels,
+    demonstration,
     first_sentence,
     induction,
     paraphrase,
@@ -110,6 +111,56 @@ def test_a_prompt_shows_an_answer_where_answers_are_written(language_model: Any,
     assert texts == {"Is this film good? For example: terrible", "Is this film good? For example: great"}
     for task in (TaskExamples(PAIRS), TaskExamples((), writes=True), TaskExamples([("a", " ")], writes=True)):
         assert not Proposer(language_model, tokenizer, allowed, settings, task=task).has("answers")
+
+
+def test_labelled_rows_are_shown_line_by_line_as_many_of_each_label() -> None:
+    rows = [(f" {word} {'very ' * i}film. It was", word) for word in ("bad", "good") for i in range(6)]
+    one = demonstration(rows, 1, Random(0))
+    assert sorted(line.split()[-1] for line in one.splitlines()) == ["bad", "good"]
+    assert one.endswith("\n")
+    many = demonstration(rows, 2, Random(1)).splitlines()
+    assert (
+        sorted(line.split()[0] for line in many)
+        == ["bad", "bad", "good", "good"]
+        == sorted(m.split()[-1] for m in many)
+    )
+    assert len(set(many)) == 4
+    assert max(line.count("very") for line in many) <= 2  # of the shorter half
+    assert demonstration(rows, 2, Random(1)).splitlines() == many
+    assert demonstration(rows[:1], 3, Random(0)) == "bad film. It was bad\n"
+
+
+def test_a_search_shows_labelled_rows_where_they_have_room(tmp_path: Any) -> None:
+    base, tokenizer, task = embedded.load_model(), embedded.load_tokenizer(), embedded.TASKS["sentiment"]
+    data = embedded.load_data("sentiment")
+    rows = task.encode_dataset(tokenizer, data["train"]).select(range(12))
+    sizes: dict[str, Any] = {"max_steps": 1, "prompts_per_step": 12, "human_starts": 0, "screening_examples": 4}
+    args = PromptSearchConfig(str(tmp_path), **sizes, demonstration_share=5.0, report_to=[], use_cpu=True)
+
+    def search(length: int, allowed: str, verbalizer: Verbalizer = task) -> Any:
+        config = InterpPromptConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=length,
+            allowed_tokens=allowed,
+            tokenizer_name_or_path=embedded.MODEL_PATH,
+            prompt_position=verbalizer.prompt_position,
+        )
+        encoded = verbalizer.encode_dataset(tokenizer, data["train"]).select(range(12))
+        return PromptSearchTrainer(get_peft_model(base, config), args, encoded, rows, tokenizer, verbalizer)
+
+    trainer = search(80, "lines")
+    assert trainer.search.proposer.task.labelled_rows[0] == (f" {data['train'][0]['sentence']} It was", "great")
+    trainer.train()
+    shown = [record for record in trainer.search.archive.records if record.text.count("It was") > 1]
+    assert shown
+    for record in shown:
+        lines = [line for line in record.text.splitlines() if "It was" in line]
+        assert {line.split()[-1] for line in lines} == {"terrible", "great"}
+        assert tokenizer.decode(record.ids) == record.text
+    assert not search(80, "ascii").search.proposer.has("labelled rows")  # no line may end
+    assert not search(8, "lines").search.proposer.has("labelled rows")  # no room
+    after = Verbalizer("{text} {prompt} It was", ("terrible", "great"))
+    assert not search(80, "lines", after).search.proposer.has("labelled rows")  # the row stands before the prompt
 
 
 def test_what_is_shown_of_rows(tmp_path: Any) -> None:

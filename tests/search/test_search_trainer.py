@@ -101,6 +101,20 @@ def test_the_saved_adapter_is_an_ordinary_one_of_its_own_length(
         torch.testing.assert_close(loaded(input_ids=ids).logits, trained.model(input_ids=ids).logits)
 
 
+def test_settings_of_every_type_go_along_with_the_adapter(searcher: Build, tmp_path: Path) -> None:
+    settings = {"known_words": False, "screening_examples": None, "exploration": 0.5, "start_texts": ["Is it good?"]}
+    trainer = searcher(**settings, max_steps=1, task_description="a film")
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    loaded = PeftModel.from_pretrained(embedded.load_model(), str(tmp_path / "saved"))
+    found = loaded.peft_config["default"].found_by["settings"]
+    assert settings.items() <= found.items()
+    assert found["task_description"] == "a film"
+    assert "`known_words` = False" in (tmp_path / "saved" / "README.md").read_text(encoding="utf-8").replace(
+        "&#95;", "_"
+    )
+
+
 def test_a_target_is_kept(searcher: Build, language_model: Any, tokenizer: Any) -> None:
     limit = human_perplexity(language_model, tokenizer, 60)
     trainer = searcher(target_percentile=60.0)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from peft_interp import embedded
 from peft_interp.text.token_filter import TOKEN_FILTERS, allowed_tokens
 from peft_interp.text.tokenization import leading_token_ids, named_token_ids, vocabulary_texts
 
@@ -33,7 +34,8 @@ def test_vocabulary_texts_show_the_blank_in_front(tokenizer: Any) -> None:
 
 
 def test_every_kind_is_a_part_of_the_one_before(tokenizer: Any) -> None:
-    masks = [allowed_tokens(table_for(tokenizer), tokenizer, kind) for kind in TOKEN_FILTERS]
+    kinds = [kind for kind in TOKEN_FILTERS if kind != "lines"]
+    masks = [allowed_tokens(table_for(tokenizer), tokenizer, kind) for kind in kinds]
     sizes = [int(mask.sum()) for mask in masks]
     assert all(bool((inner <= outer).all()) for outer, inner in pairwise(masks))
     assert sizes[0] > sizes[1] >= sizes[2] > sizes[3] > 10
@@ -139,8 +141,22 @@ def test_a_vocabulary_that_has_none_of_a_kind_says_so(kind: str) -> None:
         allowed_tokens(torch.ones(6, 2), tokenizer, kind=kind)
 
 
+def test_lines_are_ascii_and_where_they_end(tokenizer: Any) -> None:
+    ascii_only, lines = (allowed_tokens(table_for(tokenizer), tokenizer, kind) for kind in ("ascii", "lines"))
+    more = (lines & ~ascii_only).nonzero().flatten().tolist()
+    assert not (ascii_only & ~lines).any()
+    assert [tokenizer.decode([i]) for i in more] in ([], ["\n"])
+
+
+def test_lines_of_the_embedded_model_may_end() -> None:
+    tokenizer = embedded.load_tokenizer()
+    (end,) = tokenizer.encode("\n")
+    assert allowed_tokens(torch.ones(len(tokenizer), 2), tokenizer, "lines")[end]
+    assert not allowed_tokens(torch.ones(len(tokenizer), 2), tokenizer, "printable")[end]
+
+
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'latin'.*all, printable, ascii, words"):
+    with pytest.raises(ValueError, match=r"'latin'.*all, printable, ascii, lines, words"):
         allowed_tokens(torch.ones(3, 2), kind="latin")
 
 

@@ -37,17 +37,20 @@ def rlprompt(
     return run_search(bench, RLPromptTrainer, RLPromptConfig, length, eval_every, False, settings)
 
 
-def search(bench: Bench, eval_every: int = 10, label_words: bool = False, **settings: Any) -> Found:
+def search(
+    bench: Bench, eval_every: int = 10, label_words: bool = False, allowed_tokens: str = "ascii", **settings: Any
+) -> Found:
     """One run of `PromptSearchTrainer` within the study's budget; its prompts may hold punctuation, as sentences do.
 
     Args:
         bench: what to work with.
         eval_every: steps between two evaluations.
         label_words: let prompts name the classes.
+        allowed_tokens: "lines" lets them show labelled rows, given the length and the label words.
         settings: of `PromptSearchConfig`, and `length` and `calibration` as for `rlprompt`.
     """
     length = settings.pop("length", bench.length)
-    words: dict[str, Any] = {"allowed_tokens": "ascii"} | ({"banned_words": None} if label_words else {})
+    words: dict[str, Any] = {"allowed_tokens": allowed_tokens} | ({"banned_words": None} if label_words else {})
     return run_search(bench, PromptSearchTrainer, PromptSearchConfig, length, eval_every, True, settings, words)
 
 
