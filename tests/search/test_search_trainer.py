@@ -110,9 +110,9 @@ def test_settings_of_every_type_go_along_with_the_adapter(searcher: Build, tmp_p
     found = loaded.peft_config["default"].found_by["settings"]
     assert settings.items() <= found.items()
     assert found["task_description"] == "a film"
-    assert "`known_words` = False" in (tmp_path / "saved" / "README.md").read_text(encoding="utf-8").replace(
-        "&#95;", "_"
-    )
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert "`known_words` = `False`" in card
+    assert "`screening_examples` = `None`" in card
 
 
 def test_a_target_is_kept(searcher: Build, language_model: Any, tokenizer: Any) -> None:
