@@ -232,21 +232,26 @@ def one_run_front(
     return mean(mean(values.values()) for values in covered) if tasks and all(covered) else None
 
 
-def at_human_level(outcomes: Sequence[Outcome], family: str, scored: str = RAW) -> dict[Unit, float]:
-    """Test accuracy of a family's prompts that are as fluent as the median human-written prompt.
+def at_human_level(outcomes: Sequence[Outcome], family: str) -> dict[Unit, float]:
+    """Test accuracy of a family's prompts that are as fluent as the median human-written prompt of their length."""
+    return best_that_pass(outcomes, family, is_fluent)
 
-    Among the prompts of one seed at or below that NLL the one of best dev accuracy counts, then of least dev loss;
-    where there is none, no prompt is left. The human-written prompts are those of the same number of tokens.
+
+def best_that_pass(
+    outcomes: Sequence[Outcome], family: str, passes: Callable[[Outcome], bool], scored: str = RAW
+) -> dict[Unit, float]:
+    """Test accuracy of a family's prompts that pass; of one seed's the one of best dev accuracy, then least dev loss.
 
     Args:
-        outcomes: of all methods, since what is left where none is fluent enough is no prompt.
+        outcomes: of all methods: where none passes, no prompt is left.
         family: whose prompts.
+        passes: `is_fluent` or `is_readable`.
         scored: `RAW` or `CALIBRATED`, on dev and on test rows alike.
     """
     empty = no_prompt(outcomes, scored)
 
     def left(prompts: list[Outcome]) -> float | None:
-        if (best := best_on_dev(filter(is_fluent, prompts), scored)) is not None:
+        if (best := best_on_dev(filter(passes, prompts), scored)) is not None:
             return best.number(scored)
         known = [o for o in prompts if o.number("nll") is not None]
         return empty.get(known[0].unit) if known else None
@@ -260,7 +265,14 @@ def is_fluent(outcome: Outcome) -> bool:
     return nll is not None and human is not None and nll <= human
 
 
-def reaching_human_level(outcomes: Sequence[Outcome], family: str) -> tuple[int, int]:
-    """Seeds (on a split) of a family in which some prompt is as fluent as the median human-written one, and all."""
+def is_readable(outcome: Outcome) -> bool:
+    """Whether the text passes the package's verdict: its score, and none of the flags that make a text unreadable."""
+    return bool(outcome.measured.get("readable")) and not outcome.measured.get("unreadable_flags")
+
+
+def reaching_human_level(
+    outcomes: Sequence[Outcome], family: str, passes: Callable[[Outcome], bool] = is_fluent
+) -> tuple[int, int]:
+    """Seeds (on a split) of a family in which some prompt passes, and all."""
     own = groups(select(outcomes, family=family), lambda o: (o.unit, o.seed)).values()
-    return sum(any(map(is_fluent, prompts)) for prompts in own), len(own)
+    return sum(any(map(passes, prompts)) for prompts in own), len(own)

@@ -15,9 +15,10 @@ from studies.tradeoff.config import Study, TaskSettings
 from studies.tradeoff.outcomes import Outcome, outcomes_of, reaching_human_level
 from studies.tradeoff.report import write_report
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
+from studies.tradeoff.report.findings import findings
 from studies.tradeoff.report.headlines import headlines
 from studies.tradeoff.report.overview import marks_of, overview, overview_file, sentence, sentences
-from studies.tradeoff.report.tables import in_short, seeds, spread_cell, transfer
+from studies.tradeoff.report.tables import costs, in_short, seeds, spread_cell, transfer
 from studies.tradeoff.store import read_lines
 
 
@@ -38,8 +39,10 @@ def test_the_sentence_says_what_the_interval_allows() -> None:
     worse = sentence(one_task(0.69, 0.7, 0.7, 0.71))
     assert worse == f"Being as fluent as people write costs 10.0 points, on films: search 70.0%, {numbers}"
     assert sentence(one_task(0.9, 0.6, 0.8)).startswith(
-        "Whether it costs anything to be as fluent as people write is open"
+        "Whether being as fluent as people write costs anything is open"
     )
+    better = sentence(one_task(0.89, 0.9, 0.9, 0.91))
+    assert better.startswith("Prompts as fluent as people write are better than vectors by 10.0 points, on films")
     rough = sentence(one_task(0.8, 0.8, 0.8, nll=6.0))  # none is as fluent as people write: no prompt is left
     assert rough.startswith("Being as fluent as people write costs 30.0 points, on films: search 50.0%")
     assert sentence(outcomes_of([record(0, "empty", measured(accuracy=0.5, nll=None))])) == ""
@@ -49,14 +52,16 @@ def test_calibrated_label_words_have_a_sentence_of_their_own() -> None:
     runs = []
     for split, gain in enumerate((0.19, 0.2, 0.2, 0.21)):
         for method, accuracy, nll in (("empty", 0.5, None), ("prompt_tuning", 0.8, None), ("search", 0.6, 2.0)):
-            calibrated = {"batch_accuracy": accuracy + gain * (method == "search")}
+            calibrated = {"batch_accuracy": accuracy + gain * (method == "search"), "readable": True}
             runs.append(record(split, method, measured(accuracy=accuracy, nll=nll) | calibrated))
     raw, with_bias = sentences(outcomes_of(runs))
     assert raw.startswith("Being as fluent as people write costs 20.0 points, on films: search 60.0%")
     assert with_bias == (
-        "With calibrated label words (one number for each): prompts as fluent as people write are as good as vectors, "
+        "With calibrated label words (one number for each), prompts that pass as readable are as good as vectors, "
         "on films: search 80.0%, vectors that nobody can read (prompt_tuning) 80.0% and no prompt 50.0%."
     )
+    flagged = [{**run, "prompts": [{**p, "unreadable_flags": ["blank"]} for p in run["prompts"]]} for run in runs]
+    assert "being readable costs 30.0 points, on films: search 50.0%" in sentences(outcomes_of(flagged))[1]
     assert sentences(one_task(0.7, 0.7)) == [sentence(one_task(0.7, 0.7))]
 
 
@@ -201,6 +206,16 @@ def test_the_share_of_a_gain_that_moves_is_told_of_gains_of_ten_points() -> None
     runs += [record(0, "search", measured(accuracy=0.59, second_accuracy=0.5))]
     rows = {row[0]: row[-1] for row in transfer(outcomes_of(runs)).rows}
     assert rows == {"pez": "50%", "search": ""}
+
+
+def test_what_ran_on_a_gpu_is_told_apart() -> None:
+    runs = [record(split, "pez", measured(), rows={"train": 8, "dev": 8, "test": 8}) for split in range(3)]
+    runs[0]["study"] = {"versions": {"torch": "2.11.0+cu130"}, "device": "NVIDIA H100"}
+    assert [row[:2] for row in costs(runs).rows] == [["pez (beside a GPU)", "1"], ["pez", "2"]]
+    facts = findings(Study((), ()), runs, [], 0).facts
+    assert facts["On a GPU"] == "1 runs (NVIDIA H100)"
+    assert facts["Versions"] == "torch 2.11.0+cu130 and 2.13.0"
+    assert "On a GPU" not in findings(Study((), ()), runs[1:], [], 0).facts
 
 
 def test_the_picture_names_weights_and_has_room_for_its_legend() -> None:

@@ -22,6 +22,7 @@ def record(split: int, method: str, *prompts: dict[str, Any], weight: float = 0.
     settings = {"weight": weight} if weight else {}
     place = {"task": "films", "split": split, "seed": split, "method": method, "family": family}
     about = {"values": settings, "setting": f"weight {weight}" if weight else "", "key": f"{split}-{family}"}
+    about["study"] = {"versions": {"torch": "2.13.0"}}
     costs = {"budget": 10, "evaluations": 10, "cpu_seconds": 1.0, "cpu_seconds_measuring": 1.0, "peak_bytes": 1 << 20}
     return {**place, **about, **costs, "prompts": list(prompts), "details": {"stuck": False, "frozen": False}, **values}
 

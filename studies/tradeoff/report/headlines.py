@@ -8,7 +8,7 @@ from studies.tradeoff.outcomes import Outcome, at_human_level, families, groups,
 from studies.tradeoff.patterns import IGNORED_MARGIN
 from studies.tradeoff.statistics import paired
 
-_SEARCHED = ("pez", "rlprompt", "search", "random_search", "human_search")
+_SEARCHED = ("pez", "rlprompt", "search", "random_search", "human_search", "examples")
 _NAMED = 3
 _VECTORS = ("prompt_tuning", "p_tuning", "prefix_tuning")
 

@@ -8,7 +8,7 @@ are lines across.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -17,10 +17,12 @@ from studies.tradeoff.outcomes import (
     CALIBRATED,
     RAW,
     Outcome,
-    at_human_level,
+    best_that_pass,
     by_unit,
     families,
     groups,
+    is_fluent,
+    is_readable,
     no_prompt,
     reaching_human_level,
     select,
@@ -42,11 +44,12 @@ _SHOWN = {  # methods of the picture: what they are called there
     "search": "search",
     "written": "people, for the task",
     "human_search": "people, for other tasks",
+    "examples": "labelled examples",
     "pez": "PEZ",
     "prompt_tuning": "nearest tokens of vectors",
 }
 _VECTORS = ("prompt_tuning", "p_tuning", "prefix_tuning")
-_SEARCHED = ("search", "human_search", "pez", "rlprompt", "random_search")
+_SEARCHED = ("search", "human_search", "examples", "pez", "rlprompt", "random_search")
 _WIDTH, _HEIGHT = 460.0, 376.0
 _SIZE = f'viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}"'
 _BOX = _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 450.0, 26.0, 328.0
@@ -124,73 +127,105 @@ def _best_vectors(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str
     return max(known, key=lambda pair: pair[1].mean, default=None)
 
 
+@dataclass(frozen=True)
+class View:
+    """One way to ask what it costs that a person can read a prompt.
+
+    Attributes:
+        passes: which texts count.
+        scored: `RAW` or `CALIBRATED` accuracy.
+        texts: what such texts are called.
+        being: what it is to be one.
+        opening: what is said first, up to its blank.
+    """
+
+    passes: Callable[[Outcome], bool]
+    scored: str
+    texts: str
+    being: str
+    opening: str = ""
+
+
+FLUENT = View(is_fluent, RAW, "prompts as fluent as people write", "being as fluent as people write")
+READABLE = View(
+    passes=is_readable,
+    scored=CALIBRATED,
+    texts="prompts that pass as readable",
+    being="being readable",
+    opening="with calibrated label words (one number for each), ",
+)
+
+
 def sentences(outcomes: Sequence[Outcome]) -> list[str]:
-    """What was found, with the label words as they are, and again with calibrated ones where that was measured."""
-    return [said for scored in (RAW, CALIBRATED) if (said := sentence(outcomes, scored))]
+    """What was found, in the view of the paper, and in that of a reader where label words were calibrated as well."""
+    return [said for view in (FLUENT, READABLE) if (said := sentence(outcomes, view))]
 
 
-def sentence(outcomes: Sequence[Outcome], scored: str = RAW) -> str:
+def sentence(outcomes: Sequence[Outcome], view: View = FLUENT) -> str:
     """What was found, by rule: "" where nothing was run on all shared tasks.
 
-    Being readable costs nothing where the whole interval of what the best vectors have more than the best prompts as
-    fluent as people write lies at 2 points or below, and costs that many points where all of it lies above 0. A task
-    that fewer methods were run on is named where vectors are surely more than 2 points ahead.
-
-    Args:
-        outcomes: of all methods.
-        scored: `RAW` or `CALIBRATED`.
+    It costs nothing where the whole interval of what the best vectors have more than the best passing prompts lies at
+    2 points or below, and it costs that many points where all of it lies above 0. Passing prompts are better where all
+    of it lies below 0. A task that fewer methods were run on is named where vectors are surely more than 2 points
+    ahead.
     """
     tasks = shared_tasks(outcomes)
     here = select(outcomes, task=tuple(tasks))
-    best, vectors = _best_fluent(here, tasks, scored), _best_vectors(here, tasks, scored)
+    best, vectors = _best_passing(here, tasks, view), _best_vectors(here, tasks, view.scored)
     if best is None:
         return ""
-    parts, opening = [f"{best[0]} {best[1].mean:.1%}"], "As fluent as people write"
+    parts, said = [f"{best[0]} {best[1].mean:.1%}"], view.texts
     if vectors is not None:
-        opening = _opening(_of_vectors(here, vectors[0], scored), at_human_level(here, best[0], scored))
+        said = _said(_of_vectors(here, vectors[0], view), best_that_pass(here, best[0], view.passes, view.scored), view)
         parts.append(f"vectors that nobody can read ({vectors[0]}) {vectors[1].mean:.1%}")
-    written = by_unit(select(here, method="written", role="chosen"), lambda o: o.number(scored))
-    for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here, scored))):
+    written = by_unit(select(here, method="written", role="chosen"), lambda o: o.number(view.scored))
+    for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here, view.scored))):
         if (found := over_tasks(values, tasks)) is not None:
             parts.append(f"{name} {found.mean:.1%}")
-    if scored == CALIBRATED:
-        opening = f"With calibrated label words (one number for each): {opening[0].lower()}{opening[1:]}"
-    return f"{opening}, on {_listed(tasks)}: {_listed(parts)}{_elsewhere(outcomes, tasks, scored)}."
+    opening = f"{view.opening}{said}"
+    return (
+        f"{opening[0].upper()}{opening[1:]}, on {_listed(tasks)}: {_listed(parts)}{_elsewhere(outcomes, tasks, view)}."
+    )
 
 
-def _best_fluent(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str) -> tuple[str, Spread] | None:
-    """The search whose prompts as fluent as people write are best; one without any such counts where all are."""
+def _best_passing(outcomes: Sequence[Outcome], tasks: Sequence[str], view: View) -> tuple[str, Spread] | None:
+    """The search whose passing prompts are best; one without any such counts where all are."""
     every = families(select(outcomes, method=_SEARCHED))
-    searched = [family for family in every if reaching_human_level(outcomes, family)[0]] or every
-    found = [(family, over_tasks(at_human_level(outcomes, family, scored), tasks)) for family in searched]
+    searched = [family for family in every if reaching_human_level(outcomes, family, view.passes)[0]] or every
+    found = [
+        (family, over_tasks(best_that_pass(outcomes, family, view.passes, view.scored), tasks)) for family in searched
+    ]
     known = [(family, values) for family, values in found if values is not None]
     return max(known, key=lambda pair: pair[1].mean, default=None)
 
 
-def _of_vectors(outcomes: Sequence[Outcome], family: str, scored: str) -> dict[tuple[str, int], float]:
-    return by_unit(select(outcomes, family=family, role="chosen"), lambda o: o.number(scored))
+def _of_vectors(outcomes: Sequence[Outcome], family: str, view: View) -> dict[tuple[str, int], float]:
+    return by_unit(select(outcomes, family=family, role="chosen"), lambda o: o.number(view.scored))
 
 
-def _elsewhere(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str) -> str:
+def _elsewhere(outcomes: Sequence[Outcome], tasks: Sequence[str], view: View) -> str:
     """The other tasks on which vectors are surely ahead by more than the margin."""
     found = []
     for task, here in groups(outcomes, lambda o: o.task).items():
-        best, vectors = _best_fluent(here, [task], scored), _best_vectors(here, [task], scored)
+        best, vectors = _best_passing(here, [task], view), _best_vectors(here, [task], view.scored)
         if task in tasks or best is None or vectors is None:
             continue
-        lost = paired(_of_vectors(here, vectors[0], scored), at_human_level(here, best[0], scored))
+        passing = best_that_pass(here, best[0], view.passes, view.scored)
+        lost = paired(_of_vectors(here, vectors[0], view), passing)
         if lost is not None and lost.low > IGNORED_MARGIN:
             found.append(f"; on {task} vectors are {100 * lost.difference:.1f} points ahead")
     return "".join(found)
 
 
-def _opening(vectors: dict[tuple[str, int], float], fluent: dict[tuple[str, int], float]) -> str:
-    lost = paired(vectors, fluent)
+def _said(vectors: dict[tuple[str, int], float], passing: dict[tuple[str, int], float], view: View) -> str:
+    lost = paired(vectors, passing)
+    if lost is not None and lost.high < 0:
+        return f"{view.texts} are better than vectors by {-100 * lost.difference:.1f} points"
     if lost is not None and lost.high <= IGNORED_MARGIN:
-        return "Prompts as fluent as people write are as good as vectors"
+        return f"{view.texts} are as good as vectors"
     if lost is not None and lost.low > 0:
-        return f"Being as fluent as people write costs {100 * lost.difference:.1f} points"
-    return "Whether it costs anything to be as fluent as people write is open"
+        return f"{view.being} costs {100 * lost.difference:.1f} points"
+    return f"whether {view.being} costs anything is open"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -329,7 +329,8 @@ def costs(records: Sequence[Mapping[str, Any]]) -> Table:
     )
     found: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
-        found.setdefault(record["family"], []).append(record)
+        on_gpu = record["study"].get("device", "cpu") != "cpu"
+        found.setdefault(f"{record['family']} (beside a GPU)" if on_gpu else record["family"], []).append(record)
     rows = []
     for family, own in found.items():
         used, seconds, after = (_average(own, name) for name in ("evaluations", "cpu_seconds", "cpu_seconds_measuring"))
