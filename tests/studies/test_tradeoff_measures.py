@@ -14,6 +14,7 @@ from studies.tradeoff.answers import PromptAnswers
 from studies.tradeoff.bench import Budget, OverBudgetError, make_bench
 from studies.tradeoff.config import Study, TaskSettings
 from studies.tradeoff.data import fixed_rows, load_task
+from studies.tradeoff.methods.fixed import examples, moved
 
 
 def task(**settings: Any) -> Any:
@@ -128,3 +129,28 @@ def test_rows_drawn_from_a_data_set_are_balanced_and_apart(classifying: Any) -> 
     assert not set(texts["train"]) & set(texts["dev"])
     other = bench(task())
     assert other.data.texts == texts
+
+
+def test_examples_are_paid_for_and_chosen_by_calibrated_answers(classifying: Any) -> None:
+    rows = {name: len(own) for name, own in classifying.data.rows.items()}
+    spent = classifying.budget.spent
+    found = examples(classifying, count=2, draws=3)
+    assert classifying.budget.spent - spent == 3 * (rows["train"] + rows["dev"])
+    chosen = found.prompts[0]
+    assert chosen.role == "chosen"
+    assert chosen.dev["batch_accuracy"] == max(r.scores["batch_accuracy"] for r in classifying.board.records)
+    words = classifying.data.settings.label_words
+    lines = classifying.text_of(chosen.ids).splitlines()
+    assert sorted(line.split()[-1] for line in lines) == sorted(words)
+    prior = PromptAnswers(classifying.model, classifying.data, "train", classifying.leading).of_prompts([chosen.ids])[0]
+    dev = PromptAnswers(classifying.model, classifying.data, "dev", classifying.leading).of_prompts([chosen.ids])[0]
+    assert dev.calibrated(prior, "batch").accuracy == pytest.approx(chosen.dev["batch_accuracy"])
+
+
+def test_a_text_of_the_embedded_model_is_moved_as_it_stands() -> None:
+    where = bench(task(name="sst-2"), budget=1)
+    found = moved(where, "search")
+    assert where.text_of(found.prompts[0].ids) == "The film critic of the critics."
+    assert where.budget.spent == 0
+    with pytest.raises(ValueError, match=r"no run of 'search' .'weight 7'. on sst-2, 0"):
+        moved(where, "search", "weight 7")

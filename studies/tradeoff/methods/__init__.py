@@ -14,6 +14,7 @@ METHODS: dict[str, Callable[..., Found]] = {
     "random_search": fixed.random_search,
     "human_search": fixed.human_search,
     "examples": fixed.examples,
+    "moved": fixed.moved,
     "prompt_tuning": soft.prompt_tuning,
     "p_tuning": soft.p_tuning,
     "prefix_tuning": soft.prefix_tuning,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from peft_interp.metrics.references import human_prompts
 from peft_interp.text.token_filter import allowed_tokens
 from studies.tradeoff.bench import Bench, Found, Prompt
 from studies.tradeoff.data import demonstrations
+from studies.tradeoff.store import read_lines
+
+EMBEDDED_STUDY = Path(__file__).parents[1] / "results.jsonl.gz"
 
 
 def empty(bench: Bench) -> Found:
@@ -53,6 +57,25 @@ def human_search(bench: Bench, length: int) -> Found:
     short = list(dict.fromkeys(tuple(ids) for ids in encoded if 2 <= len(ids) <= length))
     random.Random(bench.seed).shuffle(short)
     return _best_on_dev(bench, short[: bench.budget.left // len(bench.data.rows["dev"])])
+
+
+def moved(bench: Bench, found_by: str, with_setting: str = "") -> Found:
+    """The text that a method of the published study on the embedded model chose, for the same task and seed.
+
+    Args:
+        bench: what to work with; nothing is tried on it.
+        found_by: the method's family there.
+        with_setting: its setting there, as the records have it.
+
+    Raises:
+        ValueError: that study has no such run.
+    """
+    task, wanted = bench.data.settings.name, (found_by, with_setting)
+    for record in read_lines(EMBEDDED_STUDY):
+        if (record["task"], record["seed"]) == (task, bench.seed) and (record["family"], record["setting"]) == wanted:
+            text = record["prompts"][0]["text"]
+            return Found([Prompt("chosen", ids=tuple(bench.tokenizer.encode(text, add_special_tokens=False)))])
+    raise ValueError(f"{EMBEDDED_STUDY.name} has no run of {found_by!r} ({with_setting!r}) on {task}, {bench.seed}.")
 
 
 def examples(bench: Bench, count: int, draws: int) -> Found:
