@@ -219,4 +219,4 @@ def asked_texts(rows: Sequence[Mapping[str, list[int]]], tokenizer: PreTrainedTo
     unlabelled = [
         [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED] for row in rows
     ]
-    return tokenizer.batch_decode(unlabelled, skip_special_tokens=True)
+    return tokenizer.batch_decode(unlabelled, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -72,7 +72,7 @@ def first_sentence(text: str) -> str:
 
 
 def demonstration(examples: Sequence[tuple[str, str]], each: int, rng: Random) -> str:
-    """Some texts with their answers, a line each, as many of every answer, in a drawn order: a few-shot prompt.
+    """Some texts with their answers, one after the other, as many of every answer, in a drawn order: a few-shot prompt.
 
     They are drawn from the shorter half of an answer's texts, as a person would choose them.
 

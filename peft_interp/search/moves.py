@@ -51,13 +51,16 @@ class MoveInputs(Protocol):
 
     @property
     def labelled_rows(self) -> Sequence[tuple[str, str]]:
-        """Training rows as the model is asked about them, with their label words; empty for other tasks."""
+        """Training rows as the model is asked about them, with their label words; those whose tokens are allowed."""
 
     def text_of(self, parent: Sequence[int]) -> str:
         """A prompt as a person reads it."""
 
     def encoded(self, texts: Sequence[str]) -> Prompts:
         """Texts as prompts, in the place where prompts stand."""
+
+    def has_room(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt may have so many tokens."""
 
     def answers(self, requests: Sequence[Request]) -> Prompts:
         """What the language model writes when asked in its chat template: whole sentences, perhaps fewer than asked."""
@@ -192,14 +195,15 @@ def _show(inputs: MoveInputs, count: int) -> Prompts:
 
 def _demonstrate(inputs: MoveInputs, count: int) -> Prompts:
     """Labelled training rows as the model is asked about them, one or two of each label; half after a prompt."""
-    made, rng = [], inputs.rng
+    made: Prompts = []
+    rng = inputs.rng
     for _ in range(count):
-        rows = demonstration(inputs.labelled_rows, rng.randint(1, 2), rng)
-        before = (
-            f"{inputs.text_of(rng.choice(inputs.parents))}{LINE_END}" if inputs.parents and rng.random() < 0.5 else ""
-        )
-        made.append(before + rows)
-    return inputs.encoded(made)
+        before = [f"{inputs.text_of(rng.choice(inputs.parents))}{LINE_END}"] if inputs.parents else []
+        openings = [*before, ""] if rng.random() < 0.5 else [""]
+        shown = [demonstration(inputs.labelled_rows, each, rng) for each in range(rng.randint(1, 2), 0, -1)]
+        longest_first = inputs.encoded([opening + rows for rows in shown for opening in openings])
+        made += [ids for ids in longest_first if inputs.has_room(ids)][:1]
+    return made
 
 
 MOVES = (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskExamples:
-    """What a language model may be shown of the task.
+    """What of the task a language model may be shown, and prompts may show.
 
     Attributes:
         pairs: texts of training rows with their answers.
@@ -84,13 +84,16 @@ class _Step:
 
     @property
     def labelled_rows(self) -> Sequence[tuple[str, str]]:
-        return self.proposer.task.labelled_rows
+        return self.proposer.labelled_rows
 
     def text_of(self, parent: Sequence[int]) -> str:
         return self.proposer.task.placement.decode_prompt(self.proposer.tokenizer, parent).strip()
 
     def encoded(self, texts: Sequence[str]) -> list[list[int]]:
         return self.proposer.encoded(texts)
+
+    def has_room(self, ids: Sequence[int]) -> bool:
+        return self.proposer.settings.fits(len(ids))
 
     def answers(self, requests: Sequence[Request]) -> list[list[int]]:
         return self.proposer.answers(requests, self.rng)
@@ -120,7 +123,7 @@ class Proposer:
         leading: ids that the language model wants in front (BOS).
         start_id: what it starts from where there is no BOS in front, or None.
         gains: a prompt -> (L, vocabulary) of `swap_gains`; None leaves out moves that need the gradient.
-        task: what an instruct model may be shown.
+        task: what prompts and an instruct model may show of the task.
 
     Attributes:
         passes: rows of prompts alone, or of requests for one, that the language model ran so far.
@@ -182,13 +185,20 @@ class Proposer:
 
     @cached_property
     def _has_room_for_rows(self) -> bool:
-        """Whether the shortest row of each label, a line each, may be a prompt."""
-        if not self.task.labelled_rows or self.task.placement != START:
+        """Whether the shortest row of each label, one after the other, may be a prompt."""
+        by_length = sorted(self.labelled_rows, key=lambda pair: len(pair[0]), reverse=True)
+        shortest = list({answer: (text, answer) for text, answer in by_length}.values())
+        if not shortest or len(shortest) < len(set(self.task.label_words)):
             return False
-        by_length = sorted(self.task.labelled_rows, key=lambda pair: len(pair[0]))
-        shortest = list({answer: (text, answer) for text, answer in reversed(by_length)}.values())
         (ids,) = self.encoded([demonstration(shortest, 1, Random(0))])
-        return self.settings.fits(len(ids)) and bool(self.allowed[ids].all())
+        return self.settings.fits(len(ids))
+
+    @cached_property
+    def labelled_rows(self) -> Sequence[tuple[str, str]]:
+        """Those of the task whose tokens a prompt may have; none where the prompt does not stand in front of rows."""
+        rows = self.task.labelled_rows if self.task.placement == START else ()
+        encoded = self.encoded([demonstration([row], 1, Random(0)) for row in rows])
+        return [row for row, ids in zip(rows, encoded, strict=True) if self.allowed[ids].all()]
 
     def read(self, prompts: Sequence[Sequence[int]], keep_logits: bool = False) -> PromptFeatures:
         """Some prompts as the language model reads them; `keep_logits` as in `extract_features`."""
@@ -200,19 +210,19 @@ class Proposer:
     def opened(self, prompts: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
         """About `count` prompts that begin like some given ones, or with the language model's own first words.
 
-        Half of them are what an instruct model makes of the training rows alone, where there is one.
+        Half of them are made of the training rows alone where a move does that, in the moves' shares.
         """
         if not prompts and not self._front:
             return []
         rng = Random(seed)
         shares = self.settings.shares
         asked = [move for move, share in shares.items() if share > 0 and move.of_rows and self.has(move.needs)]
-        each = count // (2 * len(asked)) if asked else 0
-        drawn = self.continuations(prompts or [[]], count - each * len(asked), rng)
+        each = {move: int(count * shares[move] / (2 * sum(shares[m] for m in asked))) for move in asked}
+        drawn = self.continuations(prompts or [[]], count - sum(each.values()), rng)
         made = [("continue", ids) for ids in drawn]
         for move in asked:
             step = _Step(self, prompts, Random(rng.getrandbits(62)), self.allowed, {})
-            made += [(move.name, list(ids)) for ids in move.function(step, each)]
+            made += [(move.name, list(ids)) for ids in move.function(step, each[move])]
         return [(name, ids) for name, ids in made if self.settings.fits(len(ids))]
 
     @property

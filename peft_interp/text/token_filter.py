@@ -142,11 +142,13 @@ def _texts_that_fit(tokenizer: PreTrainedTokenizerBase, size: int, kind: str) ->
 
 
 def _fits(text: str, kind: str) -> bool:
-    if kind == "all" or (kind == "lines" and text == LINE_END):
+    if kind == "all":
         return True
+    if kind == "lines":  # some tokenizers have one token for a full stop and the end of the line
+        return text == LINE_END or _fits(text.removesuffix(LINE_END), "ascii")
     if not text.strip() or not text.isprintable() or "\ufffd" in text:
         return False
-    if kind in ("ascii", "lines"):
+    if kind == "ascii":
         return text.isascii()
     if kind == "words":
         return text.startswith(" ") and text[1:].isalpha() and text.isascii()

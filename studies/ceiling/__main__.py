@@ -3,8 +3,9 @@
     python -m studies.ceiling --tasks agnews     # SmolLM2; some seconds a text on one core; goes on where it stopped
     python -m studies.ceiling --report           # the tables of what is there
 
-Every text is scored on the training and validation rows of one split; the best of them, and as many drawn ones, on the
-test rows too. Model, tasks and rows are those of a study of trade-offs (`--config`).
+Every text is scored on the training rows of one split, for its label prior, and on the validation rows, which choose
+the best; these, and as many drawn ones, are scored on the test rows too. Model, tasks and rows are those of a study of
+trade-offs (`--config`).
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rich.progress import track
 
 from peft_interp.storage.atomic import replace_file
 from peft_interp.text.tokenization import encode
-from studies.ceiling.tables import by_score, tables, write_readme
+from studies.ceiling.tables import TESTED, by_score, tables, write_readme
 from studies.ceiling.texts import WORDS, instructions
 from studies.tradeoff.answers import Answers, PromptAnswers
 from studies.tradeoff.bench import Bench, make_bench
@@ -31,7 +32,6 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 CONFIG = HERE.parent / "tradeoff" / "smollm2.toml"
 SHOTS, DRAWS = (4, 8), 5  # labelled rows in a prompt, and prompts of each number
-TESTED = 20  # of the best on the rows of a split, and of drawn ones
 AT_ONCE = 4  # texts between two writes
 Records = dict[str, dict[str, Any]]
 
@@ -136,7 +136,8 @@ def main(argv: list[str] | None = None) -> None:
         study = read_study(arguments.config, data_dir=arguments.data_dir, device=arguments.device)
         for task in arguments.tasks:
             bench = make_bench(study, study.task(task), arguments.split, 0)
-            run(bench, arguments.instructions, done.setdefault(f"{task} {arguments.split}", {}), keep)
+            named = f"{task} {arguments.split}, {study.model_name_or_path} in {study.dtype} on {study.device}"
+            run(bench, arguments.instructions, done.setdefault(named, {}), keep)
     if path == RESULTS:
         write_readme(done)
     print(tables(done))

@@ -10,19 +10,15 @@ from peft_interp.report.texts import percent
 from studies.readme import put_tables
 
 README = Path(__file__).parent / "README.md"
-COLUMNS = ("task", "texts", "how many", "where chosen: mean", "best", "tested", "test: mean", "lowest to highest")
+COLUMNS = ("task", "texts", "how many", "validation: mean", "best", "tested", "test: mean", "lowest to highest")
 SHOWN = 10
+TESTED = 20  # of the best on validation rows, and of drawn ones
 Records = Mapping[str, Mapping[str, Any]]
 
 
-def where_chosen(record: Mapping[str, Any]) -> float:
-    """Share right of the training and validation rows, which are equally many."""
-    return mean((record["train"], record["dev"]))
-
-
 def by_score(records: Records) -> list[str]:
-    """Texts, the best on training and validation rows first."""
-    return sorted(records, key=lambda text: -where_chosen(records[text]))
+    """Texts, the best on validation rows first; examples in a prompt are training rows."""
+    return sorted(records, key=lambda text: -records[text]["dev"])
 
 
 def tables(done: Mapping[str, Records]) -> str:
@@ -30,22 +26,20 @@ def tables(done: Mapping[str, Records]) -> str:
     rows = [row for task, records in done.items() for row in _of_task(task, records)]
     found = [markdown_table(COLUMNS, rows)]
     for task, records in done.items():
-        best = [[_line(t), percent(where_chosen(records[t])), _tested([records[t]])] for t in by_score(records)[:SHOWN]]
-        found.append(markdown_table((f"best on the rows of {task}", "there", "test"), best))
+        best = [[_line(t), percent(records[t]["dev"]), _tested([records[t]])] for t in by_score(records)[:SHOWN]]
+        found.append(markdown_table((f"best on validation rows of {task}", "there", "test"), best))
     return "\n\n".join(found)
 
 
 def _of_task(task: str, records: Records) -> list[list[str]]:
     best, kinds = by_score(records), dict.fromkeys(record["kind"] for record in records.values())
     groups = {kind: [record for record in records.values() if record["kind"] == kind] for kind in kinds}
-    count = sum("test" in records[text] for text in best[:20])
-    return [_row(task, kind, own) for kind, own in groups.items()] + [
-        _row(task, f"best {count} of all, by the rows of the split", [records[text] for text in best[:count]])
-    ]
+    chosen = [records[text] for text in best[:TESTED] if "test" in records[text]]
+    return [_row(task, kind, own) for kind, own in groups.items()] + [_row(task, f"the best {len(chosen)}", chosen)]
 
 
 def _row(task: str, name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    chosen = [where_chosen(record) for record in records]
+    chosen = [record["dev"] for record in records]
     tested = [record["test"] for record in records if "test" in record]
     span = f"{percent(min(tested))} to {percent(max(tested))}" if tested else ""
     return [

@@ -20,6 +20,7 @@ from peft_interp.explain.explain import BUDGET
 from peft_interp.storage.atomic import replace_file
 from studies.explain.figures import PLANTED, figures, write_readme
 from studies.explain.prompts import Case, Setting, all_cases, load, planted_texts, planted_vectors, trained_vectors
+from studies.tradeoff.config import DEVICES
 
 RESULTS = Path(__file__).parent / "results.json"
 SHOWN = 3  # candidates that are kept of each case
@@ -34,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=int, default=BUDGET, help="of `explain_prompt` (default: %(default)s)")
     parser.add_argument("--model", choices=(embedded.EMBEDDED, embedded.SMOLLM2), default=embedded.EMBEDDED)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="default: %(default)s")
     parser.add_argument("--cases", type=int, default=None, help="most cases to run now (default: all)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file (default: the study's own)")
     parser.add_argument("--report", action="store_true", help="write the figures of what is there into the README")

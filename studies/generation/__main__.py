@@ -16,9 +16,10 @@ from datasets import disable_progress_bars
 
 from peft_interp import embedded
 from studies.generation.points import POINTS, read_points, write_point
-from studies.generation.run import TRIAL, Models, Point, Size, run_point
+from studies.generation.run import TRIAL, Models, Point, Size, run_point, tested
 from studies.generation.tables import tables, write_readme
-from studies.generation.tasks import TASKS
+from studies.generation.tasks import TASKS, task_named
+from studies.tradeoff.config import DEVICES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -31,23 +32,29 @@ def main(argv: list[str] | None = None) -> None:
         "--model_name_or_path", default=embedded.SMOLLM2, help="'smollm2', 'embedded', a name or folder"
     )
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: %(default)s")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="default: %(default)s")
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, default=1, help="points of each task (default: %(default)s)")
     parser.add_argument("--data_dir", type=Path, default=DATA, help="folder with text/gsm8k_{train,test}.jsonl")
     parser.add_argument("--points", type=Path, default=POINTS, help="folder of the results (default: the study's own)")
     parser.add_argument("--steps", type=int, default=Size.steps, help="of the search (default: %(default)s)")
     parser.add_argument("--trial", action="store_true", help="a few rows and one step")
+    parser.add_argument("--test_again", action="store_true", help="only test what was found once more")
     parser.add_argument("--report", action="store_true", help="only write the tables")
     arguments = parser.parse_args(argv)
     disable_progress_bars()
     done = read_points(arguments.points)
     wanted = [Point(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]
-    missing = [] if arguments.report else [point for point in wanted if point.key not in done]
-    if missing:
+    again = [point for point in wanted if arguments.test_again and point.key in done]
+    missing = [] if arguments.report or arguments.test_again else [p for p in wanted if p.key not in done]
+    if missing or again:
         name = arguments.model_name_or_path
         model = embedded.load_model(name, dtype=getattr(torch, arguments.dtype)).to(arguments.device)
         models = Models(name, model, embedded.load_tokenizer(name), arguments.data_dir)
+        for point in again:
+            own = done[point.key]
+            own |= tested(task_named(point.task), models, own["search"]["text"], own["size"]["test"])
+            write_point(arguments.points, point.key, own)
         for point in missing:
             found = run_point(point, models, TRIAL if arguments.trial else Size(steps=arguments.steps))
             write_point(arguments.points, point.key, found)

@@ -2,8 +2,10 @@
 
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -88,31 +90,35 @@ class Models:
 def run_point(point: Point, models: Models, size: Size) -> dict[str, Any]:
     """Everything that is known of a point, as what JSON can hold."""
     task, begun = task_named(point.task), time.process_time()
-    train, dev, test = (
-        drawn_rows(task, models.data_dir, split, count, seed)
-        for split, count, seed in (
-            ("train", size.train, point.seed),
-            ("validation", size.dev, point.seed),
-            ("test", size.test, TEST_SEED),
-        )
+    train, dev = (
+        drawn_rows(task, models.data_dir, split, count, point.seed)
+        for split, count in (("train", size.train), ("validation", size.dev))
     )
-    judge = _Judge(task, models)
-    written = [sum(judge.scores(text, dev)) / len(dev) for text in task.written]
-    best = max(range(len(written)), key=lambda i: written[i])
     found = search(point, task, models, size, train, dev)
-    texts = {"none": "", "written": task.written[best], "search": found["text"]}
     return {
         "model": models.name,
         "dtype": str(models.model.dtype).removeprefix("torch."),
         "device": models.model.device.type,
         "size": asdict(size),
-        "written": dict(zip(task.written, written, strict=True)),
         "search": found,
-        "test": {
-            name: {"text": text, "scores": judge.scores(text, test), "answers": judge.answers(text, test)[:SHOWN]}
-            for name, text in texts.items()
-        },
+        **tested(task, models, found["text"], size.test),
         "seconds": round(time.process_time() - begun, 1),
+    }
+
+
+def tested(task: Task, models: Models, text: str, rows: int) -> dict[str, Any]:
+    """The search's prompt, none, and the best of a person's on the test rows, which are the same in every point.
+
+    Of a person's prompts the best is that on the test rows themselves: nobody could have chosen a better one.
+    """
+    test, judge = drawn_rows(task, models.data_dir, "test", rows, TEST_SEED), _Judge(task, models)
+    by_hand = {own: judge.tested(own, test) for own in task.written}
+    best = max(by_hand.values(), key=lambda record: mean(record["scores"]))
+    ways = {"none": judge.tested("", test), "written": best, "search": judge.tested(text, test)}
+    return {
+        "written": {own: mean(record["scores"]) for own, record in by_hand.items()},
+        "test": ways,
+        "tested_on": models.model.device.type,
     }
 
 
@@ -126,18 +132,16 @@ class _Judge:
         self.placement = PLACEMENTS[verbalizer_for(models.tokenizer).prompt_position]
         self.writer = AnswerWriter(models.model, models.tokenizer)
 
-    def answers(self, text: str, rows: list[Row]) -> list[str]:
-        return [answer.text for answer in self._written(text, rows)]
-
-    def _written(self, text: str, rows: list[Row]) -> Any:
-        asked = rows_to_answer(encoded(self.tokenizer, rows), self.tokenizer, self.placement)
-        ids = self.placement.encode_prompt(self.tokenizer, text)
-        return self.writer.write([ids], asked, self.settings)[0]
-
-    def scores(self, text: str, rows: list[Row]) -> list[float]:
+    def tested(self, text: str, rows: list[Row]) -> dict[str, Any]:
         examples = encoded(self.tokenizer, rows)
-        (found,) = call_answer_function(self.reward, "goal", [text], [self._written(text, rows)], examples, None)
-        return [float(value or 0.0) for value in found]
+        asked = rows_to_answer(examples, self.tokenizer, self.placement)
+        ids = self.placement.encode_prompt(self.tokenizer, text)
+        written = self.writer.write([ids], asked, self.settings)[0]
+        (found,) = call_answer_function(self.reward, "goal", [text], [written], examples, None)
+        answers = [answer.text for answer in written]
+        (commonest, times), *_ = Counter(answers).most_common(1)
+        scores = [float(value or 0.0) for value in found]
+        return {"text": text, "scores": scores, "answers": answers[:SHOWN], "commonest": commonest, "times": times}
 
 
 def reward_on_answers(function: Any, task: Task) -> AnswerReward:

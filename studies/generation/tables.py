@@ -63,15 +63,20 @@ def tables(points: Points) -> str:
     ]
     columns = ("task", "rewarded, 0 to 100", "points", "test rows", *WAYS.values(), "search less hand-written", "goal")
     prompts = [
-        [key, WAYS[way], _code(record["test"][way]["text"]), " ".join(map(_code, record["test"][way]["answers"]))]
+        [key, WAYS[way], _code(own["text"]), " ".join(map(_code, own["answers"])), _common(own)]
         for key, record in sorted(points.items())
-        for way in ("written", "search")
+        for way, own in record["test"].items()
+        if way != "none"
     ]
-    shown = ("point", "prompt", "text", "first answers")
+    shown = ("point", "prompt", "text", "first answers", "commonest answer")
     lacking = [task.name for task in TASKS if task.name not in found]
     parts = [markdown_table(columns, scores), markdown_table(shown, prompts), _moves(points)]
     parts += [f"Not run: {', '.join(lacking)}."] if lacking else []
     return "\n\n".join(parts)
+
+
+def _common(own: Mapping[str, Any]) -> str:
+    return f"{own['times']} of {len(own['scores'])}: {_code(own['commonest'])}"
 
 
 def _verdict(task: Task, gain: float) -> str:

@@ -6,10 +6,12 @@ import csv
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from peft_interp import Verbalizer, embedded
+from peft_interp.search.instruct_moves import demonstration
 from peft_interp.text.tokenization import encode_after
 from studies.tradeoff.config import Study, TaskSettings
 
@@ -74,8 +76,6 @@ def read_tsv(path: Path) -> Rows:
 def demonstrations(data: TaskData, count: int, seed: int) -> str:
     """Labelled training rows as the model is asked about them, as many of each label, in a drawn order: few-shot.
 
-    They are drawn from the shorter half of each label's rows, as a person would choose them.
-
     Args:
         data: the task.
         count: how many, a multiple of the number of labels.
@@ -87,12 +87,9 @@ def demonstrations(data: TaskData, count: int, seed: int) -> str:
     words = data.settings.label_words
     if count % len(words):
         raise ValueError(f"{count} examples are no multiple of {data.settings.name}'s {len(words)} labels.")
-    rng, shown = random.Random(seed), list[tuple[str, str]]()
-    for label, word in enumerate(words):
-        own = sorted((text for text, of in data.texts["train"] if of == label), key=len)
-        shown += [(text, word) for text in rng.sample(own[: -(-len(own) // 2)], count // len(words))]
-    rng.shuffle(shown)
-    return "\n".join(f"{data.verbalizer.fill(text).strip()} {word}" for text, word in shown) + "\n"
+    by_label = sorted(data.texts["train"], key=itemgetter(1))
+    asked = [(data.verbalizer.fill(text), words[label]) for text, label in by_label]
+    return demonstration(asked, count // len(words), random.Random(seed))
 
 
 def _few_shot_folder(study: Study, task: TaskSettings, split: int) -> dict[str, Rows]:

@@ -124,7 +124,7 @@ class SecondModel:
         """On the test rows; None of a prompt that leaves no room for them."""
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         limit, longest = model_max_length(self.answers.model), max(len(row["input_ids"]) for row in self.answers.rows)
-        if limit is not None and len(ids) + longest > limit:
+        if limit is not None and len(self.answers.leading) + len(ids) + longest > limit:
             return None
         return self.answers.of_prompts([ids])[0].accuracy
 

@@ -270,7 +270,7 @@ def is_readable(outcome: Outcome) -> bool:
     return bool(outcome.measured.get("readable")) and not outcome.measured.get("unreadable_flags")
 
 
-def reaching_human_level(
+def seeds_that_pass(
     outcomes: Sequence[Outcome], family: str, passes: Callable[[Outcome], bool] = is_fluent
 ) -> tuple[int, int]:
     """Seeds (on a split) of a family in which some prompt passes, and all."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 
 from peft_interp import (
     InterpPromptConfig,
@@ -30,6 +30,8 @@ from peft_interp.search.instruct_moves import (
 )
 from peft_interp.search.moves import MOVES
 from peft_interp.search.proposals import ProposalSettings, Proposer, TaskExamples
+from peft_interp.text.token_filter import allowed_tokens
+from peft_interp.text.tokenization import survives
 
 PAIRS = [("A dull film.", "terrible"), ("A lovely film.", "great"), ("Dull. " * 100, "terrible"), ("Fun!", "great")]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
@@ -113,6 +115,43 @@ def test_a_prompt_shows_an_answer_where_answers_are_written(language_model: Any,
         assert not Proposer(language_model, tokenizer, allowed, settings, task=task).has("answers")
 
 
+def _proposed(proposer: Proposer, count: int) -> list[list[int]]:
+    """Demonstrations, some of them after an instruction."""
+    parents = [proposer.encoded(["Is this film good?"])[0]]
+    return [ids for name, ids in proposer.propose(parents, count, 0) if name == "demonstrate"]
+
+
+def test_an_instruction_may_stand_in_front_and_odd_rows_are_left_out(language_model: Any, tokenizer: Any) -> None:
+    move = next(move for move in MOVES if move.name == "demonstrate")
+    rows = [(" A dull film. It was", "terrible"), (" Caf\u00e9. It was", "great"), (" A warm film. It was", "great")]
+    allowed = allowed_tokens(language_model.get_input_embeddings().weight, tokenizer, "lines")
+    shown = TaskExamples(label_words=("terrible", "great"), labelled_rows=rows)
+    proposer = Proposer(language_model, tokenizer, allowed, ProposalSettings({move: 1.0}, 2, 40), task=shown)
+    assert proposer.labelled_rows == [rows[0], rows[2]]
+    texts = {tokenizer.decode(ids) for ids in _proposed(proposer, 40)}
+    pair = {
+        "A dull film. It was terrible\nA warm film. It was great\n",
+        "A warm film. It was great\nA dull film. It was terrible\n",
+    }
+    assert texts == pair | {f"Is this film good?\n{text}" for text in pair}
+    lost = TaskExamples(label_words=("terrible", "great"), labelled_rows=rows[:2])  # no row of one label is left
+    assert not Proposer(language_model, tokenizer, allowed, proposer.settings, task=lost).has("labelled rows")
+
+
+def test_a_prompt_of_several_lines_is_saved_and_read_as_it_is(tmp_path: Any) -> None:
+    tokenizer, text = embedded.load_tokenizer(), "A dull film. It was terrible\nA warm film. It was great\n"
+    config = InterpPromptConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=4, allowed_tokens="lines", tokenizer_name_or_path=embedded.MODEL_PATH
+    )
+    model: Any = get_peft_model(embedded.load_model(), config)
+    model.use_prompt(tokenizer.encode(text), resize=True)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "prompt.txt").read_text(encoding="utf-8") == text
+    loaded: Any = PeftModel.from_pretrained(embedded.load_model(), str(tmp_path))
+    assert loaded.prompt_text(tokenizer) == text
+    assert survives(tokenizer, loaded.prompt_token_ids(), " Fun. It was")
+
+
 def test_labelled_rows_are_shown_line_by_line_as_many_of_each_label() -> None:
     rows = [(f" {word} {'very ' * i}film. It was", word) for word in ("bad", "good") for i in range(6)]
     one = demonstration(rows, 1, Random(0))
@@ -157,6 +196,9 @@ def test_a_search_shows_labelled_rows_where_they_have_room(tmp_path: Any) -> Non
         lines = [line for line in record.text.splitlines() if "It was" in line]
         assert {line.split()[-1] for line in lines} == {"terrible", "great"}
         assert tokenizer.decode(record.ids) == record.text
+    short = search(60, "lines").search.proposer  # two of each label have no room
+    assert all(len(ids) <= 60 for ids in _proposed(short, 20))
+    assert len(_proposed(short, 20)) > 10
     assert not search(80, "ascii").search.proposer.has("labelled rows")  # no line may end
     assert not search(8, "lines").search.proposer.has("labelled rows")  # no room
     after = Verbalizer("{text} {prompt} It was", ("terrible", "great"))

@@ -68,16 +68,16 @@ def test_a_run_scores_texts_and_goes_on_where_it_stopped(
     path = tmp_path / "results.json"
     command = ["--config", str(config), "--results", str(path), "--instructions"]
     main([*command, "2"])
-    first = json.loads(path.read_text())["agnews 13"]
+    first = json.loads(path.read_text())["agnews 13, embedded in float32 on cpu"]
     assert len(first) == 1 + len(SHOTS) * DRAWS + 2
     assert all("test" in record for record in first.values())
     main([*command, "3"])
-    second = json.loads(path.read_text())["agnews 13"]
+    second = json.loads(path.read_text())["agnews 13, embedded in float32 on cpu"]
     assert {text: second[text] for text in first} == first
     assert len(second) == len(first) + 1
     shown = capsys.readouterr().out
-    assert "| agnews 13 | 4 examples | 5 |" in shown
-    assert "best on the rows of agnews 13" in shown
+    assert "| agnews 13, embedded in float32 on cpu | 4 examples | 5 |" in shown
+    assert "best on validation rows of agnews 13" in shown
 
 
 def test_tables_by_hand() -> None:
@@ -86,11 +86,11 @@ def test_tables_by_hand() -> None:
         "A | b?": {"kind": "instruction", "train": 0.8, "dev": 0.6, "test": 0.5},
         "C": {"kind": "instruction", "train": 0.4, "dev": 0.4},
     }
-    assert by_score(records) == ["A | b?", "", "C"]
+    assert by_score(records) == ["", "A | b?", "C"]
     shown = tables({"films 0": records})
-    assert "| films 0 | instruction | 2 | 55% | 70% | 1 | 50% | 50% to 50% |" in shown
-    assert "| `A / b?` | 70% | 50% |" in shown
-    assert "| (no prompt) | 60% | 65% |" in shown
+    assert "| films 0 | instruction | 2 | 50% | 60% | 1 | 50% | 50% to 50% |" in shown
+    assert "| `A / b?` | 60% | 50% |" in shown
+    assert "| (no prompt) | 70% | 65% |" in shown
 
 
 def test_the_published_tables_are_those_of_the_results() -> None:

@@ -18,7 +18,10 @@ PROBLEM = {"question": "Tom has 2 bags of 3 nuts and eats 1. How many?", "answer
 
 
 def point(scores: dict[str, list[float]]) -> dict[str, Any]:
-    test = {way: {"text": f"{way}?", "scores": values, "answers": ["a|b"]} for way, values in scores.items()}
+    test = {
+        way: {"text": f"{way}?", "scores": values, "answers": ["a|b"], "commonest": "a", "times": 1}
+        for way, values in scores.items()
+    }
     return {"test": test, "search": {"yields": {"paraphrase": 0.25}}}
 
 
@@ -37,6 +40,8 @@ def test_a_point_is_run_once_and_goes_into_the_tables(tmp_path: Path, capsys: py
         assert all(len(way["scores"]) == 6 and min(way["scores"]) >= 0 for way in record["test"].values())
     shown = capsys.readouterr().out
     assert "Not run: first_sentence, arithmetic." in shown
+    main([*command, "--test_again"])
+    assert read_points(tmp_path) == found  # the same model says the same
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     main(command)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
@@ -58,6 +63,7 @@ def test_figures_by_hand() -> None:
     assert "+10: met" in text
     assert "+10: missed" in text
     assert "`a/b`" in text
+    assert "1 of 4: `a`" in text
     assert "Not run: first_sentence, arithmetic." in text
 
 

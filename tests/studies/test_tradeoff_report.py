@@ -12,7 +12,7 @@ from tradeoff_records import TRADEOFF, measured, record, several_seeds, study
 
 from studies.tradeoff.__main__ import main
 from studies.tradeoff.config import Study, TaskSettings
-from studies.tradeoff.outcomes import Outcome, outcomes_of, reaching_human_level
+from studies.tradeoff.outcomes import Outcome, outcomes_of, seeds_that_pass
 from studies.tradeoff.report import write_report
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
 from studies.tradeoff.report.findings import findings
@@ -172,7 +172,7 @@ def test_what_stands_first_in_the_results_by_hand() -> None:
     assert rows[0] == ["empty", "", "50.0", "", ""]
     # of the square 0.5 x 10 a prompt at 0.69 covers 0.19 x 8
     assert rows[-1] == ["pez + perplexity", "weight 0.3", "69.0 (2.0)", "6 of 6", "0.30"]
-    assert reaching_human_level(outcomes_of(several_seeds()), "pez") == (2, 3)
+    assert seeds_that_pass(outcomes_of(several_seeds()), "pez") == (2, 3)
 
 
 def test_a_method_that_lacks_a_task_has_no_front_over_all_of_them() -> None:

@@ -145,7 +145,17 @@ def test_lines_are_ascii_and_where_they_end(tokenizer: Any) -> None:
     ascii_only, lines = (allowed_tokens(table_for(tokenizer), tokenizer, kind) for kind in ("ascii", "lines"))
     more = (lines & ~ascii_only).nonzero().flatten().tolist()
     assert not (ascii_only & ~lines).any()
-    assert [tokenizer.decode([i]) for i in more] in ([], ["\n"])
+    assert all(tokenizer.decode([i]).endswith("\n") for i in more)
+
+
+def test_a_token_may_be_a_sign_and_the_end_of_its_line() -> None:
+    """As in Llama 3's and Qwen's vocabularies, whose tokenizers never part the two."""
+    words = [".", "\n", ".\n", "\n\n", "\u00e9\n", "a", " a"]
+    own = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [(".", "\n"), ("\n", "\n")]))
+    own.decoder = decoders.Fuse()
+    given = PreTrainedTokenizerFast(tokenizer_object=own)
+    mask = allowed_tokens(torch.ones(len(words), 2), given, "lines").tolist()
+    assert [word for word, allowed in zip(words, mask, strict=True) if allowed] == [".", "\n", ".\n", "a"]
 
 
 def test_lines_of_the_embedded_model_may_end() -> None:

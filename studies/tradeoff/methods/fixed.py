@@ -85,9 +85,14 @@ def examples(bench: Bench, count: int, draws: int) -> Found:
         bench: what to work with.
         count: rows in a prompt.
         draws: sets that are tried; each is run on the training rows, for its label prior, and on the dev rows.
+
+    Raises:
+        ValueError: a task without label words to compare.
     """
+    if bench.data.settings.generates:
+        raise ValueError(f"{bench.data.settings.name} has written answers; labelled examples need label words.")
     texts = [demonstrations(bench.data, count, draws * bench.seed + i) for i in range(draws)]
-    prompts = [tuple(bench.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    prompts = [tuple(bench.tokenizer.encode(text, add_special_tokens=False)) for text in dict.fromkeys(texts)]
     records = bench.score_on_dev(prompts, calibrated=True)
     best = max(records, key=lambda record: (record.scores["batch_accuracy"], -(record.scores["loss"] or 0.0)))
     return Found.of_board(bench, best.ids, start=records[0], details={"tried": len(records)})

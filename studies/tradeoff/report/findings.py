@@ -99,6 +99,9 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
     seconds = sum(record["cpu_seconds"] + record["cpu_seconds_measuring"] for record in records)
     rows, done = records[0]["rows"], {record["task"] for record in records}
     left = [task.name for task in study.tasks if task.name not in done]
+    seeds = {split: seed for seed, split in enumerate(study.splits)}
+    run = [split for split in study.splits if any(record["split"] == split for record in records)]
+    not_run = [str(split) for split in study.splits if split not in run]
     lengths = {_family(table): table["length"] for table in study.settings if "length" in table}
     dearer = {_family(table): table["times_budget"] for table in study.settings if "times_budget" in table}
     return {
@@ -110,7 +113,8 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
         "Second model": portable(study.second_model or "none"),
         "Tasks": ", ".join(task.name for task in study.tasks if task.name in done)
         + (f"; not run: {', '.join(left)}" if left else ""),
-        "Splits": ", ".join(f"{split} (seed {seed})" for seed, split in enumerate(study.splits)),
+        "Splits": ", ".join(f"{split} (seed {seeds[split]})" for split in run)
+        + (f"; not run: {', '.join(not_run)}" if not_run else ""),
         "Rows": f"{rows['train']} train and {rows['dev']} dev in the first task, {rows['test']} test, the same for all",
         "Budget": f"{study.budget:,} model evaluations for each run (prompt-example pairs; a training row counts 3)"
         + "".join(f"; {family}: {times} times that" for family, times in dearer.items()),

@@ -24,7 +24,7 @@ from studies.tradeoff.outcomes import (
     is_fluent,
     is_readable,
     no_prompt,
-    reaching_human_level,
+    seeds_that_pass,
     select,
     shared_tasks,
     variant,
@@ -191,7 +191,7 @@ def sentence(outcomes: Sequence[Outcome], view: View = FLUENT) -> str:
 def _best_passing(outcomes: Sequence[Outcome], tasks: Sequence[str], view: View) -> tuple[str, Spread] | None:
     """The search whose passing prompts are best; one without any such counts where all are."""
     every = families(select(outcomes, method=_SEARCHED))
-    searched = [family for family in every if reaching_human_level(outcomes, family, view.passes)[0]] or every
+    searched = [family for family in every if seeds_that_pass(outcomes, family, view.passes)[0]] or every
     found = [
         (family, over_tasks(best_that_pass(outcomes, family, view.passes, view.scored), tasks)) for family in searched
     ]

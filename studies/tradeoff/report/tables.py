@@ -21,7 +21,7 @@ from studies.tradeoff.outcomes import (
     no_prompt,
     one_run_front,
     over_units,
-    reaching_human_level,
+    seeds_that_pass,
     select,
     shared_tasks,
     volumes,
@@ -164,7 +164,7 @@ def fronts(outcomes: Sequence[Outcome]) -> Table:
             one, every = volumes(here, family, per_run=True), volumes(here, family, per_run=False)
             human = at_human_level(here, family)
             cells = [spread_cell(one, 1, 3), spread_cell(every, 1, 3) if runs > 1 else "", spread_cell(human, 100, 1)]
-            reached = "{} of {}".format(*reaching_human_level(here, family))
+            reached = "{} of {}".format(*seeds_that_pass(here, family))
             rows.append([f"{task}: {family}", str(runs), *cells, reached])
     columns = ["task and method", "settings", "one run", "all runs", "at human level", "seeds that reach it"]
     return Table("Fronts", notes, columns, rows)
