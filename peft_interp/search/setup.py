@@ -78,8 +78,7 @@ def make_search(
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = encoder_of(model, model.active_adapter).tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
-    pairs, rows = _pairs(train, scorer, label_words), _labelled_rows(train, task.tokenizer, label_words)
-    shown = TaskExamples(pairs, label_words, rows, task.placement, scorer.writes)
+    shown = _shown(train, scorer, label_words)
     proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown)
     assert perplexity_model is not None
     scale = fluency_scale(
@@ -128,6 +127,12 @@ def start_prompts(
     usable = [list(c.ids) for c, name in zip(fitting, broken, strict=True) if name in ("", "patterns")]
     drawn = Random(args.seed).sample(usable, min(args.human_starts, len(usable)))
     return [model.prompt_token_ids(), *starts, *drawn]
+
+
+def _shown(train: Examples, scorer: PromptScorer, label_words: Sequence[str]) -> TaskExamples:
+    """What proposals may be made of."""
+    rows = _labelled_rows(train, scorer.task.tokenizer, label_words)
+    return TaskExamples(_pairs(train, scorer, label_words), label_words, rows, scorer.task.placement, scorer.writes)
 
 
 def _labelled_rows(
