@@ -12,7 +12,7 @@ from studies.readme import put_tables
 README = Path(__file__).parent / "README.md"
 COLUMNS = ("task", "texts", "how many", "validation: mean", "best", "tested", "test: mean", "lowest to highest")
 SHOWN = 10
-TESTED = 20  # of the best on validation rows, and of drawn ones
+TESTED = 10  # of the best on validation rows, and of drawn ones
 Records = Mapping[str, Mapping[str, Any]]
 
 
