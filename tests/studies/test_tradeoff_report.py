@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import takewhile
 from pathlib import Path
@@ -12,6 +13,7 @@ from tradeoff_records import TRADEOFF, measured, record, several_seeds, study
 
 from studies.tradeoff.__main__ import main
 from studies.tradeoff.config import Study, TaskSettings
+from studies.tradeoff.judged_blind import PAGE, RATINGS, page
 from studies.tradeoff.outcomes import Outcome, outcomes_of, seeds_that_pass
 from studies.tradeoff.report import write_report
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
@@ -271,3 +273,14 @@ def test_the_readme_shows_rows_of_the_published_study_on_smollm2() -> None:
     shown = list(takewhile(lambda line: line.startswith("|"), lines[start:]))
     assert len(shown) > 5
     assert not set(shown) - set(published)
+
+
+def test_the_blind_ratings_make_their_page() -> None:
+    rated = json.loads(RATINGS.read_text(encoding="utf-8"))
+    assert PAGE.read_text(encoding="utf-8") == page(rated) + "\n"
+    few = [
+        {"text": "Good?", "job": "films", "methods": ["a"], "english": 5, "says": 4, "task": "films"},
+        {"text": "x|", "job": "news", "methods": ["a", "b"], "english": 2, "says": 1, "task": "unclear"},
+    ]
+    assert "| a | 2 | 3.5 | 2.5 | 1 of 2 |\n| b | 1 | 2.0 | 1.0 | 0 of 1 |" in page(few)
+    assert "| `x/` | news | a, b | 2 | 1 | unclear |" in page(few)
