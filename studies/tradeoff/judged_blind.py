@@ -19,9 +19,9 @@ HOW = """# Judged blind
 
 All different prompts that the searches delivered on SmolLM2 and the hand-written ones, in a drawn order, were rated by
 a large language model (Claude) that saw nothing but the texts: *English*, 1 (no language) to 5 (a sentence or heading
-that a person would write); *says*, 1 to 5, how well it tells a reader what is to be done; *taken for*, which job a reader
-would think of: whether a film review is positive ("films"), what a news article is about ("news"), another ("other"), or
-none ("unclear"). One rater, once; no person was asked. Accuracy counts nowhere here."""
+that a person would write); *says*, 1 to 5, how well it tells a reader what is to be done; *taken for*, which job a
+reader would think of: whether a film review is positive ("films"), what a news article is about ("news"), another
+("other"), or none ("unclear"). One rater, once; no person was asked. Accuracy counts nowhere here."""
 Rated = Sequence[Mapping[str, Any]]
 
 
@@ -36,8 +36,7 @@ def page(rated: Rated) -> str:
         if (own := _of(rated, method))
     ]
     texts = [
-        [f"`{one['text'].replace('|', '/').replace('`', chr(39))}`", one["job"], ", ".join(one["methods"])]
-        + [str(one["english"]), str(one["says"]), one["task"]]
+        [_code(one["text"]), one["job"], ", ".join(one["methods"]), str(one["english"]), str(one["says"]), one["task"]]
         for one in sorted(rated, key=lambda one: (-one["says"], -one["english"], one["text"]))
     ]
     return "\n\n".join(
@@ -47,6 +46,11 @@ def page(rated: Rated) -> str:
             markdown_table(("text", "job", "delivered by", "English", "says", "taken for"), texts),
         ]
     )
+
+
+def _code(text: str) -> str:
+    plain = text.replace("|", "/").replace("`", "'")
+    return f"`{plain}`"
 
 
 def _of(rated: Rated, method: str) -> list[Mapping[str, Any]]:
