@@ -33,6 +33,7 @@ class Outcome:
         measured: what `measure_found` recorded.
         details: how the run's search went.
         control: whether the run was to choose among prompts without a flag only, which is not the paper's method.
+        names_labels: whether the method was meant to name the label words, which are no leak then.
     """
 
     unit: Unit
@@ -48,6 +49,7 @@ class Outcome:
     measured: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
     control: bool = False
+    names_labels: bool = False
 
     @property
     def task(self) -> str:
@@ -82,7 +84,10 @@ def outcomes_of(records: Iterable[dict[str, Any]]) -> list[Outcome]:
             plain = not weight and "target_percentile" not in record["values"]
             about = (unit, record["seed"], record["method"], family, record["setting"], weight, plain, role)
             control = bool(record["values"].get("unflagged"))
-            found.append(Outcome(*about, record["key"], record["budget"], measured, record["details"], control))
+            names = record["method"] == "examples" or (
+                record["method"] == "search" and bool(record["values"].get("label_words"))
+            )
+            found.append(Outcome(*about, record["key"], record["budget"], measured, record["details"], control, names))
     return found
 
 

@@ -19,7 +19,7 @@ from studies.tradeoff.outcomes import (
     shared_tasks,
     volumes,
 )
-from studies.tradeoff.patterns import pattern
+from studies.tradeoff.patterns import GOOD, pattern
 from studies.tradeoff.report.tables import compared, stuck
 from studies.tradeoff.statistics import holm, paired, rank_correlation, spread, spread_parts
 
@@ -60,6 +60,18 @@ def test_patterns(values: dict[str, Any], expected: str | None) -> None:
     outcomes = outcomes_of([record(0, "pez", measured(**values))])
     found = pattern(outcomes[0], {("films", 0): 0.5})
     assert found == expected
+
+
+def test_label_words_are_no_leak_where_a_method_is_meant_to_name_them() -> None:
+    leaking = measured(flags={"label_leak": "..."}, readable=True, text="good")
+    runs = [
+        record(0, "examples", leaking),
+        record(0, "search", leaking),
+        record(0, "search", leaking),
+        record(0, "pez", leaking),
+    ]
+    runs[1]["values"], runs[3]["values"] = {"label_words": True}, {"label_words": True}
+    assert [pattern(o, {}) for o in outcomes_of(runs)] == [GOOD, GOOD, "label leakage", "label leakage"]
 
 
 def test_statistics_by_hand() -> None:

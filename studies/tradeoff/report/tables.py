@@ -239,6 +239,7 @@ def patterns(outcomes: Sequence[Outcome]) -> Table:
         "that a person can read the text, not that it names the task. Methods that pick tokens may not pick special "
         "ones, and pieces of characters and label words only with the whole vocabulary: other zeros there are by "
         "construction. So are those of the flags in rows of the search, and of the unflagged but where a run saw none."
+        + (" Label words are no leak where a method may name them." if any(o.names_labels for o in outcomes) else "")
     )
     empty, rows = no_prompt(outcomes), []
     for family, own in compared(judged(outcomes), outcomes).items():
