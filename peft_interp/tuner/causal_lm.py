@@ -298,13 +298,11 @@ class InterpPromptModelForCausalLM(PromptModelMixin, PeftModelForCausalLM):  # t
         """Trainer removes the labels for `label_smoothing_factor` and `compute_loss_func`, but passes their number."""
         if labels is not None or kwargs.get("num_items_in_batch") is None:
             return
-        config = self.active_peft_config
-        if not config.align_logits_with_labels or (self.training and config.loss_terms):
+        if not self.active_peft_config.align_logits_with_labels:
             raise ValueError(
                 "the labels were taken out of the batch, as Trainer does for `label_smoothing_factor` and "
                 "`compute_loss_func`. Set `label_smoothing_factor=0`. A `compute_loss_func` works with "
-                "`InterpPromptConfig(align_logits_with_labels=True, perplexity_weight=0)`; to combine a loss of your "
-                "own with the perplexity term, override `Trainer.compute_loss` and add to `model(**inputs).loss`."
+                "`InterpPromptConfig(align_logits_with_labels=True)`, with or without a perplexity term."
             )
 
 
