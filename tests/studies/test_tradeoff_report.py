@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from tradeoff_records import TRADEOFF, measured, record, several_seeds, study
 
+from studies.tradeoff import both_models
 from studies.tradeoff.__main__ import main
 from studies.tradeoff.config import Study, TaskSettings
 from studies.tradeoff.judged_blind import PAGE, RATINGS, page
@@ -284,3 +285,7 @@ def test_the_blind_ratings_make_their_page() -> None:
     ]
     assert "| a | 2 | 3.5 | 2.5 | 1 of 2 |\n| b | 1 | 2.0 | 1.0 | 0 of 1 |" in page(few)
     assert "| `x/` | news | a, b | 2 | 1 | unclear |" in page(few)
+
+
+def test_the_docs_say_what_both_published_studies_say() -> None:
+    assert both_models.tables() in both_models.PAGE.read_text(encoding="utf-8")
