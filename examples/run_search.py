@@ -5,6 +5,10 @@ With no arguments about model and data it runs on the embedded ones, in two minu
     python examples/run_search.py --output_dir outputs/search
     python examples/run_search.py --output_dir outputs/search --target_percentile 50
 
+Prompts may show labelled examples, line by line, where they have room (names are in no dictionary):
+
+    python examples/run_search.py --num_virtual_tokens 120 --allowed_tokens lines --known_words False
+
 With any causal LM and any data set, from the hub or from local files:
 
     python examples/run_search.py --output_dir outputs/sst2 --model_name_or_path gpt2 \\
