@@ -18,7 +18,7 @@ PAGE = RATINGS.with_suffix(".md")
 HOW = """# Judged blind
 
 All different prompts that the searches delivered on SmolLM2 for splits 13, 21, 42 and 87, and the hand-written ones,
-were rated in a drawn order by a large language model (Claude) that saw nothing but the texts: *English*, 1 (no language)
+were rated in a drawn order by a large language model (Claude) that saw only the texts: *English*, 1 (no language)
 to 5 (a sentence or heading that a person would write); *says*, 1 to 5, how well it tells a reader what is to be done;
 *taken for*, which job a reader would think of: whether a film review is positive ("films"), what a news article is
 about ("news"), another ("other"), or none ("unclear"). One rater, once; no person was asked. Accuracy counts nowhere
