@@ -8,13 +8,27 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
 ROOT = Path(__file__).parents[1]
+_PICTURE = re.compile(r"!\[([^\]]+)\]\(\.\./([^)#\s]+)\)")
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#\s]+)(?:#[^)\s]*)?\)")
 _SETTINGS = re.compile(r"<!-- settings: ([\w.]+) -->")
 
 
+def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
+    """Pictures outside `docs/` that pages show go into the site."""
+    pages = [file.content_string for file in files.documentation_pages()]
+    for target in dict.fromkeys(found[2] for page in pages for found in _PICTURE.finditer(page)):
+        if not (ROOT / target).exists():
+            raise ValueError(f"a page shows '../{target}', which is not there; mend the link.")
+        files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
+    return files
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """A page as the site shows it: changelog and settings filled in, and files outside `docs/` named instead of linked.
+    """A page as the site shows it: changelog and settings filled in, files outside `docs/` named instead of linked.
 
     Args:
         markdown: the page's source.
@@ -27,6 +41,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if name == "changelog.md":
         markdown = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
     markdown = _SETTINGS.sub(lambda found: settings_table(found[1]), markdown)
+    markdown = _PICTURE.sub(r"![\1](\2)", markdown)
     return _OUTSIDE.sub(lambda found: _named(found, name), markdown)
 
 

@@ -46,6 +46,14 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
         assert loaded == [], page.name
 
 
+def test_pictures_of_the_repository_are_in_the_site(site: Path) -> None:
+    page = (site / "studies.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<img[^>]*src="([^"]+)"', page)
+    assert shown == ["studies/tradeoff/fronts.svg", "studies/tradeoff/smollm2/tradeoff.svg"]
+    for target in shown:
+        assert (site / target).read_bytes() == (ROOT / target).read_bytes()
+
+
 def test_the_reference_shows_the_docstrings(site: Path) -> None:
     text = (site / "reference.html").read_text(encoding="utf-8")
     for words in ("InterpPromptConfig", "PromptSearchTrainer", "perplexity_weight", "ollama_modelfile", "Raises"):
