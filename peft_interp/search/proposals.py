@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -210,7 +211,8 @@ class Proposer:
     def opened(self, prompts: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
         """About `count` prompts that begin like some given ones, or with the language model's own first words.
 
-        Half of them are made of the training rows alone where a move does that, in the moves' shares.
+        Half of them are made of the training rows alone where a move does that, in the moves' shares. All kinds take
+        turns, for who uses only the first of them.
         """
         if not prompts and not self._front:
             return []
@@ -219,11 +221,12 @@ class Proposer:
         asked = [move for move, share in shares.items() if share > 0 and move.of_rows and self.has(move.needs)]
         each = {move: int(count * shares[move] / (2 * sum(shares[m] for m in asked))) for move in asked}
         drawn = self.continuations(prompts or [[]], count - sum(each.values()), rng)
-        made = [("continue", ids) for ids in drawn]
+        kinds = [[("continue", ids) for ids in drawn]]
         for move in asked:
             step = _Step(self, prompts, Random(rng.getrandbits(62)), self.allowed, {})
-            made += [(move.name, list(ids)) for ids in move.function(step, each[move])]
-        return [(name, ids) for name, ids in made if self.settings.fits(len(ids))]
+            kinds.append([(move.name, list(ids)) for ids in move.function(step, each[move])])
+        usable = [[(name, ids) for name, ids in kind if self.settings.fits(len(ids))] for kind in kinds]
+        return [made for turn in zip_longest(*usable) for made in turn if made is not None]
 
     @property
     def _front(self) -> list[int]:

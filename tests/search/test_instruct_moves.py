@@ -100,6 +100,7 @@ def test_a_search_opens_with_what_an_instruct_model_makes_of_the_rows(language_m
     assert {name for name, _ in plain} == {"continue"}
     asked = Proposer(language_model, chat, allowed, settings, task=task).opened(parents, 64, 0)
     assert {"continue", "induce", "ask_for_labels"} >= {name for name, _ in asked} > {"continue"}
+    assert {name for name, _ in asked[:4]} == {name for name, _ in asked}  # a search that uses the first few has all
 
 
 def test_a_prompt_shows_an_answer_where_answers_are_written(language_model: Any, tokenizer: Any) -> None:
@@ -174,7 +175,7 @@ def test_a_search_shows_labelled_rows_where_they_have_room(tmp_path: Any) -> Non
     data = embedded.load_data("sentiment")
     rows = task.encode_dataset(tokenizer, data["train"]).select(range(12))
     sizes: dict[str, Any] = {"max_steps": 1, "prompts_per_step": 12, "human_starts": 0, "screening_examples": 4}
-    args = PromptSearchConfig(str(tmp_path), **sizes, demonstration_share=5.0, report_to=[], use_cpu=True)
+    args = PromptSearchConfig(str(tmp_path), **sizes, report_to=[], use_cpu=True)
 
     def search(length: int, allowed: str, verbalizer: Verbalizer = task) -> Any:
         config = InterpPromptConfig(
