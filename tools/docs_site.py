@@ -19,11 +19,10 @@ _SETTINGS = re.compile(r"<!-- settings: ([\w.]+) -->")
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Pictures outside `docs/` that pages show go into the site."""
-    pages = [file.content_string for file in files.documentation_pages()]
-    for target in dict.fromkeys(found[2] for page in pages for found in _PICTURE.finditer(page)):
-        if not (ROOT / target).exists():
-            raise ValueError(f"a page shows '../{target}', which is not there; mend the link.")
-        files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
+    pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
+    shown = {found[2]: page for page, text in pages.items() for found in _PICTURE.finditer(text)}
+    for target, page in shown.items():
+        files.append(File.generated(config, target, abs_src_path=str(_outside(target, page))))
     return files
 
 
@@ -47,9 +46,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def _named(found: re.Match[str], page: str) -> str:
     words, target = found.groups()
+    _outside(target, page)
+    return f"{words} (`{target}` in the repository)"
+
+
+def _outside(target: str, page: str) -> Path:
+    """A file of the repository that a page of the docs names."""
     if not (ROOT / target).exists():
         raise ValueError(f"{page} links to '../{target}', which is not there; mend the link.")
-    return f"{words} (`{target}` in the repository)"
+    return ROOT / target
 
 
 def settings_table(path: str) -> str:

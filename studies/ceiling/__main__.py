@@ -26,7 +26,6 @@ from studies.tradeoff.answers import Answers, PromptAnswers
 from studies.tradeoff.bench import Bench, make_bench
 from studies.tradeoff.config import DEVICES, read_study
 from studies.tradeoff.data import demonstrations
-from studies.tradeoff.outcomes import CALIBRATED
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -81,7 +80,7 @@ class Scores:
 
 
 def _calibrated(answers: Answers, training: Answers) -> Answers:
-    found = answers.calibrated(training, CALIBRATED.removesuffix("_accuracy"))
+    found = answers.calibrated(training, "batch")
     assert found is not None  # no task here has written answers
     return found
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from peft_interp.records import markdown_table
 from peft_interp.report.texts import percent
-from studies.readme import put_tables
+from studies.readme import code, put_tables
 
 README = Path(__file__).parent / "README.md"
 COLUMNS = ("task", "texts", "how many", "validation: mean", "best", "tested", "test: mean", "lowest to highest")
-SHOWN = 10
+SHOWN, LONGEST = 10, 160  # texts of a task, and characters of one
+NOTHING = "(no prompt)"
 TESTED = 10  # of the best on validation rows, and of drawn ones
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -26,7 +27,10 @@ def tables(done: Mapping[str, Records]) -> str:
     rows = [row for task, records in done.items() for row in _of_task(task, records)]
     found = [markdown_table(COLUMNS, rows)]
     for task, records in done.items():
-        best = [[_line(t), percent(records[t]["dev"]), _tested([records[t]])] for t in by_score(records)[:SHOWN]]
+        best = [
+            [code(t, NOTHING, LONGEST), percent(records[t]["dev"]), _tested([records[t]])]
+            for t in by_score(records)[:SHOWN]
+        ]
         found.append(markdown_table((f"best on validation rows of {task}", "there", "test"), best))
     return "\n\n".join(found)
 
@@ -51,11 +55,6 @@ def _row(task: str, name: str, records: Sequence[Mapping[str, Any]]) -> list[str
 def _tested(records: Sequence[Mapping[str, Any]]) -> str:
     tested = [record["test"] for record in records if "test" in record]
     return percent(mean(tested)) if tested else ""
-
-
-def _line(text: str) -> str:
-    plain = " ".join(text.split()).replace("|", "/").replace("`", "'")
-    return f"`{plain[:160]}{'...' if len(plain) > 160 else ''}`" if plain else "(no prompt)"
 
 
 def write_readme(done: Mapping[str, Records]) -> None:

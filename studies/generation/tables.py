@@ -7,7 +7,7 @@ from typing import Any
 
 from peft_interp.records import markdown_table
 from studies.generation.tasks import TASKS, Task
-from studies.readme import put_tables
+from studies.readme import code, put_tables
 from studies.tradeoff.statistics import paired
 
 README = Path(__file__).parent / "README.md"
@@ -63,7 +63,7 @@ def tables(points: Points) -> str:
     ]
     columns = ("task", "rewarded, 0 to 100", "points", "test rows", *WAYS.values(), "search less hand-written", "goal")
     prompts = [
-        [key, WAYS[way], _code(own["text"]), " ".join(map(_code, own["answers"])), _common(own)]
+        [key, WAYS[way], code(own["text"]), " ".join(map(code, own["answers"])), _common(own)]
         for key, record in sorted(points.items())
         for way, own in record["test"].items()
         if way != "none"
@@ -76,7 +76,7 @@ def tables(points: Points) -> str:
 
 
 def _common(own: Mapping[str, Any]) -> str:
-    return f"{own['times']} of {len(own['scores'])}: {_code(own['commonest'])}"
+    return f"{own['times']} of {len(own['scores'])}: {code(own['commonest'])}"
 
 
 def _verdict(task: Task, gain: float) -> str:
@@ -96,11 +96,6 @@ def _moves(points: Points) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f}%"
-
-
-def _code(text: str) -> str:
-    plain = " ".join(text.split()).replace("`", "'").replace("|", "/")
-    return f"`{plain}`" if plain else "(nothing)"
 
 
 def write_readme(points: Points) -> None:

@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 from peft_interp.records import markdown_table
+from studies.readme import code
 
 RATINGS = Path(__file__).parent / "smollm2" / "judged_blind.json"
 PAGE = RATINGS.with_suffix(".md")
@@ -37,7 +38,7 @@ def page(rated: Rated) -> str:
         if (own := _of(rated, method))
     ]
     texts = [
-        [_code(one["text"]), one["job"], ", ".join(one["methods"]), str(one["english"]), str(one["says"]), one["task"]]
+        [code(one["text"]), one["job"], ", ".join(one["methods"]), str(one["english"]), str(one["says"]), one["task"]]
         for one in sorted(rated, key=lambda one: (-one["says"], -one["english"], one["text"]))
     ]
     return "\n\n".join(
@@ -47,11 +48,6 @@ def page(rated: Rated) -> str:
             markdown_table(("text", "job", "delivered by", "English", "says", "taken for"), texts),
         ]
     )
-
-
-def _code(text: str) -> str:
-    plain = text.replace("|", "/").replace("`", "'")
-    return f"`{plain}`"
 
 
 def _of(rated: Rated, method: str) -> list[Mapping[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 Unit = tuple[str, int]  # task, split: what is averaged over seeds first, and what comparisons are paired by
 READING = ", nearest tokens"
 EMPTY = "empty"
+SEARCHED = ("search", "human_search", "examples", "pez", "rlprompt", "random_search")  # methods that find a text
+VECTORS = ("prompt_tuning", "p_tuning", "prefix_tuning")
 RAW, CALIBRATED = "accuracy", "batch_accuracy"  # label words as they are, or with batch calibration
 
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from studies.tradeoff.outcomes import Outcome, at_human_level, families, groups, no_prompt, over_units, select, volumes
+from studies.tradeoff.outcomes import (
+    SEARCHED,
+    VECTORS,
+    Outcome,
+    at_human_level,
+    families,
+    groups,
+    no_prompt,
+    over_units,
+    select,
+    volumes,
+)
 from studies.tradeoff.patterns import IGNORED_MARGIN
 from studies.tradeoff.statistics import paired
 
-_SEARCHED = ("pez", "rlprompt", "search", "random_search", "human_search", "examples")
 _NAMED = 3
-_VECTORS = ("prompt_tuning", "p_tuning", "prefix_tuning")
 
 
 def headlines(outcomes: Sequence[Outcome]) -> list[str]:
@@ -31,7 +40,7 @@ def headlines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _searched(outcomes: Sequence[Outcome]) -> list[str]:
-    return families(o for o in outcomes if o.method in _SEARCHED)
+    return families(o for o in outcomes if o.method in SEARCHED)
 
 
 def _written(outcomes: Sequence[Outcome], best: str) -> str:
@@ -59,7 +68,7 @@ def _vectors(outcomes: Sequence[Outcome]) -> str:
 def _best_vectors(outcomes: Sequence[Outcome]) -> tuple[str, float] | None:
     means = {
         family: over_units(own, lambda o: o.accuracy) or 0.0
-        for family, own in groups(select(outcomes, method=_VECTORS, role="chosen"), lambda o: o.family).items()
+        for family, own in groups(select(outcomes, method=VECTORS, role="chosen"), lambda o: o.family).items()
     }
     return max(means.items(), key=lambda item: item[1]) if means else None
 

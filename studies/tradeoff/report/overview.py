@@ -16,6 +16,8 @@ from peft_interp.report.texts import in_html
 from studies.tradeoff.outcomes import (
     CALIBRATED,
     RAW,
+    SEARCHED,
+    VECTORS,
     Outcome,
     best_that_pass,
     by_unit,
@@ -48,8 +50,6 @@ _SHOWN = {  # methods of the picture: what they are called there
     "pez": "PEZ",
     "prompt_tuning": "nearest tokens of vectors",
 }
-_VECTORS = ("prompt_tuning", "p_tuning", "prefix_tuning")
-_SEARCHED = ("search", "human_search", "examples", "pez", "rlprompt", "random_search")
 _WIDTH, _HEIGHT = 460.0, 376.0
 _SIZE = f'viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}"'
 _BOX = _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 450.0, 26.0, 328.0
@@ -121,7 +121,7 @@ def levels_of(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
 
 
 def _best_vectors(outcomes: Sequence[Outcome], tasks: Sequence[str], scored: str = RAW) -> tuple[str, Spread] | None:
-    own = groups(select(outcomes, method=_VECTORS, role="chosen", task=tuple(tasks)), lambda o: o.family)
+    own = groups(select(outcomes, method=VECTORS, role="chosen", task=tuple(tasks)), lambda o: o.family)
     means = {family: over_tasks(by_unit(runs, lambda o: o.number(scored)), tasks) for family, runs in own.items()}
     known = [(family, found) for family, found in means.items() if found is not None]
     return max(known, key=lambda pair: pair[1].mean, default=None)
@@ -190,7 +190,7 @@ def sentence(outcomes: Sequence[Outcome], view: View = FLUENT) -> str:
 
 def _best_passing(outcomes: Sequence[Outcome], tasks: Sequence[str], view: View) -> tuple[str, Spread] | None:
     """The search whose passing prompts are best; one without any such counts where all are."""
-    every = families(select(outcomes, method=_SEARCHED))
+    every = families(select(outcomes, method=SEARCHED))
     searched = [family for family in every if seeds_that_pass(outcomes, family, view.passes)[0]] or every
     found = [
         (family, over_tasks(best_that_pass(outcomes, family, view.passes, view.scored), tasks)) for family in searched
