@@ -82,20 +82,23 @@ def _is_left_over(report: dict[str, Any], encoder: InterpPromptEmbedding) -> boo
 _FILLED_IN = ("inference_mode", "modules_to_save", "token_dim", "num_layers", "num_attention_heads")
 
 
-def check_folder(folder: Path, config: InterpPromptConfig | None = None) -> None:
-    """Warn of files beside a loaded prompt that tell of another one.
+def check_read_again(folder: Path, config: InterpPromptConfig) -> None:
+    """Refuse a config that was read before an interrupted save was finished, where it is another one now.
 
     Args:
-        folder: of the adapter.
-        config: what was read before an interrupted save was finished there; None where nothing was finished.
+        folder: of the adapter, whose save is finished.
+        config: what was read.
 
     Raises:
-        ValueError: the config was read before the save was finished, and is another one now.
+        ValueError: it is another one.
     """
-    if config is not None:
-        now, then = read_config(folder), config.to_dict()
-        if any(now[name] != then[name] for name in now.keys() & then.keys() - set(_FILLED_IN) if now[name] is not None):
-            raise ValueError(f"a save into {str(folder)!r} was interrupted; it is finished now, so load it again.")
+    now, then = read_config(folder), config.to_dict()
+    if any(now[name] != then[name] for name in now.keys() & then.keys() - set(_FILLED_IN) if now[name] is not None):
+        raise ValueError(f"a save into {str(folder)!r} was interrupted; it is finished now, so load it again.")
+
+
+def check_folder(folder: Path) -> None:
+    """Warn of files beside a loaded prompt that tell of another one."""
     if problems := contradictions(folder, read_facts(folder)):
         warnings.warn(
             f"beside the prompt in {str(folder)!r}: {'; '.join(problems)}. Only the weights count; save the adapter "
@@ -216,11 +219,13 @@ class PromptFilesMixin(Base):
         """As PEFT's; a report stored beside the adapter comes with it, and what contradicts the prompt is warned of."""
         folder = Path(str(model_id), kwargs.get("subfolder") or "")
         finished = sum(finish_save(place) for place in (folder, folder.parent) if place.is_dir())
+        if finished and adapter_name in self._readable_names() and is_ours(folder):  # before its weights are compared
+            check_read_again(folder, self._encoder(adapter_name).config)
         loaded = super().load_adapter(model_id, adapter_name, *args, **kwargs)
         self._reports().pop(adapter_name, None)
         readable = adapter_name in self._readable_names()
         if readable and is_ours(folder):
-            check_folder(folder, self._encoder(adapter_name).config if finished else None)
+            check_folder(folder)
         stored = stored_report(model_id, self._encoder(adapter_name), kwargs) if readable else None
         if stored is not None:
             self._reports()[adapter_name] = stored

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft import PeftModel
 
+from benchmarks.kills import model_with
+from peft_interp import embedded
 from peft_interp.storage.atomic import COLLECTED, COMPLETE, files_together, finish_save, is_plain_file, replace_file
 from tests import processes
 
@@ -172,6 +175,18 @@ def test_links_of_the_hubs_cache_are_plain_files(tmp_path: Path) -> None:
     assert is_plain_file(snapshot, "good")
     assert not is_plain_file(snapshot, "bad")
     assert is_plain_file(snapshot.parent, "second/good")
+
+
+def test_a_config_read_before_the_save_was_finished_is_refused_in_words(tmp_path: Path) -> None:
+    """PEFT reads the config first; the weights that are moved in then may be of another length."""
+    folder, ids = tmp_path / "adapter", [90, 100, 110, 120, 130, 140]
+    model_with(ids[:4]).save_pretrained(folder)
+    model_with(ids).save_pretrained(tmp_path / "new")
+    (tmp_path / "new").rename(folder / COMPLETE)  # what a kill leaves before the first file is moved
+    with pytest.raises(ValueError, match="was interrupted; it is finished now, so load it again"):
+        PeftModel.from_pretrained(embedded.load_model(), folder)
+    loaded: Any = PeftModel.from_pretrained(embedded.load_model(), folder)
+    assert loaded.prompt_token_ids() == ids
 
 
 @pytest.mark.slow
