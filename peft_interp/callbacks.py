@@ -283,6 +283,8 @@ class PromptCallback(TrainerCallback):
         close_trackers(self._trackers)
         self._trackers = []
         if state.is_world_process_zero:
+            if args.push_to_hub:
+                wait_for_uploads()  # the history says which prompt was kept, maybe not the one that is being uploaded
             write_history(self.history, self._ids_now(kwargs.get("model")), args.output_dir)
 
     def _ids_now(self, model: nn.Module | None) -> list[int]:

@@ -75,7 +75,8 @@ def test_every_pushed_commit_is_about_one_prompt(
     name = "-".join(("me/every-save", *how))
     commits = [files for repo, files in hub.history if repo == name and "adapter_model.safetensors" in files]
     told = [prompt_told(files) for files in commits]
-    assert len(told) >= 4
+    assert len(told) >= 4, "one for each of three saves, and the end, which alone has the history"
+    assert [i for i, files in enumerate(commits) if "prompt_history.jsonl" in files] == [len(commits) - 1]
     assert len(set(told)) > 1, "the prompt moved between the pushes"
     assert not any("prompt_report.json" in files for files in commits), "the report of the prompt before training"
 
