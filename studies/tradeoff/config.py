@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_interp import embedded
+from peft_interp.metrics.readability_judge import TASK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EMBEDDED = "embedded"
@@ -63,6 +64,7 @@ class Study:
         dtype: "float32", or "bfloat16", which takes half the time where the processor is made for it.
         device: where the models run, "cpu" or "cuda"; points of both make one study, since it is no part of their keys.
         tokenizer_name: its tokenizer, if stored elsewhere.
+        judge: whose readability score is recorded, as for `measure_scrutability`; "task" for the task's own model.
         second_model: another causal LM, run in fp32, that prompts are moved to as text; None for none.
         data_dir: where the tasks' folders lie.
         splits: few-shot splits; split i is run with seed i.
@@ -82,6 +84,7 @@ class Study:
     dtype: str = "float32"
     device: str = DEVICES[0]
     tokenizer_name: str | None = None
+    judge: str = TASK
     second_model: str | None = None
     data_dir: str = str(REPOSITORY.parent / "shared" / "data" / "fewshot16")
     splits: tuple[int, ...] = (13, 21, 42, 87, 100)

@@ -75,9 +75,11 @@ class Measurement:
         if len(ids) < 2:
             return record
         words = bench.data.settings.label_words
-        judged = measure_scrutability(self.model, bench.tokenizer, text, ids=ids, label_words=words)
+        judge = self.study.judge
+        judged = measure_scrutability(self.model, bench.tokenizer, text, ids=ids, label_words=words, judge=judge)
         levels = reference_levels(self.model, bench.tokenizer, len(ids)).medians("nll")
         record |= {"nll": judged.measures["nll"].value, "score": judged.score, "readable": judged.readable}
+        record["judge"] = judged.judge
         record |= {f"nll_{kind}": value for kind, value in levels.items()}
         record["nll_percentile"] = judged.measures["nll"].percentile
         record["repetition"] = judged.measures["repetition"].value

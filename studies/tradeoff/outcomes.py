@@ -171,10 +171,10 @@ class Corner:
     nll: float
 
 
-def corner(outcomes: Sequence[Outcome], unit: Unit) -> Corner | None:
+def corner(outcomes: Sequence[Outcome], unit: Unit, scored: str = RAW) -> Corner | None:
     """The corner of a task; None where no prompt of it has an NLL, or "no prompt" was not run."""
     levels = [o.measured["nll_random"] for o in outcomes if o.unit == unit and o.measured.get("nll_random") is not None]
-    accuracy = no_prompt([o for o in outcomes if o.unit == unit]).get(unit)
+    accuracy = no_prompt([o for o in outcomes if o.unit == unit], scored).get(unit)
     return None if not levels or accuracy is None else Corner(accuracy, max(levels))
 
 
@@ -184,22 +184,22 @@ def best_on_dev(outcomes: Iterable[Outcome], scored: str = RAW) -> Outcome | Non
     return max(outcomes, key=lambda o: (o.number(right) or 0.0, -(o.number("dev_loss") or 0.0)), default=None)
 
 
-def steps(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
+def steps(outcomes: Iterable[Outcome], scored: str = RAW) -> list[tuple[float, float]]:
     """(NLL, test accuracy) corners: at every NLL, of the prompts as fluent or more so, the one that is best on dev."""
     known = sorted(((nll, o) for o in outcomes if (nll := o.number("nll")) is not None), key=lambda pair: pair[0])
     found = []
     for number, (nll, _) in enumerate(known):
-        best = best_on_dev(o for _, o in known[: number + 1])
+        best = best_on_dev((o for _, o in known[: number + 1]), scored)
         assert best is not None
-        found.append((nll, best.accuracy))
+        found.append((nll, best.number(scored) or 0.0))
     return found
 
 
-def volume(outcomes: Iterable[Outcome], of: Corner) -> float:
+def volume(outcomes: Iterable[Outcome], of: Corner, scored: str = RAW) -> float:
     """Share, 0 to 1, of the square between the corner and (all right, NLL 0) that lies under the steps of prompts."""
     if of.accuracy >= 1:
         return 0.0
-    corners = [*steps(outcomes), (of.nll, 0.0)]
+    corners = [*steps(outcomes, scored), (of.nll, 0.0)]
     covered = sum(
         max(0.0, accuracy - of.accuracy) * max(0.0, min(after, of.nll) - nll)
         for (nll, accuracy), (after, _) in pairwise(corners)
@@ -207,7 +207,9 @@ def volume(outcomes: Iterable[Outcome], of: Corner) -> float:
     return covered / ((1 - of.accuracy) * of.nll)
 
 
-def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool, setting: str | None = None) -> dict[Unit, float]:
+def volumes(
+    outcomes: Sequence[Outcome], family: str, per_run: bool, setting: str | None = None, scored: str = RAW
+) -> dict[Unit, float]:
     """Hypervolume of a family for each unit: the mean of its runs' own fronts, or that of one seed's runs together.
 
     A front that costs one run and one that costs a run for each weight are not the same thing; hence both.
@@ -217,16 +219,17 @@ def volumes(outcomes: Sequence[Outcome], family: str, per_run: bool, setting: st
         family: whose prompts.
         per_run: which of the two.
         setting: of the family; None for all of its settings.
+        scored: `RAW` or `CALIBRATED`, no prompt's accuracy too.
     """
     own = [o for o in select(outcomes, family=family) if setting in (None, o.setting)]
-    places = {unit: corner(outcomes, unit) for unit in groups(own, lambda o: o.unit)}
+    places = {unit: corner(outcomes, unit, scored) for unit in groups(own, lambda o: o.unit)}
 
     def covered(prompts: list[Outcome]) -> float | None:
         place = places[prompts[0].unit]
         if place is None or all(o.number("nll") is None for o in prompts):
             return None
         runs = list(groups(prompts, lambda o: o.key).values()) if per_run else [prompts]
-        return mean([volume(run, place) for run in runs])
+        return mean([volume(run, place, scored) for run in runs])
 
     return over_seeds(own, covered)
 

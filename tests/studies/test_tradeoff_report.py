@@ -6,6 +6,7 @@ import json
 import re
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -21,7 +22,7 @@ from studies.tradeoff.report.figure import front_line, pictures, to_svg
 from studies.tradeoff.report.findings import findings
 from studies.tradeoff.report.headlines import headlines
 from studies.tradeoff.report.overview import marks_of, overview, overview_file, sentence, sentences
-from studies.tradeoff.report.tables import costs, in_short, seeds, spread_cell, transfer
+from studies.tradeoff.report.tables import agreement, beside, costs, in_short, proposals, seeds, spread_cell, transfer
 from studies.tradeoff.store import read_lines
 
 
@@ -72,6 +73,18 @@ def test_a_search_that_never_reads_well_is_not_the_best_one() -> None:
     runs = [record(0, "empty", measured(accuracy=0.7, nll=None)), record(0, "pez", measured(accuracy=0.9, nll=9.0))]
     runs.append(record(0, "search", measured(accuracy=0.6, nll=2.0)))
     assert ": search 60.0% and no prompt 70.0%" in sentence(outcomes_of(runs))
+
+
+def test_all_figures_of_the_sentence_are_of_the_same_runs() -> None:
+    runs = one_task(0.79, 0.8, 0.8, 0.81) + outcomes_of(
+        [record(9, "prompt_tuning", measured(accuracy=0.2, nll=None)), record(9, "empty", measured(nll=None))]
+    )
+    assert sentence(runs) == sentence(one_task(0.79, 0.8, 0.8, 0.81))
+
+
+def test_one_run_is_not_ranked_before_methods_that_ran_on_every_split() -> None:
+    runs = one_task(0.7, 0.7, 0.7) + outcomes_of([record(0, "examples", measured(accuracy=0.9, nll=2.0))])
+    assert headlines(runs)[0].startswith("films: as fluent as people write, search 70.0%; ")
 
 
 def test_a_task_on_which_vectors_are_ahead_is_not_left_out() -> None:
@@ -209,6 +222,53 @@ def test_the_share_of_a_gain_that_moves_is_told_of_gains_of_ten_points() -> None
     runs += [record(0, "search", measured(accuracy=0.59, second_accuracy=0.5))]
     rows = {row[0]: row[-1] for row in transfer(outcomes_of(runs)).rows}
     assert rows == {"pez": "50%", "search": ""}
+
+
+def test_what_moves_brought_is_the_mean_over_the_runs_that_tried_them() -> None:
+    kinds = [
+        {"steps": 4, "yield": {"edit": 0.2}, "dropped": {"judge": 0.1}},
+        {"steps": 1, "yield": {"edit": 0.4, "induce": 0.0}, "dropped": {}},
+    ]
+    runs = [record(split, "search", measured(), details=details) for split, details in enumerate(kinds)]
+    other = record(0, "search", measured(), family="the other", details={"steps": 2, "yield": {"edit": 1.0}})
+    table = proposals(outcomes_of([*runs, other, record(0, "pez", measured())]))
+    assert table.columns[2:] == ["search", "the other"]
+    assert {row[0]: row[2:] for row in table.rows} == {
+        "steps on films": ["2 (1 to 4, n 2)", "2 (2 to 2, n 1)"],
+        "`edit`": ["30 (20 to 40, n 2)", "100 (100 to 100, n 1)"],
+        "`induce`": ["0 (0 to 0, n 1)", ""],
+        "`judge`": ["10 (10 to 10, n 1)", ""],
+    }
+    assert not proposals(outcomes_of([record(0, "pez", measured())])).rows
+
+
+def test_calibrated_differences_are_paired_and_their_fronts_begin_at_no_prompt() -> None:
+    runs = []
+    for split, found in enumerate((0.7, 0.8)):
+        runs.append(record(split, "empty", measured(accuracy=0.5, nll=None, batch_accuracy=0.6)))
+        runs.append(record(split, "prompt_tuning", measured(accuracy=0.9, nll=None, batch_accuracy=0.8)))
+        for number, (dev, loss, test) in enumerate(((0.8, 0.4, 0.9), (0.8, 0.3, 0.7), (0.7, 0.1, 0.9))):
+            values = {"batch_accuracy": test, "dev_batch_accuracy": dev, "dev_loss": loss}
+            runs.append(record(split, "written", measured(**values), setting=f"number {number}"))
+        calibrated = {"batch_accuracy": found, "dev_batch_accuracy": 0.7}
+        runs.append(record(split, "search", measured(accuracy=0.5, nll=2.0, **calibrated)))
+    vectors, people, fronts = beside(outcomes_of(runs))
+    assert vectors.columns == ["method", "films", "all"]
+    ((_, films, every),) = vectors.rows
+    assert films == every
+    assert every.startswith("-5.0 (-68.5 to +58.5; n 2)")
+    assert people.rows[0][1].startswith("+5.0")  # of equally good prompts on dev the one of less loss, at 0.7
+    # at nll 2 of 10: 0.1 and 0.2 above no prompt's 0.6, of 0.4 that are left
+    assert fronts.rows == [["search", "0.300 (0.141; -0.971 to 1.571)", "0.300"]]
+    assert not beside(outcomes_of(study(0.7)))
+
+
+def test_the_judge_of_the_scores_is_named() -> None:
+    def note(**values: Any) -> str:
+        return agreement(outcomes_of([record(0, "pez", measured(**values))])).notes
+
+    assert "0.07 (studies/calibration)" in note()
+    assert "not fitted on: smollm2 0.61" in note(judge="smollm2")
 
 
 def test_what_ran_on_a_gpu_is_told_apart() -> None:

@@ -82,6 +82,12 @@ def _devices(records: Records) -> dict[str, str]:
     return {"On a GPU": ", ".join(f"{runs} runs ({name})" for name, runs in count.items())} if count else {}
 
 
+def _judges(records: Records) -> dict[str, str]:
+    """Whose readability score decides; of several, scores cannot be compared."""
+    names = sorted({str(prompt["judge"]) for record in records for prompt in record["prompts"] if "judge" in prompt})
+    return {"Readable for": " and ".join(names)} if names else {}
+
+
 def _versions(records: Records) -> str:
     """Those that the runs were made with."""
     found: dict[str, set[str]] = {}
@@ -102,7 +108,9 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
     seeds = {split: seed for seed, split in enumerate(study.splits)}
     run = [split for split in study.splits if any(record["split"] == split for record in records)]
     not_run = [str(split) for split in study.splits if split not in run]
-    lengths = {_family(table): table["length"] for table in study.settings if "length" in table}
+    lengths: dict[str, list[str]] = {}
+    for table in study.settings:
+        lengths.setdefault(_family(table), []).extend([str(table["length"])] if "length" in table else [])
     dearer = {_family(table): table["times_budget"] for table in study.settings if "times_budget" in table}
     return {
         "Made": f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {torch.get_num_threads()} thread for each run",
@@ -110,6 +118,7 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
         "Versions": _versions(records),
         "Configuration": Path(study.source).name,
         "Model": portable(study.model_name_or_path) + (f", {study.dtype}" if study.dtype != DTYPES[0] else ""),
+        **_judges(records),
         "Second model": portable(study.second_model or "none"),
         "Tasks": ", ".join(task.name for task in study.tasks if task.name in done)
         + (f"; not run: {', '.join(left)}" if left else ""),
@@ -119,7 +128,7 @@ def _facts(study: Study, records: Records) -> dict[str, str]:
         "Budget": f"{study.budget:,} model evaluations for each run (prompt-example pairs; a training row counts 3)"
         + "".join(f"; {family}: {times} times that" for family, times in dearer.items()),
         "Prompt": f"{study.prompt_length} tokens"
-        + "".join(f"; {family}: {length}" for family, length in lengths.items()),
+        + "".join(f"; {family}: {' or '.join(own)}" for family, own in lengths.items() if own),
         **_steps(records),
         "Runs": f"{len(records)}, {seconds / 3600:.1f} hours of processor time",
     }

@@ -27,6 +27,8 @@ def headlines(outcomes: Sequence[Outcome]) -> list[str]:
     found = []
     for task, own in groups(outcomes, lambda o: o.task).items():
         human = {family: values for family in _searched(own) if (values := at_human_level(own, family))}
+        most = max(map(len, human.values()), default=0)
+        human = {family: values for family, values in human.items() if 2 * len(values) > most}  # one run ranks nothing
         if not human:
             continue
         means = {family: sum(values.values()) / len(values) for family, values in human.items()}

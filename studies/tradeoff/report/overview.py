@@ -19,6 +19,7 @@ from studies.tradeoff.outcomes import (
     SEARCHED,
     VECTORS,
     Outcome,
+    Unit,
     best_that_pass,
     by_unit,
     families,
@@ -103,11 +104,19 @@ def _mark(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> Mark | None:
     return None if nll is None or accuracy is None else Mark("", outcomes[0], nll, accuracy)
 
 
-def over_tasks(values: dict[tuple[str, int], float], tasks: Sequence[str]) -> Spread | None:
+def over_tasks(values: dict[Unit, float], tasks: Sequence[str]) -> Spread | None:
     """Spread over splits of the mean over tasks; None where no split has all of them."""
-    splits = sorted({split for _, split in values})
-    whole = [split for split in splits if all((task, split) in values for task in tasks)]
-    return spread([mean(values[task, split] for task in tasks) for split in whole]) if whole and tasks else None
+    whole = sorted(_whole(values, tasks)) if tasks else []
+    return spread([mean(values[task, split] for task in tasks) for split in whole]) if whole else None
+
+
+def _whole(values: dict[Unit, float], tasks: Sequence[str]) -> set[int]:
+    """Splits that have a value on every task."""
+    return {split for _, split in values if all((task, split) in values for task in tasks)}
+
+
+def _on_splits(outcomes: Sequence[Outcome], splits: set[int]) -> list[Outcome]:
+    return [o for o in outcomes if o.unit[1] in splits]
 
 
 def levels_of(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
@@ -174,10 +183,15 @@ def sentence(outcomes: Sequence[Outcome], view: View = FLUENT) -> str:
     best, vectors = _best_passing(here, tasks, view), _best_vectors(here, tasks, view.scored)
     if best is None:
         return ""
-    parts, said = [f"{best[0]} {best[1].mean:.1%}"], view.texts
+    found, said = best_that_pass(here, best[0], view.passes, view.scored), view.texts
+    soft = _of_vectors(here, vectors[0], view) if vectors is not None else found
+    here = _on_splits(here, _whole(found, tasks) & _whole(soft, tasks)) or here  # one set of runs for all figures
+    found = best_that_pass(here, best[0], view.passes, view.scored)
+    parts = [f"{best[0]} {mean(found.values()):.1%}"]
     if vectors is not None:
-        said = _said(_of_vectors(here, vectors[0], view), best_that_pass(here, best[0], view.passes, view.scored), view)
-        parts.append(f"vectors that nobody can read ({vectors[0]}) {vectors[1].mean:.1%}")
+        soft = _of_vectors(here, vectors[0], view)
+        said = _said(soft, found, view)
+        parts.append(f"vectors that nobody can read ({vectors[0]}) {mean(soft.values()):.1%}")
     written = by_unit(select(here, method="written", role="chosen"), lambda o: o.number(view.scored))
     for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here, view.scored))):
         if (found := over_tasks(values, tasks)) is not None:
@@ -199,7 +213,7 @@ def _best_passing(outcomes: Sequence[Outcome], tasks: Sequence[str], view: View)
     return max(known, key=lambda pair: pair[1].mean, default=None)
 
 
-def _of_vectors(outcomes: Sequence[Outcome], family: str, view: View) -> dict[tuple[str, int], float]:
+def _of_vectors(outcomes: Sequence[Outcome], family: str, view: View) -> dict[Unit, float]:
     return by_unit(select(outcomes, family=family, role="chosen"), lambda o: o.number(view.scored))
 
 
@@ -217,7 +231,7 @@ def _elsewhere(outcomes: Sequence[Outcome], tasks: Sequence[str], view: View) ->
     return "".join(found)
 
 
-def _said(vectors: dict[tuple[str, int], float], passing: dict[tuple[str, int], float], view: View) -> str:
+def _said(vectors: dict[Unit, float], passing: dict[Unit, float], view: View) -> str:
     lost = paired(vectors, passing)
     if lost is not None and lost.high < 0:
         return f"{view.texts} are better than vectors by {-100 * lost.difference:.1f} points"

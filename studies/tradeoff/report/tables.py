@@ -8,12 +8,17 @@ from operator import attrgetter, methodcaller
 from statistics import mean
 from typing import Any
 
+from peft_interp.metrics.readability_judge import load_fit
+from peft_interp.metrics.results import TASK_MODEL
 from studies.tradeoff.outcomes import (
+    CALIBRATED,
     EMPTY,
     READING,
+    SEARCHED,
     Outcome,
     Unit,
     at_human_level,
+    best_on_dev,
     by_unit,
     families,
     groups,
@@ -27,7 +32,7 @@ from studies.tradeoff.outcomes import (
     volumes,
 )
 from studies.tradeoff.patterns import GOOD, NAMES, is_ignored, pattern
-from studies.tradeoff.statistics import rank_correlation, spread, spread_parts
+from studies.tradeoff.statistics import paired, rank_correlation, spread, spread_parts
 
 Cells = list[str]
 
@@ -48,12 +53,14 @@ def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]
         in_short(outcomes),
         accuracies(outcomes),
         calibrated(outcomes),
+        *beside(outcomes),
         perplexities(outcomes),
         fronts(outcomes),
         seeds(outcomes),
         faithfulness(outcomes),
     ]
-    tables += [patterns(outcomes), stuck(outcomes), transfer(outcomes), agreement(outcomes), costs(records)]
+    tables += [patterns(outcomes), stuck(outcomes), proposals(outcomes)]
+    tables += [transfer(outcomes), agreement(outcomes), costs(records)]
     return [table for table in tables if table.rows]
 
 
@@ -97,8 +104,8 @@ def calibrated(outcomes: Sequence[Outcome]) -> Table:
     notes = (
         "Test accuracy, %, mean over splits, as it is / with batch calibration / with numbers fitted to labels: one "
         "number for each label word, estimated for each prompt on the run's own training rows, is added to the label "
-        "words' log-probabilities (docs/metrics.md). Methods searched without it unless their name says so. What "
-        '"no prompt" gains is the label prior alone; a prompt\'s own work is what it adds to that.'
+        "words' log-probabilities (docs/reading-a-report.md). Methods searched without it unless their name says so. "
+        'What "no prompt" gains is the label prior alone; a prompt\'s own work is what it adds to that.'
     )
     names = ("batch_accuracy", "fitted_accuracy")
     known = [o for o in judged(outcomes) if all(o.number(name) is not None for name in names)]
@@ -116,13 +123,55 @@ def calibrated(outcomes: Sequence[Outcome]) -> Table:
 
 def _best_written(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
     """Of what people wrote for a task, the one that is best on dev with batch calibration, split by split."""
-    name = "dev_batch_accuracy"
-    written = [o for o in select(outcomes, method="written") if o.number(name) is not None]
+    written = [o for o in select(outcomes, method="written") if o.number(f"dev_{CALIBRATED}") is not None]
     by_unit_and_seed = groups(written, lambda o: (o.unit, o.seed)).values()
     if not any(len(own) > 1 for own in by_unit_and_seed):
         return {}
-    chosen = [max(own, key=lambda o: o.number(name) or 0.0) for own in by_unit_and_seed]
+    chosen = [best for own in by_unit_and_seed if (best := best_on_dev(own, CALIBRATED)) is not None]
     return {(chosen[0].family, "the best on dev, calibrated"): chosen}
+
+
+def beside(outcomes: Sequence[Outcome]) -> list[Table]:
+    """Found texts beside vectors and people, and their fronts, all calibrated; none for records without it."""
+    known = [o for o in outcomes if o.number(CALIBRATED) is not None]
+    found = groups(select(known, method=SEARCHED, role="chosen"), lambda o: o.family)
+    tuned = by_unit(select(known, method="prompt_tuning", role="chosen"), methodcaller("number", CALIBRATED))
+    by_hand = [o for own in _best_written(known).values() for o in own]
+    written = by_unit(by_hand, methodcaller("number", CALIBRATED))
+    tasks = list(groups(known, lambda o: o.task))
+    notes = (
+        "Test accuracy with batch calibration less {than}, points: mean of the differences on the same splits (95% "
+        "interval, Student's t; n runs). Several settings of a method are averaged. Above 0: the text is better."
+    )
+    tables = []
+    for than, to in (("prompt tuning's", tuned), ("that of the best hand-written prompt on dev", written)):
+        rows = []
+        for family, own in found.items():
+            values = by_unit(own, methodcaller("number", CALIBRATED))
+            cells = [_less({unit: v for unit, v in values.items() if unit[0] == task}, to) for task in tasks]
+            rows.append([family, *cells, _less(values, to)])
+        words = "vectors" if to is tuned else "people"
+        tables.append(Table(f"Calibrated, beside {words}", notes.format(than=than), ["method", *tasks, "all"], rows))
+    notes = (
+        "Hypervolume of one run's front, as under Fronts, with batch calibration on both sides: accuracy above that of "
+        "no prompt, 0 to 1, mean over splits (95% interval)."
+    )
+    rows = []
+    for family in found:
+        covered = volumes(known, family, per_run=True, scored=CALIBRATED)
+        by_task = [{unit: v for unit, v in covered.items() if unit[0] == task} for task in tasks]
+        shared = f"{mean(mean(own.values()) for own in by_task):.3f}" if all(by_task) else ""
+        rows.append([family, *(spread_cell(own, 1, 3) for own in by_task), shared])
+    tables.append(Table("Calibrated fronts", notes, ["method", *tasks, "mean over tasks"], rows))
+    return tables if tuned and written else []
+
+
+def _less(values: Mapping[Unit, float], to: Mapping[Unit, float]) -> str:
+    of = paired(values, to)
+    if of is None:
+        return ""
+    around = f"{100 * of.low:+.1f} to {100 * of.high:+.1f}; " if of.n > 1 and of.low < of.high else ""
+    return f"{100 * of.difference:+.1f} ({around}n {of.n})"
 
 
 def perplexities(outcomes: Sequence[Outcome]) -> Table:
@@ -267,6 +316,34 @@ def stuck(outcomes: Sequence[Outcome]) -> Table:
     return Table("Runs that got nowhere", notes, ["method", "setting", "runs", "stuck", "frozen", "no effect"], rows)
 
 
+def proposals(outcomes: Sequence[Outcome]) -> Table:
+    """What each move of a search brought, and what its constraints kept out; empty for records without it."""
+    notes = (
+        "Steps that the budget paid for. Of the prompts that each move proposed and that were scored, the share that "
+        "got into the population (32 prompts; the first steps fill it); of all proposals, the share that each "
+        "constraint dropped before they were scored. Mean over runs (lowest to highest of a run, n runs). "
+        "docs/search.md says what the moves do."
+    )
+    of_search = groups([o for o in select(outcomes, role="chosen") if "yield" in o.details], lambda o: o.family)
+    runs = [o for own in of_search.values() for o in own]
+    rows = []
+    for task in groups(runs, lambda o: o.task):
+        counts = [[float(o.details["steps"]) for o in select(own, task=task)] for own in of_search.values()]
+        rows.append([f"steps on {task}", "", *(_mean_and_ends(found) for found in counts)])
+    for kind, words in (("yield", "of its prompts in the population, %"), ("dropped", "dropped, %")):
+        for name in dict.fromkeys(name for o in runs for name in o.details.get(kind, ())):
+            shares = [
+                [100 * o.details[kind][name] for o in own if name in o.details.get(kind, ())]
+                for own in of_search.values()
+            ]
+            rows.append([f"`{name}`", words, *(_mean_and_ends(found) for found in shares)])
+    return Table("What the search proposed", notes, ["steps, move or constraint", "share", *of_search], rows)
+
+
+def _mean_and_ends(found: Sequence[float]) -> str:
+    return f"{mean(found):.0f} ({min(found):.0f} to {max(found):.0f}, n {len(found)})" if found else ""
+
+
 def transfer(outcomes: Sequence[Outcome]) -> Table:
     """The text on a second model."""
     notes = (
@@ -296,10 +373,7 @@ def agreement(outcomes: Sequence[Outcome]) -> Table:
     """Which measures rank prompts as the calibrated score does."""
     notes = (
         "Spearman's rank correlation, over all prompts of tokens (fronts included), of each measure, turned so that "
-        "higher should be better, with the calibrated scrutability score and with test accuracy. The score is itself "
-        "made of log-perplexity, words and repetition, so agreement with those is built in. It tells text from word "
-        "salad, and nothing finer: under the embedded model its rank correlation with human ratings of acceptability "
-        "is 0.07 (studies/calibration)."
+        f"higher should be better, with the calibrated scrutability score and with test accuracy. {_of_score(outcomes)}"
     )
     known = [o for o in outcomes if o.number("score") is not None]
     score, accuracy = [o.number("score") or 0.0 for o in known], [o.accuracy for o in known]
@@ -319,6 +393,24 @@ def agreement(outcomes: Sequence[Outcome]) -> Table:
         )
     columns = ["measure", "prompts", "with the calibrated score", "with test accuracy"]
     return Table("Agreement of the measures", notes, columns, rows if known else [])
+
+
+def _of_score(outcomes: Sequence[Outcome]) -> str:
+    """What the readability score is made of, and how far it agrees with people."""
+    judges = {str(o.measured.get("judge", TASK_MODEL)) for o in outcomes if o.number("score") is not None}
+    if judges == {TASK_MODEL}:
+        return (
+            "The score is itself made of log-perplexity, words and repetition, so agreement with those is built in. It "
+            "tells text from word salad, and nothing finer: under the embedded model its rank correlation with human "
+            "ratings of acceptability is 0.07 (studies/calibration)."
+        )
+    agreement = {name: load_fit(name).figures["acceptability_spearman"][0] for name in sorted(judges)}
+    figures = ", ".join(f"{name} {figure:.2f}" for name, figure in agreement.items())
+    return (
+        "The score is that of a judge, a language model apart from what is judged, made of its likelihood, a probe of "
+        "grammar and repeats, so agreement with those is built in. Its rank correlation with human ratings of "
+        f"acceptability, on texts that it was not fitted on: {figures} (docs/metrics.md)."
+    )
 
 
 def costs(records: Sequence[Mapping[str, Any]]) -> Table:
