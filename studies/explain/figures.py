@@ -5,6 +5,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from scipy import stats
+
 from peft_interp.records import markdown_table
 from peft_interp.report.texts import number, percent
 from studies.readme import put_tables
@@ -12,8 +14,8 @@ from studies.readme import put_tables
 README = Path(__file__).parent / "README.md"
 RECOVERED = 0.01  # nats
 PLANTED, SOFT = ("rows", "noise", "effect"), ("trained", "turned")
-PLANTED_COLUMNS = ("planted", "prompts", "KL < 0.01", "exact text", "median KL, nats")
-SOFT_COLUMNS = ("soft", "prompts", "median share", "calibrated", "text shown", "shown against")
+PLANTED_COLUMNS = ("planted", "prompts", "KL < 0.01 (95% interval)", "exact text", "median KL, nats")
+SOFT_COLUMNS = ("soft", "prompts", "median share (95% interval)", "calibrated", "text shown", "shown against")
 EVERY_COLUMNS = ("prompt", "planted", "text", "from", "KL", "KL of none", "alignment")
 
 Cases = Mapping[str, Mapping[str, Any]]
@@ -35,18 +37,22 @@ def figures(cases: Cases) -> dict[str, Any]:
     for kind in (*PLANTED, "planted"):
         records = of_kind(cases, *(PLANTED if kind == "planted" else (kind,)))
         if records:
+            near = [r["kl"] is not None and r["kl"] < RECOVERED for r in records]
             found[kind] = {
                 "cases": len(records),
-                "recovered": _share([r["kl"] is not None and r["kl"] < RECOVERED for r in records]),
+                "recovered": _share(near),
+                "recovered_interval": tuple(stats.binomtest(sum(near), len(near)).proportion_ci()),
                 "exact_text": _share([(r["nearest_text"] or "").strip() == r["planted"].strip() for r in records]),
                 "median_kl": median(r["kl"] for r in records if r["kl"] is not None),
             }
     for kind in (*SOFT, "soft"):
         records = of_kind(cases, *(SOFT if kind == "soft" else (kind,)))
         if records:
+            shares = [r["share"] for r in records if r["share"] is not None]
             found[kind] = {
                 "cases": len(records),
-                "median_share": median(r["share"] for r in records if r["share"] is not None),
+                "median_share": median(shares),
+                "median_share_interval": tuple(stats.quantile_test(shares, p=0.5).confidence_interval()),
                 "median_calibrated_share": median(r["calibrated_share"] for r in records if r["share"] is not None),
                 "texts_shown": _share([r["text"] is not None for r in records]),
                 "shown_against": sum(r["shown_acts_against"] for r in records),
@@ -71,21 +77,28 @@ def _parts(layers: Sequence[int | None]) -> tuple[int, float | None]:
 def tables(cases: Cases) -> str:
     """The figures and every case, as Markdown, model by model."""
     models = dict.fromkeys(record["model"] for record in cases.values())
-    return "\n\n".join(f"### {model}\n\n{_of_model(of_model(cases, model))}" for model in models)
+    parts = [f"### {model}\n\n{_of_model(of_model(cases, model))}" for model in models]
+    if len(models) > 1 and (soft := figures(cases).get("soft")):
+        share = _with_interval(soft["median_share"], soft["median_share_interval"])
+        parts.append(f"### Both\n\nOf {soft['cases']} soft prompts the median share is {share}.")
+    return "\n\n".join(parts)
 
 
 def _of_model(cases: Cases) -> str:
     found = figures(cases)
     layers = next((record["layers"] for record in cases.values() if "layers" in record), None)
     planted = [
-        [kind, str(f["cases"]), percent(f["recovered"]), percent(f["exact_text"]), number(f["median_kl"], 4)]
+        [
+            *(kind, str(f["cases"]), _with_interval(f["recovered"], f["recovered_interval"])),
+            *(percent(f["exact_text"]), number(f["median_kl"], 4)),
+        ]
         for kind in (*PLANTED, "planted")
         if (f := found.get(kind))
     ]
     soft = [
         [
-            *(kind, str(f["cases"]), percent(f["median_share"]), percent(f["median_calibrated_share"])),
-            *(percent(f["texts_shown"]), str(f["shown_against"])),
+            *(kind, str(f["cases"]), _with_interval(f["median_share"], f["median_share_interval"])),
+            *(percent(f["median_calibrated_share"]), percent(f["texts_shown"]), str(f["shown_against"])),
             *(_parted(f[name], f["cases"]) for name in ("parts", "parts_from_question")),
         ]
         for kind in (*SOFT, "soft")
@@ -105,6 +118,12 @@ def _of_model(cases: Cases) -> str:
     parts = ("parts from the nearest text", f"from a person's question (layer of {layers})")
     shown = [(PLANTED_COLUMNS, planted), ((*SOFT_COLUMNS, *parts), soft), (EVERY_COLUMNS, rows)]
     return "\n\n".join([first, *(markdown_table(columns, lines) for columns, lines in shown if lines)])
+
+
+def _with_interval(value: float, ends: tuple[float, float]) -> str:
+    """Exact intervals: Clopper and Pearson's of a share, that of order statistics of a median; none of few prompts."""
+    known = all(end == end and abs(end) < 10 for end in ends)
+    return f"{percent(value)} ({percent(ends[0])} to {percent(ends[1])})" if known else percent(value)
 
 
 def _line(text: str | None) -> str:

@@ -37,12 +37,16 @@ def test_figures_by_hand() -> None:
     }
     both, cases = cases, of_model(cases, "embedded")
     found = figures(cases)
+    interval = found["effect"].pop("recovered_interval")
     assert found["effect"] == {"cases": 2, "recovered": 0.5, "exact_text": 0.5, "median_kl": pytest.approx(0.0145)}
+    assert interval == pytest.approx((0.0126, 0.9874), abs=1e-4)  # Clopper and Pearson: 1 of 2
     assert (found["trained"]["median_share"], found["turned"]["median_share"]) == (0.7, pytest.approx(0.3))
     assert (found["turned"]["texts_shown"], found["turned"]["shown_against"]) == (0.5, 1)
     assert (found["soft"]["median_share"], found["soft"]["cases"]) == (0.4, 3)
     assert (found["turned"]["parts"], found["turned"]["parts_from_question"]) == ((1, 2), (2, 3))
-    assert found["planted"] == found["effect"]
+    assert found["planted"] == {**found["effect"], "recovered_interval": interval}
+    nine = figures({str(i): record(kind="turned", share=i / 10) for i in range(9)})["soft"]
+    assert (nine["median_share"], nine["median_share_interval"]) == (0.4, (0.1, 0.7))  # ranks 2 and 8 of 9: 96%
     assert "rows" not in found
     shown = tables(both)
     assert "| turned-sentiment-4-0 |  | none: against |" in shown
