@@ -3,14 +3,15 @@
     python -m studies.calibration.ask_judge --data_dir ../shared/data    # minutes on one core
 
 The readout is the log-odds of "Yes" against "No" at the start of its answer, in its chat template: the plainest use of
-such a model as a judge. It is put beside the fitted score's measures (`judges.json`, both pages), and takes no part in
-the score.
+such a model as a judge. It is put beside the fitted score's measures (`judges.json`, both pages), on 500 drawn texts of
+each larger set, and takes no part in the score.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ QUESTIONS = {
     "asked: acceptable?": "Is the following sentence acceptable English? Answer yes or no.\n\n{text}",
     "asked: natural?": "Would a native speaker write this sentence? Answer yes or no.\n\nSentence: {text}",
 }
-BLOCK = 128
+BLOCK, MOST = 128, 500
 
 
 def log_odds(model: Any, tokenizer: Any, question: str, texts: Sequence[str]) -> list[float]:
@@ -65,14 +66,12 @@ def main() -> None:
     tokenizer = embedded.load_tokenizer(arguments.judge)
     sets = rated_sets(arguments.data_dir / "human_ratings")
     for measure, question in QUESTIONS.items():
-        results[arguments.judge]["ratings"][measure] = {
-            rated.name: agreement(
-                rated.ratings,
-                log_odds(model, tokenizer, question, rated.texts),
-                "auc" if rated.name == "cola" else "rank",
-            )
-            for rated in sets
-        }
+        found = results[arguments.judge]["ratings"].setdefault(measure, {})
+        for rated in sets:
+            drawn = random.Random(0).sample(range(len(rated.texts)), min(MOST, len(rated.texts)))
+            ratings, texts = [rated.ratings[i] for i in drawn], [rated.texts[i] for i in drawn]
+            values = log_odds(model, tokenizer, question, texts)
+            found[rated.name] = agreement(ratings, values, "auc" if rated.name == "cola" else "rank")
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_tables(results, (HERE / "README.md", HERE.parents[1] / "docs" / "metrics.md"))
 

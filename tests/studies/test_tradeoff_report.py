@@ -15,7 +15,7 @@ from tradeoff_records import TRADEOFF, measured, record, several_seeds, study
 from studies.tradeoff import both_models
 from studies.tradeoff.__main__ import main
 from studies.tradeoff.config import Study, TaskSettings
-from studies.tradeoff.judged_blind import PAGE, RATINGS, page
+from studies.tradeoff.judged_blind import PAGE, RATINGS, delivered, page
 from studies.tradeoff.outcomes import Outcome, outcomes_of, seeds_that_pass
 from studies.tradeoff.report import write_report
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
@@ -339,11 +339,15 @@ def test_the_readme_shows_rows_of_the_published_study_on_smollm2() -> None:
 def test_the_blind_ratings_make_their_page() -> None:
     rated = json.loads(RATINGS.read_text(encoding="utf-8"))
     assert PAGE.read_text(encoding="utf-8") == page(rated) + "\n"
+    published = delivered(read_lines(TRADEOFF / "smollm2" / "results.jsonl.gz"))
+    assert {(one["text"], one["job"]): one["methods"] for one in rated} == {
+        key: sorted(methods) for key, methods in published.items()
+    }
     few = [
         {"text": "Good?", "job": "films", "methods": ["a"], "english": 5, "says": 4, "task": "films"},
         {"text": "x|", "job": "news", "methods": ["a", "b"], "english": 2, "says": 1, "task": "unclear"},
     ]
-    assert "| a | 2 | 3.5 | 2.5 | 1 of 2 |\n| b | 1 | 2.0 | 1.0 | 0 of 1 |" in page(few)
+    assert "| a | 2 | 3.5 | 2.5 | 1 of 1 | 0 of 1 |\n| b | 1 | 2.0 | 1.0 |  | 0 of 1 |" in page(few)
     assert "| `x/` | news | a, b | 2 | 1 | unclear |" in page(few)
 
 
