@@ -21,7 +21,8 @@ from peft_interp import embedded
 from peft_interp.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning")  # a stock script's, here
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 # tests of the things themselves run their code
 ELSEWHERE = {
     "answers.md",
@@ -115,6 +116,68 @@ def test_every_equation_has_a_function() -> None:
     for path in named:
         module, _, name = path.rpartition(".")
         assert callable(getattr(import_module(module), name)), path
+
+
+def documented() -> set[str]:
+    """Every name that the reference shows, by its whole path, and those of the root."""
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    found = {f"peft_interp.{name}" for name in peft_interp.__all__}
+    for path, options in re.findall(r"^::: (peft_interp\.[\w.]+)\n((?:    .*\n)*)", page, re.MULTILINE):
+        members = re.findall(r"members: \[(.*)\]", options)
+        found |= {path, *(f"{path}.{name}" for each in members for name in each.split(", "))}
+    return found
+
+
+def shown_code() -> Iterator[tuple[str, str]]:
+    """All Python that a user is shown: blocks of pages, examples, cells of notebooks; with where it stands."""
+    for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "examples").rglob("*.md")]:
+        code = re.findall(r"```(?:python|py)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        yield from ((page.name, block) for block in code if page.name != "CONTRIBUTING.md")  # it shows the inside
+    for script in (ROOT / "examples").rglob("*.py"):
+        yield script.name, script.read_text(encoding="utf-8")
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                yield notebook.name, "".join(cell["source"])
+
+
+def used_names(code: str) -> set[str]:
+    """Whole paths of what code imports of this package, and of what it takes from modules among that."""
+    tree, found, aliases = ast.parse(code), set(), {"peft_interp": "peft_interp"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "peft_interp":
+            aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("peft_interp.")}
+    modules = {name: path for name, path in aliases.items() if is_module(path)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            found.add(f"{modules[node.value.id]}.{node.attr}")
+    return {path for path in found if not path.rpartition(".")[2].startswith("__")}
+
+
+def is_module(path: str) -> bool:
+    try:
+        import_module(path)
+    except ImportError:
+        return False
+    return True
+
+
+def test_all_that_users_are_shown_is_public_or_in_the_reference() -> None:
+    """An import of a module that the reference leaves out would be a promise that nobody knows of."""
+    known = documented()
+    pieces = list(shown_code())
+    assert {"README.md", "serving.md", "app.py", "1_train_and_read.ipynb"} <= {place for place, _ in pieces}
+    unknown = {(place, path) for place, code in pieces for path in used_names(code) - known}
+    assert unknown == set()
+
+
+def test_names_that_code_uses() -> None:
+    code = "import peft_interp.hub as h\nfrom peft_interp import embedded as e, classify\ne.load_model(e.GONE)"
+    expected = {"hub", "embedded", "classify", "embedded.load_model", "embedded.GONE"}
+    assert used_names(code) == {f"peft_interp.{name}" for name in expected}
 
 
 def test_the_reference_has_every_public_name() -> None:
