@@ -118,6 +118,43 @@ def test_every_equation_has_a_function() -> None:
         assert callable(getattr(import_module(module), name)), path
 
 
+def pages_of_the_repository() -> list[Path]:
+    folders = ("docs", "examples", "studies", "benchmarks", "peft_interp")
+    inside = [page for folder in folders for page in (ROOT / folder).rglob("*.md")]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *inside]  # the changelog tells of what is gone
+
+
+def missing_commands(text: str) -> set[str]:
+    """What a page says to run and that is not there: scripts, packages, targets, what pip is to fetch from an index.
+
+    The line that says how published results were made keeps the command of its day.
+    """
+    text = re.sub(r"^Made on .*$", "", text, flags=re.MULTILINE)
+    found = {
+        name for name in re.findall(r"python ([\w/.-]+\.py)\b", text) if "/" in name and not (ROOT / name).is_file()
+    }
+    for name in re.findall(r"python -m ((?:studies|benchmarks|tools|tests)[\w.]*\w)", text):
+        place = ROOT / name.replace(".", "/")
+        found |= set() if (place / "__main__.py").is_file() or place.with_suffix(".py").is_file() else {name}
+    targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    known = {name for line in targets for name in line.split()} | {"test-newest", "test-floor"}
+    found |= {f"make {name}" for name in re.findall(r"(?:^ {4}|`|^)make ([a-z-]+)", text, re.MULTILINE)} - {
+        f"make {name}" for name in known
+    }
+    return found | set(re.findall(r"pip install [\"']?peft-interp\S*", text))
+
+
+def test_pages_name_commands_that_exist() -> None:
+    pages = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in pages_of_the_repository()}
+    assert {"README.md", "docs/support.md", "studies/tradeoff/README.md"} <= pages.keys()
+    assert {name: gone for name, text in pages.items() if (gone := missing_commands(text))} == {}
+
+
+def test_missing_commands_are_found() -> None:
+    gone = "python studies/gone.py\n`make gone`\npython -m tools.gone\npip install peft-interp\n    make test\n"
+    assert missing_commands(gone) == {"studies/gone.py", "make gone", "tools.gone", "pip install peft-interp"}
+
+
 def documented() -> set[str]:
     """Every name that the reference shows, by its whole path, and those of the root."""
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
