@@ -52,9 +52,10 @@ lint: $(VENV)/ready
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
 
-# wheel and sdist are built and checked, and the README's first block runs with the wheel alone
+# wheel and sdist are built and checked, and the README's first block runs with the wheel alone; RELEASE=--full installs
+# its dependencies anew as well: minutes, and gigabytes
 release-check: $(VENV)/ready
-	$(BIN)/python -m tools.release
+	$(BIN)/python -m tools.release $(RELEASE)
 
 benchmark: $(VENV)/ready
 	$(BIN)/python -m benchmarks.training_step

@@ -88,14 +88,21 @@ def in_mib(value: float) -> str:
 
 def provenance(results: dict[str, Any], usual: str, model: str = RANDOM) -> str:
     """Where, when and how the figures were made, and the sizes that are usual in the tables."""
-    machine, setting = results["machine"], results["setting"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    setting = results["setting"]
     return (
-        f"Made on {machine['date'][:10]} at commit {machine['commit']} by `{results['command']}` in "
-        f"{results['seconds']:.0f} seconds on {machine['device']} ({machine['cores']} cores, {machine['threads']} "
-        f"threads, load average {machine['load_average']} at the start) with {versions}.\n\n"
+        f"{made_on(results['machine'], results['command'], results['seconds'])}\n\n"
         f"{model}: width {setting['width']}, {setting['layers']} layers, vocabulary "
         f"{setting['vocabulary']:,}, fp32. Unless a table says otherwise: {usual}."
+    )
+
+
+def made_on(machine: dict[str, Any], command: str, seconds: float) -> str:
+    """A sentence on where, when and how; `machine` is what `describe_machine` returns."""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        f"Made on {machine['date'][:10]} at commit {machine['commit']} by `{command}` in {seconds:.0f} seconds on "
+        f"{machine['device']} ({machine['cores']} cores, {machine['threads']} threads, load average "
+        f"{machine['load_average']} at the start) with {versions}."
     )
 
 

@@ -29,6 +29,8 @@ import torch
 from peft import get_peft_model
 from transformers import set_seed
 
+from benchmarks.machine import describe_machine
+from benchmarks.report import made_on
 from peft_interp import InterpPromptConfig, embedded
 from peft_interp.cli import main as command_line
 from peft_interp.embedded.smollm2 import WHEEL
@@ -213,11 +215,13 @@ def main() -> None:
         parser.error(f"--server: {arguments.server} is not a file; it is llama.cpp's program llama-server, once built")
     torch.set_num_threads(1)
     set_seed(0)
+    machine, begin = describe_machine("cpu"), time.perf_counter()
     base, tokenizer = embedded.load_model(embedded.SMOLLM2), embedded.load_tokenizer(embedded.SMOLLM2)
     texts = list(embedded.load_data("sentiment")["test"]["sentence"][: arguments.rows])
     with running(arguments.server) as server:
         rows = [table_row(server, base, tokenizer, prompt, texts) for prompt in PROMPTS]
-    print(markdown_table(COLUMNS, rows))
+    command = f"python -m benchmarks.served --server llama-server --rows {arguments.rows}"
+    print(f"{made_on(machine, command, time.perf_counter() - begin)}\n\n{markdown_table(COLUMNS, rows)}\n")
     print("Lead: of transformers' token over its second, where llama.cpp puts another. Gap: between the label words.")
     print(f"Both in nats; {WHEEL.file}, weights in {next(base.parameters()).dtype} in transformers.")
 

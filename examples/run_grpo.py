@@ -5,8 +5,8 @@
     python examples/run_grpo.py --method rloo
 
 It takes two to four minutes on two idle cores. Nothing in TRL knows about readable prompts:
-`peft_config=InterpPromptConfig(...)` is all there is to it. The policy is the frozen model behind the prompt; rewards
-judge what it writes, and the prompt's latent is trained.
+`peft_config=InterpPromptConfig(...)` is all there is to it. The policy is the frozen model with the prompt in front;
+rewards judge what it writes, and the prompt's latent is trained.
 
 These trainers compute their own loss, so leave `perplexity_weight` at 0: the term would be computed and not used.
 """

@@ -4,13 +4,15 @@
         view = chromium.look(path, width=390, dark=True)
     assert view.faults() == []
 
-Where Chromium, chromedriver or selenium is not installed, `browser` skips the test and says what is missing.
+Where Chromium, chromedriver or selenium is not installed, `browser` skips the test and says what is missing; with
+`REQUIRE_BROWSER=1` in the environment the test fails there.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ from urllib.parse import urlparse
 import pytest
 
 WIDTHS = (1280, 390)  # a desk and a phone, in CSS pixels
-_HEIGHT = 900
+HEIGHT = 900
 _LOCAL = ("file", "data", "blob", "about", "chrome")
 # What stands out of the screen, unless something around it scrolls or cuts it off by itself.
 _WIDER = """
@@ -78,7 +80,7 @@ class Browser:
         address = page if isinstance(page, str) else page.resolve().as_uri()
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.command("Emulation.setEmulatedMedia", {"features": scheme})
-        size = {"width": width, "height": _HEIGHT, "deviceScaleFactor": 1, "mobile": width < 600}
+        size = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": width < 600}
         self.command("Emulation.setDeviceMetricsOverride", size)
         for kind in ("performance", "browser"):
             self.driver.get_log(kind)  # what came before is not this page's
@@ -132,9 +134,10 @@ def _chromium() -> str | None:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start Chromium without a window, and end it; skips the test where there is none."""
+    """Start Chromium without a window, and end it; skips or fails the test where there is none."""
     if lacks := missing():
-        pytest.skip(f"pages are not opened in a browser here: {lacks} not installed")
+        gives_up = pytest.fail if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip
+        gives_up(f"pages are not opened in a browser here: {lacks} not installed")
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 

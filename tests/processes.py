@@ -217,6 +217,7 @@ def _set_warnings(arguments: list[str]) -> None:
 
 
 def _execute(arguments: list[str]) -> None:
+    """Run as `python ARGUMENTS` does, which begins `sys.path` with an entry of its own for each of the three ways."""
     main = sys.modules["__main__"].__dict__
     how, *rest = arguments
     if how == "-c":

@@ -104,6 +104,7 @@ def test_figures_by_hand() -> None:
     assert sorted(graph.edges) == [("a", "b.c"), ("a", "b.d"), ("b.c", "e"), ("b.d", "b.c"), ("e", "b.d")]
     assert house.longest_chain(graph) == ["a", "b.c", "b.d", "e"]  # three of them import in a circle
     assert house.longest_chain(house.between_rooms(graph)) == ["a", "b", "e"]
+    assert sorted(house.between_rooms(graph).edges) == [("a", "b"), ("b", "e"), ("e", "b")]
     assert house.imports(ast.parse("import peft_interp"), trees) == {""}
     with pytest.raises(ValueError, match="relative import in line 1"):
         house.imports(ast.parse("from . import a"), trees)

@@ -107,6 +107,15 @@ def test_the_release_has_one_version_and_its_changes() -> None:
     assert f"\n## {peft_interp.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_support_names_the_pythons_of_the_workflow() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    others = ", ".join(jobs["pythons"]["strategy"]["matrix"]["python-version"])
+    assert jobs["release"]["steps"][-1]["run"] == "make release-check RELEASE=--full"
+    page = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
+    assert "| 3.11 |" in page
+    assert f"| {others} | nothing here yet" in page
+
+
 def test_the_workflow_runs_the_steps_of_the_gate() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
     gate = re.findall(r"^make (\S+)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)

@@ -54,6 +54,7 @@ class House:
         functions: lines of each function and method, docstrings included.
         root_modules: files in the package's root, `__init__` and `__main__` included.
         rooms: modules and folders in the root.
+        arrows: pairs of rooms, one of which imports from the other.
         chain: modules of the longest import chain, top first; a circle of imports counts with all its modules.
         room_chain: rooms of the longest chain of rooms.
         in_circles: modules that lie in a circle of imports.
@@ -64,6 +65,7 @@ class House:
     functions: Lengths
     root_modules: int
     rooms: int
+    arrows: int
     chain: tuple[str, ...]
     room_chain: tuple[str, ...]
     in_circles: int
@@ -78,6 +80,7 @@ class House:
             "lines of a function: median / p90 / max": str(self.functions),
             "modules in the package root": str(self.root_modules),
             "rooms (modules and folders in the root)": str(self.rooms),
+            "arrows between rooms": str(self.arrows),
             "modules in the longest import chain": str(len(self.chain)),
             "rooms in the longest import chain": str(len(self.room_chain)),
             "modules in import circles": str(self.in_circles),
@@ -201,14 +204,16 @@ def measure(package: Path, public: Sequence[str]) -> House:
     """The figures of a package's folder; `public` are the names in its `__all__`."""
     modules = read_modules(package)
     graph = import_graph(modules)
+    rooms = between_rooms(graph)
     circles = [members for members in networkx.strongly_connected_components(graph) if len(members) > 1]
     return House(
         files=Lengths(tuple(file_lengths(package).values())),
         functions=Lengths(tuple(function_lengths(modules).values())),
         root_modules=len(list(package.glob("*.py"))),
-        rooms=len({room(name) for name in modules}),
+        rooms=len(rooms),
+        arrows=rooms.number_of_edges(),
         chain=tuple(longest_chain(graph)),
-        room_chain=tuple(longest_chain(between_rooms(graph))),
+        room_chain=tuple(longest_chain(rooms)),
         in_circles=sum(map(len, circles)),
         public=len(public),
     )

@@ -34,7 +34,9 @@ __all__ = [
     "resolve",
 ]
 EMBEDDED = "embedded"
+"""The name that `resolve` and the scripts know the model in the package by."""
 MODEL_PATH = str(Path(__file__).parent / "model")
+"""Its folder, for `from_pretrained`."""
 _DATA_PATH = Path(__file__).parent / "data"
 _SPLITS = ("train", "validation", "test")
 
@@ -42,6 +44,7 @@ TASKS = {
     "sentiment": Verbalizer("{prompt} {text} It was", ("terrible", "great")),
     "topic": Verbalizer("{prompt} {text} It was", ("world", "sports", "business", "technology")),
 }
+"""Template and label words of each data set in the package, by its name."""
 
 
 def resolve(name: str) -> str:

@@ -20,7 +20,7 @@ from peft_interp.text.rows import Row
 
 @dataclass(frozen=True)
 class Bench:
-    """Rows that judge texts, and what they say of no prompt.
+    """Rows on which a text's answers are compared with the prompt's, and the divergence of no prompt's answers.
 
     Attributes:
         target: the rows.
@@ -78,7 +78,7 @@ class Bench:
 
 
 def make_bench(target: Target, label_token_ids: Sequence[int] | None) -> Bench:
-    """What the rows say of no prompt."""
+    """The divergence of no prompt's answers, from which a text's share is counted."""
     ids = None if label_token_ids is None else torch.tensor(list(label_token_ids))
     bench = Bench(target, ids, target.kl_of_nothing, None)
     prompt, nothing = bench.labels(target.prompt), bench.labels(target.nothing)

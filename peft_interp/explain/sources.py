@@ -37,7 +37,7 @@ _MOST_STEPS = 2000  # of a search whose proposals are all known already
 
 @dataclass(frozen=True)
 class Hunt:
-    """What a source may use.
+    """What candidates are made from: the model, the prompt's vectors, and the pool they go to.
 
     Attributes:
         base: the base model.

@@ -84,7 +84,7 @@ def two_halves(rows: Sequence[Row], seed: int, most: int) -> tuple[list[int], li
 
 @dataclass(frozen=True)
 class Target:
-    """Some rows with the prompt's answers to them.
+    """Rows with the log-probabilities that the prompt gives, and no prompt gives, at their labels.
 
     Attributes:
         setup: both models.

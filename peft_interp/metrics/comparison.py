@@ -34,7 +34,7 @@ COMPARED_TASKS = tuple(names_where(compared=True))
 
 @dataclass(frozen=True)
 class LogitRequest:
-    """One row as a side is asked it.
+    """One row of a forward pass: its token ids, and the positions whose logits are wanted.
 
     Attributes:
         ids: input ids, without padding.
@@ -54,7 +54,7 @@ class LogitRequest:
 
 @dataclass(frozen=True)
 class ModelRunner:
-    """One way to be asked.
+    """A forward pass, of the adapter or of its base model, that computes logits at the wanted positions only.
 
     Attributes:
         call: the model's forward, by keyword.
@@ -169,7 +169,7 @@ def batches(weights: Sequence[int], wanted: Sequence[int], batch_size: int, voca
 
 @dataclass(frozen=True)
 class ComparisonSetup:
-    """Rows, and the sides they are put to.
+    """Rows, and the two models compared on them: the adapter with its prompt, the base model with the text.
 
     Attributes:
         task: "CAUSAL_LM", "SEQ_2_SEQ_LM" or "SEQ_CLS".
@@ -197,7 +197,7 @@ class ComparisonSetup:
 
     @property
     def is_text(self) -> bool:
-        """Whether the prompt is the text and no adapter acts."""
+        """Whether a plain text is measured, so that there is no adapter."""
         return self.prompt is self.text
 
     def as_prompt(self, rows: Sequence[Row]) -> list[PlacedRow]:
@@ -221,7 +221,7 @@ class ComparisonSetup:
         return {k: k for k in range(len(row.labels))} if row.decoder_ids else placed.predicted(row.start)
 
     def request(self, row: Row, placed: PlacedRow, targets: Sequence[int], as_prompt: bool = False) -> LogitRequest:
-        """A row as a side is asked it; `acts` for the adapter, which may need labels to place the prompt."""
+        """The forward pass of a row; `as_prompt` for the adapter, which may need labels to place its prompt."""
         known = self.predicted(row, placed)
         columns = [] if self.task == "SEQ_CLS" else [known[j] for j in targets]
         shown = as_prompt and self.placement.before_answer
@@ -230,7 +230,7 @@ class ComparisonSetup:
         return LogitRequest(placed.ids, columns, list(row.decoder_ids), labels, mark)
 
     def wanted(self, row: Row, positions: str) -> list[int]:
-        """Indices of the labels at which the sides are compared."""
+        """Indices of the labels at which logits are compared."""
         everything = positions == "all" and not row.decoder_ids and self.task == "CAUSAL_LM"
         return [j for j, label in enumerate(row.labels) if everything or label != -100]
 
@@ -284,7 +284,7 @@ def make_comparison(
     batch_size: int,
     padding_side: str,
 ) -> ComparisonSetup:
-    """Both sides of the active adapter, and the rows.
+    """The active adapter with its prompt and its base model with the text, to be compared on rows.
 
     Raises:
         ValueError: a task type that cannot be compared, or unusable rows.

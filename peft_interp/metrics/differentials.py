@@ -144,7 +144,7 @@ _SLICE = 64  # positions compared at a time: bounds the copies that the comparis
 
 
 class OutputPair(NamedTuple):
-    """What two sides answer at the same positions.
+    """Logits with the prompt and with its text, at the same positions.
 
     Attributes:
         logits, others: (positions, vocabulary) of the prompt as it acts, and of the text in its place.
@@ -265,7 +265,7 @@ def as_sequences(label_token_ids: Any) -> list[list[int]] | None:
 
 
 class TaskTotals:
-    """Loss and accuracy of one side.
+    """Loss and accuracy over batches, with the prompt, with its text, or with neither.
 
     Args:
         label_token_ids: the label words' ids, or for words of several tokens a list of ids for each (`sequences`),

@@ -111,7 +111,7 @@ class PromptReading:
 
 @dataclass(frozen=True, repr=False)
 class Performance:
-    """How well the task goes.
+    """Loss and accuracy on the task's labelled rows.
 
     Attributes:
         loss: mean cross-entropy of the labelled tokens, nats.

@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over rows and how sure it is.
+    """A mean over rows with its standard error.
 
     Attributes:
         mean: in the units of what was measured.

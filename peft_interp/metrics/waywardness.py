@@ -154,7 +154,7 @@ def _comparison(
 
 
 def _runner(setup: ComparisonSetup, vectors: Tensor, ids: Tensor) -> ModelRunner:
-    """The base model behind these vectors."""
+    """The base model with these vectors as its prompt."""
     base, leading = setup.text.base, leading_token_ids(setup.tokenizer, setup.text.base.config)
 
     def call(input_ids: Tensor, attention_mask: Tensor, return_dict: bool, labels: Tensor | None = None) -> Any:

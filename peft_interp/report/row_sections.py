@@ -11,7 +11,7 @@ from peft_interp.metrics.answer_results import TIED, AnsweredRows, AnswerShares,
 from peft_interp.report.record import ReportData
 from peft_interp.report.texts import visible
 
-Side = tuple[str, str]  # name, field of `RowAnswers`
+NamedAnswers = tuple[str, str]  # "as text", say, and the field of `RowAnswers`
 _MOST = 8  # label words in a table; the most frequent ones
 _SHADES = 4  # of a cell, by its share of the rows with that right answer
 _TIED = "no single one"
@@ -46,7 +46,7 @@ def word_names(shares: AnswerShares) -> list[str]:
     return [word.strip() or visible(word) for word in shares.label_words]
 
 
-def sides_of(report: ReportData, answered: AnsweredRows) -> list[Side]:
+def sides_of(report: ReportData, answered: AnsweredRows) -> list[NamedAnswers]:
     """The sides worth a table: prompt and text are one where they answer every row alike."""
     every = [pattern.answers for pattern in answered.patterns]
     if report.reading.is_text:

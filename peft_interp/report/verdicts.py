@@ -193,6 +193,7 @@ QUESTIONS = {
     "tokens": "Does every token matter?",
     "trust": "Can the scores be taken as they are?",
 }
+"""What each verdict answers, by its name; in reports they stand in this order."""
 ANSWERS = ("yes", "partly", "no", "unknown")
 
 

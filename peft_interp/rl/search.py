@@ -27,7 +27,7 @@ from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples
 from peft_interp.scoring.prompt_scorer import PromptScorer
 from peft_interp.scoring.rewards import REWARDS, mixed_rewards, new_names, shaped
-from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, statistics, total_score
+from peft_interp.scoring.scored_search import Processes, ScoredSearch, best_unseen, mean_and_std, total_score
 from peft_interp.scoring.setup import processes_of
 from peft_interp.tuner.embedding import encoder_of
 
@@ -53,7 +53,7 @@ class Rollout:
 
 
 class PromptSearch(ScoredSearch):
-    """Samples, scores, remembers, chooses.
+    """Prompt search by soft Q-learning: prompts are sampled from the policy, scored on rows, and the best is kept.
 
     Args:
         policy: where prompts come from.
@@ -115,7 +115,7 @@ class PromptSearch(ScoredSearch):
         if places is not None:
             self.scorer.forget(examples)
         if missing := [name for name in self.scorer.weights if name not in self.reference]:
-            self.reference |= statistics([record.scores for record in found], missing)
+            self.reference |= mean_and_std([record.scores for record in found], missing)
         rewards = self._rewards(found, step)
         return Rollout(actions, rewards.to(actions.device), self.metrics(found, candidates, known))
 

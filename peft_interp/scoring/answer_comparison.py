@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +18,7 @@ from peft_interp.inference.models import input_embeddings
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.reading import read_prompt
 from peft_interp.metrics.text_rows import with_text
+from peft_interp.metrics.uncertainty import mean_of
 from peft_interp.records import markdown_table
 from peft_interp.scoring.examples import Examples, read_examples, rows_to_answer
 from peft_interp.scoring.rewards import call_answer_function, function_names
@@ -37,7 +37,7 @@ PROMPT, TEXT, NOTHING = "prompt", "its text", "no prompt"
 
 @dataclass(frozen=True)
 class WrittenAnswers:
-    """What was written one way.
+    """Answers to all rows with a prompt, with its text, with nothing, or with a text of the user.
 
     Attributes:
         name: "prompt" (the vectors, as the adapter adds them), "its text", "no prompt", or a text of the user.
@@ -70,7 +70,7 @@ class AnswerComparison:
     changed: float
 
     def way(self, name: str) -> WrittenAnswers:
-        """What was written with it.
+        """The answers of the way that has this name.
 
         Raises:
             KeyError: an unknown name.
@@ -213,11 +213,9 @@ def _scored(
     for own, function in functions.items():
         ((*values,),) = call_answer_function(function, own, [name], [written], examples, None)
         known = [value for value in values if value is not None]
-        mean = sum(known) / len(known) if known else None
-        scores[own] = mean
-        errors[own] = None
-        if mean is not None and len(known) > 1:
-            errors[own] = math.sqrt(sum((v - mean) ** 2 for v in known) / (len(known) - 1) / len(known))
+        found = mean_of(known)
+        scores[own] = None if found is None else found.mean
+        errors[own] = None if found is None else found.standard_error
     return WrittenAnswers(name, tuple(answers), scores, errors)
 
 

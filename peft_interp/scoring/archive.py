@@ -18,7 +18,7 @@ Scores = dict[str, float | None]
 
 @dataclass(frozen=True, repr=False)
 class ScoredPrompt:
-    """One prompt and what it got.
+    """One prompt with its scores.
 
     Attributes:
         ids: token ids of the task model.
@@ -73,7 +73,7 @@ class Archive:
     def find(
         self, ids: Sequence[int], split: str = "train", rows: tuple[int, ...] | None = None
     ) -> ScoredPrompt | None:
-        """What this prompt got on these examples, or None."""
+        """This prompt's scores on these examples, or None."""
         return self._found.get((split, tuple(ids), rows))
 
     def write(self, path: Path) -> None:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peft_interp.metrics.uncertainty import share_of
+
 LEAST_ROWS = 30  # fewer say too little of their own standard error for a rule to rest on it
 
 
@@ -75,12 +77,9 @@ def _beats(one: Contender, other: Contender) -> bool:
 def accuracy_error(accuracy: float, rows: int) -> float | None:
     """Standard error of a share of `rows` rows, None of fewer than `LEAST_ROWS`.
 
-    Of 0 or 1 too it is not 0 (half a row is put on either side).
+    Of 0 or 1 too it is not 0, see `share_of`.
     """
-    if rows < LEAST_ROWS:
-        return None
-    share = (accuracy * rows + 0.5) / (rows + 1)
-    return math.sqrt(share * (1 - share) / rows)
+    return None if rows < LEAST_ROWS else share_of(accuracy, rows).standard_error
 
 
 def why(chosen: Contender, best: Contender, name: str) -> str:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean as mean
+from statistics import pstdev as std
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,21 +103,10 @@ def best_unseen(
     return [record for _, record in ordered[:count]]
 
 
-def statistics(scores: Sequence[Scores], names: Iterable[str]) -> dict[str, tuple[float, float]]:
+def mean_and_std(scores: Sequence[Scores], names: Iterable[str]) -> dict[str, tuple[float, float]]:
     """Mean and std of every reward over some prompts; std 1 where it is constant."""
     known = {name: [value for s in scores if (value := s[name]) is not None] for name in names}
     return {name: (mean(values), std(values) or 1.0) for name, values in known.items() if values}
-
-
-def mean(values: Sequence[float]) -> float:
-    """Their mean."""
-    return sum(values) / len(values)
-
-
-def std(values: Sequence[float]) -> float:
-    """Their population's standard deviation."""
-    centre = mean(values)
-    return math.sqrt(sum((value - centre) ** 2 for value in values) / len(values))
 
 
 @dataclass(frozen=True)

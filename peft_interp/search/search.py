@@ -64,7 +64,7 @@ EXPLORING_NOISE = 0.5  # noise on a guess, in units of its error
 
 
 class FluentSearch(FrontSearch):
-    """Proposes, chooses, scores, keeps.
+    """Evolutionary search over fluent prompts: a population is changed, guessed at, scored on rows, and cut down.
 
     Args:
         proposer: where new prompts come from.

@@ -16,7 +16,7 @@ PENALTIES = tuple(10.0**k for k in range(-1, 6))
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A fitted guess.
+    """A fitted ridge regression from a prompt's features to its worth.
 
     Attributes:
         mean, scale: (dim,) of the features it was fitted on.

@@ -168,7 +168,7 @@ class Verbalizer:
         return {**row, "text": row[text_column]} if text_column in row else row
 
     def source_columns(self, text_column: str, label_column: str) -> list[str]:
-        """The data's columns that are read, where `text_column` is the one behind `{text}`."""
+        """The data's columns that are read, with `text_column` for `{text}`."""
         own = [text_column if name == "text" else name for name in self.columns]
         return [*own, label_column, *([] if self.options is None else [self.options])]
 

@@ -24,7 +24,7 @@ class RowCounts:
         leading: rows that begin with a leading token (BOS), the same in all of them.
         differing: rows whose leading token is not that of the first row.
         unattended: columns of padding in the batch.
-        irregular: labels at or right behind padding, and rows with padding inside the text, which only the plain pass
+        irregular: labels at or right after padding, and rows with padding inside the text, which only the plain pass
             treats as stock PEFT does.
         labels: labels of the row that has most.
         longest: tokens of the longest row, without a leading token.
@@ -98,7 +98,7 @@ class TextRows:
     Attributes:
         labels: (batch, length), -100 in front of the text as well.
         order: (batch, length) columns with the text first and the padding last; None where the caller gave no mask.
-        start: (batch,) first text column, behind padding and leading token.
+        start: (batch,) first text column, after padding and leading token.
         leading: (1,) id of the first row's leading token, if it has one.
         counts: (6,) fp32, the fields of `RowCounts`.
     """
@@ -159,7 +159,7 @@ def _count(which: Tensor) -> Tensor:
 def arranged(rows: TextRows, plan: StepPlan, values: Tensor) -> Tensor:
     """`values` (batch, length, ...) of the text in its new order, (batch, plan.columns, ...).
 
-    What stands behind a row's text is padding, or a leading token: nothing that a label may follow.
+    What stands after a row's text is padding, or a leading token: nothing that a label may follow.
     """
     if rows.order is None or not plan.padded:
         return values[:, int(plan.leading) : int(plan.leading) + plan.columns]

@@ -30,9 +30,9 @@ from peft_interp.tuner.fluency import batch_share
 from peft_interp.tuner.generation import generate_after_prompt
 from peft_interp.tuner.layout import after_leading, first_attended, known_ids, place_prompt
 from peft_interp.tuner.model_inputs import Composed, check_positions, check_shapes
-from peft_interp.tuner.prompt_last import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.prompt_model import PromptModelMixin
 from peft_interp.tuner.training_step import StepMemory, Way, start_step
+from peft_interp.tuner.training_step_at_end import check_answers, prompt_alone, text_first_loss
 from peft_interp.tuner.ways import StepChooser
 
 # What a step that returns only the loss understands; anything else (TRL's fused head, say) takes the plain pass.

@@ -22,7 +22,7 @@ from peft_interp.tuner.projection import check_finite, straight_through
 from peft_interp.tuner.readback import Readback, on_host, same_on_host
 from peft_interp.tuner.saved_adapter import check_tensors, check_vectors, digest_of
 from peft_interp.tuner.saved_modules import check_modules
-from peft_interp.tuner.stuck import StuckWatch, after_first_step, stop_watching
+from peft_interp.tuner.stalled_search import StallWatch, after_first_step, stop_watching
 from peft_interp.tuner.term_gradient import TermWatch
 from peft_interp.tuner.token_table import TokenTable
 
@@ -85,7 +85,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         self._counted = 0  # steps before the last projection
         self._known: dict[str, tuple[tuple[int, int], float]] = {}  # what the host knows of buffers
         self._first_ids: Tensor | None = None
-        self._stuck = StuckWatch(config.stuck_patience)
+        self._stalled = StallWatch(config.stuck_patience)
         self.terms = TermWatch()
         self._original: list[InterpPromptEmbedding] = []  # in a copy of `nn.DataParallel`: the one copied
         self._first_step_watched = self.first_step_seen = False
@@ -199,7 +199,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
         if self._projected is not None:
             before = self._projected.to(self.latent)
             step = (self.latent.detach() - before) * (self.unit * largest / rate)
-            self._stuck.first_step(self.tokens.least_steps(before * self.unit, step, self.ids), largest)
+            self._stalled.first_step(self.tokens.least_steps(before * self.unit, step, self.ids), largest)
 
     def _replicate_for_data_parallel(self) -> InterpPromptEmbedding:
         """`nn.DataParallel`'s copy for one device and one pass: it reads what this one, which stays, has found out."""
@@ -321,7 +321,7 @@ class InterpPromptEmbedding(BasePromptEncoder):
             self.weight.fill_(controlled_weight(weight, nll, target, most))
             self._note("weight", controlled_weight(weight, nll, target, most))
         if self.config.projects:
-            self._stuck.see(self.changed_share > 0, steps, beside=list(self.config.modules_to_save or ()))
+            self._stalled.see(self.changed_share > 0, steps, beside=list(self.config.modules_to_save or ()))
 
     def _note(self, name: str, value: float) -> None:
         buffer = getattr(self, name)

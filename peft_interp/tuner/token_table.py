@@ -16,7 +16,7 @@ from peft_interp.text.token_filter import allowed_tokens
 from peft_interp.tuner.config import InterpPromptConfig
 from peft_interp.tuner.initialization import load_tokenizer
 from peft_interp.tuner.projection import equal_rows, nearest_rows, row_terms, similarity
-from peft_interp.tuner.stuck import least_steps
+from peft_interp.tuner.stalled_search import least_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -133,7 +133,7 @@ class TokenTable:
             return nearest_rows(latent, self.weight, self.metric, terms, self._blocked, self._equal)
 
     def least_steps(self, place: Tensor, step: Tensor, ids: Tensor) -> float:
-        """As `stuck.least_steps` in this table."""
+        """As `stalled_search.least_steps` in this table."""
         with self._gathered():
             terms, table = self._row_terms(), self.weight
             assert self._blocked is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -142,12 +141,3 @@ def _with_answer(
         "attention_mask": [1] * (len(filled) + len(answer)),
         "labels": [*[-100] * len(filled), *answer],
     }
-
-
-def balanced_order(gold: Sequence[int], seed: int) -> list[int]:
-    """A shuffled order of rows in which the labels take turns."""
-    rng = random.Random(seed)
-    piles = [[i for i, label in enumerate(gold) if label == wanted] for wanted in sorted(set(gold))]
-    for pile in piles:
-        rng.shuffle(pile)
-    return [pile[place] for place in range(max(map(len, piles))) for pile in piles if place < len(pile)]

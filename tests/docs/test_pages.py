@@ -21,7 +21,8 @@ from peft_interp import embedded
 from peft_interp.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning")  # a stock script's, here
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 # tests of the things themselves run their code
 ELSEWHERE = {
     "answers.md",
@@ -115,6 +116,105 @@ def test_every_equation_has_a_function() -> None:
     for path in named:
         module, _, name = path.rpartition(".")
         assert callable(getattr(import_module(module), name)), path
+
+
+def pages_of_the_repository() -> list[Path]:
+    folders = ("docs", "examples", "studies", "benchmarks", "peft_interp")
+    inside = [page for folder in folders for page in (ROOT / folder).rglob("*.md")]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *inside]  # the changelog tells of what is gone
+
+
+def missing_commands(text: str) -> set[str]:
+    """What a page says to run and that is not there: scripts, packages, targets, what pip is to fetch from an index.
+
+    The line that says how published results were made keeps the command of its day.
+    """
+    text = re.sub(r"^Made on .*$", "", text, flags=re.MULTILINE)
+    found = {
+        name for name in re.findall(r"python ([\w/.-]+\.py)\b", text) if "/" in name and not (ROOT / name).is_file()
+    }
+    for name in re.findall(r"python -m ((?:studies|benchmarks|tools|tests)[\w.]*\w)", text):
+        place = ROOT / name.replace(".", "/")
+        found |= set() if (place / "__main__.py").is_file() or place.with_suffix(".py").is_file() else {name}
+    targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    known = {name for line in targets for name in line.split()} | {"test-newest", "test-floor"}
+    found |= {f"make {name}" for name in re.findall(r"(?:^ {4}|`|^)make ([a-z-]+)", text, re.MULTILINE)} - {
+        f"make {name}" for name in known
+    }
+    return found | set(re.findall(r"pip install [\"']?peft-interp\S*", text))
+
+
+def test_pages_name_commands_that_exist() -> None:
+    pages = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in pages_of_the_repository()}
+    assert {"README.md", "docs/support.md", "studies/tradeoff/README.md"} <= pages.keys()
+    assert {name: gone for name, text in pages.items() if (gone := missing_commands(text))} == {}
+
+
+def test_missing_commands_are_found() -> None:
+    gone = "python studies/gone.py\n`make gone`\npython -m tools.gone\npip install peft-interp\n    make test\n"
+    assert missing_commands(gone) == {"studies/gone.py", "make gone", "tools.gone", "pip install peft-interp"}
+
+
+def documented() -> set[str]:
+    """Every name that the reference shows, by its whole path, and those of the root."""
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    found = {f"peft_interp.{name}" for name in peft_interp.__all__}
+    for path, options in re.findall(r"^::: (peft_interp\.[\w.]+)\n((?:    .*\n)*)", page, re.MULTILINE):
+        members = re.findall(r"members: \[(.*)\]", options)
+        found |= {path, *(f"{path}.{name}" for each in members for name in each.split(", "))}
+    return found
+
+
+def shown_code() -> Iterator[tuple[str, str]]:
+    """All Python that a user is shown: blocks of pages, examples, cells of notebooks; with where it stands."""
+    for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "examples").rglob("*.md")]:
+        code = re.findall(r"```(?:python|py)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        yield from ((page.name, block) for block in code if page.name != "CONTRIBUTING.md")  # it shows the inside
+    for script in (ROOT / "examples").rglob("*.py"):
+        yield script.name, script.read_text(encoding="utf-8")
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                yield notebook.name, "".join(cell["source"])
+
+
+def used_names(code: str) -> set[str]:
+    """Whole paths of what code imports of this package, and of what it takes from modules among that."""
+    tree, found, aliases = ast.parse(code), set(), {"peft_interp": "peft_interp"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "peft_interp":
+            aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("peft_interp.")}
+    modules = {name: path for name, path in aliases.items() if is_module(path)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            found.add(f"{modules[node.value.id]}.{node.attr}")
+    return {path for path in found if not path.rpartition(".")[2].startswith("__")}
+
+
+def is_module(path: str) -> bool:
+    try:
+        import_module(path)
+    except ImportError:
+        return False
+    return True
+
+
+def test_all_that_users_are_shown_is_public_or_in_the_reference() -> None:
+    """An import of a module that the reference leaves out would be a promise that nobody knows of."""
+    known = documented()
+    pieces = list(shown_code())
+    assert {"README.md", "serving.md", "app.py", "1_train_and_read.ipynb"} <= {place for place, _ in pieces}
+    unknown = {(place, path) for place, code in pieces for path in used_names(code) - known}
+    assert unknown == set()
+
+
+def test_names_that_code_uses() -> None:
+    code = "import peft_interp.hub as h\nfrom peft_interp import embedded as e, classify\ne.load_model(e.GONE)"
+    expected = {"hub", "embedded", "classify", "embedded.load_model", "embedded.GONE"}
+    assert used_names(code) == {f"peft_interp.{name}" for name in expected}
 
 
 def test_the_reference_has_every_public_name() -> None:

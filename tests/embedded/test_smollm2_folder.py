@@ -6,6 +6,7 @@ The conversion itself runs on a real GGUF file, a Llama of two layers written he
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections import namedtuple
@@ -141,8 +142,7 @@ from peft_interp import embedded
 from peft_interp.embedded import smollm2
 smollm2.WHEEL, smollm2.NEEDED_BYTES = pickle.loads(Path(sys.argv[1]).read_bytes()), 1_000_000
 os.environ["HF_ASSETS_CACHE"] = sys.argv[2]
-sys.path.insert(0, sys.argv[3])
-Path(sys.argv[4]).write_text(embedded.resolve("smollm2"))
+Path(sys.argv[3]).write_text(embedded.resolve("smollm2"))
 """
 
 
@@ -152,7 +152,8 @@ def test_two_processes_at_once(
     (tmp_path / "wheel").write_bytes(pickle.dumps(wheel))
     with monkeypatch.context() as patch:
         patch.delenv("HF_ASSETS_CACHE")
-        given = [str(tmp_path / "wheel"), str(tmp_path / "assets"), str(package)]
+        patch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
+        given = [str(tmp_path / "wheel"), str(tmp_path / "assets")]
         both = [processes.start("-c", RESOLVE, *given, str(tmp_path / name)) for name in ("first", "second")]
     assert [one.wait() for one in both] == [0, 0]
     first, second = ((tmp_path / name).read_text() for name in ("first", "second"))

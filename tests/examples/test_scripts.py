@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ def test_quickstart_compares_all_methods(run_script: Build, tmp_path: Path) -> N
     assert rows[1]["text"] in printed
     assert printed.startswith("3 prompts are trained, 4 steps each, and tested")
     assert rows[4]["perplexity"] > 1
+
+
+def test_quickstart_says_how_long_it_takes_on_the_models_it_names() -> None:
+    plan = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "quickstart.py"))["plan"]
+    assert "about 2 minutes on two idle cores" in plan("embedded", 5, 200)
+    assert "about 5 minutes on two idle cores" in plan("smollm2", 2, 30)  # what `make real` runs
+    assert "minutes" not in plan("gpt2", 2, 30)
 
 
 def test_classification_script_trains_saves_and_resumes(run_script: Build, tmp_path: Path) -> None:

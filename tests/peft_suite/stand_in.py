@@ -44,7 +44,6 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
         return
     _state["prepared"] = True
     package = module_path.parent.name
-    sys.path.insert(0, str(module_path.parent.parent))
     _state["absent"] = [name for name in ("diffusers", "parameterized") if not importlib.util.find_spec(name)]
     for name in _state["absent"]:
         sys.modules[name] = _empty_module(name)

@@ -42,7 +42,7 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def written() -> Build:
-    """`written(text)`: the embedded model behind a prompt of these tokens."""
+    """`written(text)`: the embedded model with a prompt of these tokens."""
 
     def build(text: str) -> PeftModel:
         start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": text}

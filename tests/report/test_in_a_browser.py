@@ -93,6 +93,14 @@ def test_the_test_sees_what_is_wrong(chromium: Browser, tmp_path: Path) -> None:
     assert not leaves("http://127.0.0.1:9/picture.png")
 
 
+def test_without_a_browser_the_test_is_skipped_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    for required, outcome in (("0", pytest.skip.Exception), ("1", pytest.fail.Exception)):
+        monkeypatch.setenv("REQUIRE_BROWSER", required)
+        with pytest.raises(outcome, match="chromium, chromedriver not installed"), browser():
+            pass
+
+
 def contrast(first: str, second: str) -> float:
     """Of two colours "rgb(r, g, b)", 1 to 21 (WCAG 2.2, contrast ratio)."""
     bright, dim = sorted((luminance(first), luminance(second)), reverse=True)

@@ -61,7 +61,7 @@ def test_label_patterns(causal: Build, readable: Build, batch: Build, rows: Buil
         if bos == "all" and pattern == "first":
             continue  # a BOS is not predicted: no label is left
         given = batch(rows(bos), side)
-        # what stands behind padding is predicted as stock PEFT does it, by the plain pass
+        # what stands after padding is predicted as stock PEFT does it, by the plain pass
         assert_same_step(
             model, (side, pattern) != ("right", "with padding"), **given, labels=labelled(given, side, pattern)
         )

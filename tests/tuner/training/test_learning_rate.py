@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from peft_interp import continue_training
 from peft_interp.tuner.projection import row_terms
-from peft_interp.tuner.stuck import least_steps
+from peft_interp.tuner.stalled_search import least_steps
 
 Build = Callable[..., Any]
 

@@ -17,7 +17,7 @@ from peft_interp.tuner.projection import products
 FIRST_MOVE = 30  # optimizer steps within which some token changes at any learning rate that will do
 
 
-class StuckWatch:
+class StallWatch:
     """Counts optimizer steps in which no token of the prompt changed.
 
     Args:
