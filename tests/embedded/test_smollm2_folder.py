@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from peft_interp import embedded
 from peft_interp.base_model_name import loadable_name, loading_code, public_name
 from peft_interp.embedded import encoder, smollm2, wheels
+from peft_interp.metrics.readability_judge import find_judge
 from tests import processes
 from tests.gguf_file import LAYERS, write_gguf
 
@@ -130,8 +131,14 @@ def test_too_little_room_is_said_before_work_starts(
 def test_a_cache_that_cannot_be_written(wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(OSError, match=r"cannot be unpacked into .*set HF_ASSETS_CACHE to a folder with room"):
+    said = "cannot be unpacked into .*set HF_ASSETS_CACHE to a folder with room"
+    with pytest.raises(OSError, match=said):
         embedded.resolve("smollm2")
+    monkeypatch.setenv("PEFT_INTERP_JUDGE", "smollm2")  # what "auto" is where it is installed
+    with pytest.raises(
+        OSError, match=f"{said}; or let the .*`judge='embedded'` .*`--judge embedded`; everywhere: PEFT_"
+    ):
+        find_judge("auto", "meta")  # a device for which nothing is kept
 
 
 RESOLVE = """
