@@ -159,16 +159,13 @@ def measure_faithfulness(
         token_effects: leave out each token of the text in turn.
         without: measure the task with no prompt as well; a prompt that the model ignores is no better.
         text: judge this text in place of the nearest tokens'; distances remain those of the nearest tokens.
-        adapter_name: None for the active one.
-        progress: show a bar, unless `datasets` or `transformers` are told not to.
+        adapter_name, progress: None for the active one; show a bar, unless `datasets` or `transformers` are told not to.
         effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
             no more than half a pass over the data, but at least 64 and at most 200.
         label_bias: numbers that the prompt needs beside its text (`calibrate(...).values`), added to the label words'
-            scores where answers are compared, with the prompt and with its text; not where whole distributions are
-            compared. None: none.
+            scores with the prompt and with its text, not where whole distributions are compared. None: none.
         row_examples: rows kept as text where prompt, text and no prompt do not answer alike; 0 keeps none.
-        without_bias: no prompt's own numbers (`calibrate(..., text="").values`), without which no prompt is not to be
-            held against a prompt that has some.
+        without_bias: no prompt's own (`calibrate(..., text="").values`): hold numbers against numbers.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -183,11 +180,11 @@ def measure_faithfulness(
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
     prompt_config(model, adapter_name)  # refuses what has no prompt
+    effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
     with eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
         setup = replace(setup, label_bias=label_bias, without_bias=without_bias)
-        effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
         return _measure(reading, setup, text, positions, effects, without, progress, row_examples)
 
 

@@ -86,8 +86,7 @@ def report_prompt(
         token_effects, effect_rows: leave out each token in turn, on so many rows (None: 64 to 200; more decide more).
         row_examples: rows that the report shows, where prompt, text and no prompt do not answer alike; not passed on.
         task_naming: for `measure_task_naming`: `task_description`, `examples`, `encoder`. None: this is not asked.
-        training_rows: other rows; with them and a `calibration` of the verbalizer, what of the gain is the label prior.
-            Without them no prompt has no numbers, and a prompt that has some cannot be said to help.
+        training_rows: other rows; with them and a `calibration`, or numbers, what of the gain is the label prior.
         label_bias: what `calibrate` returned; None: what is kept with the adapter, else estimated on `training_rows`.
         explanation: what `explain_prompt` found, to be shown as a part of the report.
 

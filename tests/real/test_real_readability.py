@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peft_interp import embedded, measure_scrutability, measure_task_naming
+from peft_interp import embedded, measure_scrutability, measure_task_naming, report_text
 from peft_interp.embedded import encoder
 from peft_interp.metrics.readability_judge import ReadabilityJudge, find_judge, load_fit
 
@@ -61,6 +61,9 @@ def test_what_a_prompt_is_about() -> None:
     named = measure_task_naming("Is this film review positive or negative?", DESCRIPTION, words)
     other = measure_task_naming("I like you as a babysitter.", DESCRIPTION, words)
     assert (named.verdict, other.verdict) == ("named", "other")
+    model, tokenizer, asked = embedded.load_model(), embedded.load_tokenizer(), {"task_description": DESCRIPTION}
+    report = report_text(model, tokenizer, other.text, task_naming=asked, scrutability={"judge": "embedded"})
+    assert report.verdict("named").words.startswith("readable, but it is about something else")
 
 
 def test_an_encoder_with_a_damaged_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
