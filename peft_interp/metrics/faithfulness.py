@@ -159,7 +159,7 @@ def measure_faithfulness(
         token_effects: leave out each token of the text in turn.
         without: measure the task with no prompt as well; a prompt that the model ignores is no better.
         text: judge this text in place of the nearest tokens'; distances remain those of the nearest tokens.
-        adapter_name, progress: None for the active one; show a bar, unless `datasets` or `transformers` have theirs off.
+        adapter_name, progress: None for the active one; a bar, unless `datasets` or `transformers` have them off.
         effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
             no more than half a pass over the data, but at least 64 and at most 200.
         label_bias: numbers that the prompt needs beside its text (`calibrate(...).values`), added to the label words'
