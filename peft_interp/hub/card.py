@@ -242,7 +242,8 @@ def _our_part(entries: Sequence[CardEntry], location: str | None) -> str:
     report = readable_report(main.report)
     asked, bias = _asked(report.context) if report is not None else (None, ()), _bias(main.facts)
     if bias is not None:  # the numbers are for these
-        asked = (bias.template, list(bias.words))
+        plain = {"template": bias.template, "label_words": bias.words, "chat": bias.chat or bias.first_token}
+        asked = _asked(plain)
     text = section(main.facts, report_markdown(report), main.folder, location, *asked)
     if others:
         listed = [f"In {code_line(o.folder)}:\n\n{shown_text(o.facts.text or str(o.facts.ids))}" for o in others]
@@ -254,7 +255,7 @@ def _asked(context: Mapping[str, Any]) -> tuple[str | None, list[str]]:
     """Template of one text and label words that the report was measured with, as far as they can be such."""
     template, words = context.get("template"), context.get("label_words")
     if context.get("chat") or (isinstance(template, str) and columns_in(template) != ["text"]):
-        template = None  # a turn's markup, or a row's columns, which the code here has not
+        template = None  # a turn's markup, first tokens, or a row's columns, which the code here has not
     known = isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words)
     return template if isinstance(template, str) else None, list(words) if known and words else []
 

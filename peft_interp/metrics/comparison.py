@@ -182,6 +182,7 @@ class ComparisonSetup:
         label_token_ids: see `TaskTotals`.
         batch_size: most rows at a time.
         label_bias: added to the label words' scores with the prompt and with its text, see `TaskTotals`.
+        without_bias: likewise, with no prompt.
     """
 
     task: str
@@ -194,6 +195,7 @@ class ComparisonSetup:
     label_token_ids: LabelIds | None
     batch_size: int
     label_bias: Sequence[float] | None = None
+    without_bias: Sequence[float] | None = None
 
     @property
     def is_text(self) -> bool:

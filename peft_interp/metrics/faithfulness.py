@@ -142,6 +142,7 @@ def measure_faithfulness(
     effect_rows: int | None = None,
     label_bias: Sequence[float] | None = None,
     row_examples: int = ROW_EXAMPLES,
+    without_bias: Sequence[float] | None = None,
 ) -> Faithfulness:
     """Compare a prompt with its text, row by row.
 
@@ -158,14 +159,13 @@ def measure_faithfulness(
         token_effects: leave out each token of the text in turn.
         without: measure the task with no prompt as well; a prompt that the model ignores is no better.
         text: judge this text in place of the nearest tokens'; distances remain those of the nearest tokens.
-        adapter_name: None for the active one.
-        progress: show a bar, unless `datasets` or `transformers` are told not to.
+        adapter_name, progress: None for the active one; a bar, unless `datasets` or `transformers` have them off.
         effect_rows: rows that the token effects are measured on, evenly spread. None: as many as make the effects cost
             no more than half a pass over the data, but at least 64 and at most 200.
         label_bias: numbers that the prompt needs beside its text (`calibrate(...).values`), added to the label words'
-            scores where answers are compared, with the prompt and with its text; not without a prompt, and not where
-            whole distributions are compared. None: none.
+            scores with the prompt and with its text, not where whole distributions are compared. None: none.
         row_examples: rows kept as text where prompt, text and no prompt do not answer alike; 0 keeps none.
+        without_bias: no prompt's own (`calibrate(..., text="").values`): hold numbers against numbers.
 
     Returns:
         The differentials: 0 means that the text does what the prompt does. KL and loss are in nats; loss and accuracy
@@ -180,11 +180,11 @@ def measure_faithfulness(
     _check_choice("positions", positions, ("answers", "all"))
     _check_choice("padding_side", padding_side, ("right", "left"))
     prompt_config(model, adapter_name)  # refuses what has no prompt
+    effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
     with eval_mode(model, adapter_name):
         reading = read_prompt(model, tokenizer)
         setup = make_comparison(model, tokenizer, rows, label_token_ids, batch_size, padding_side)
-        setup = replace(setup, label_bias=label_bias)
-        effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
+        setup = replace(setup, label_bias=label_bias, without_bias=without_bias)
         return _measure(reading, setup, text, positions, effects, without, progress, row_examples)
 
 
@@ -204,6 +204,7 @@ def measure_text(
     effect_rows: int | None = None,
     label_bias: Sequence[float] | None = None,
     row_examples: int = ROW_EXAMPLES,
+    without_bias: Sequence[float] | None = None,
 ) -> Faithfulness:
     """How the task goes with a text that was written by hand, and without: as `measure_faithfulness`, no adapter.
 
@@ -222,6 +223,7 @@ def measure_text(
         effect_rows: rows that the token effects are measured on.
         label_bias: numbers that the text needs beside it.
         row_examples: rows kept as text.
+        without_bias: no prompt's own numbers.
 
     Returns:
         The task as text and without; `as_prompt` equals `as_text`, all differences between them are 0.
@@ -234,7 +236,7 @@ def measure_text(
     with eval_mode(model):
         reading = read_text(tokenizer, text, position)
         setup = make_text_comparison(model, tokenizer, rows, label_token_ids, batch_size, reading.placement)
-        setup = replace(setup, label_bias=label_bias)
+        setup = replace(setup, label_bias=label_bias, without_bias=without_bias)
         effects = (max(1, effect_rows) if effect_rows is not None else None) if token_effects else 0
         return _measure(reading, setup, None, positions, effects, without, progress, row_examples)
 
@@ -289,6 +291,7 @@ def _measure(
         as_prompt_shared=sides.shared.performance() if nothing and nothing.labels < sides.prompt.labels else None,
         answers=_answer_shares(setup, sides, nothing),
         label_bias=None if setup.label_bias is None else tuple(setup.label_bias),
+        without_bias=None if setup.without_bias is None else tuple(setup.without_bias),
         paired=_paired(sides, nothing),
         answered=_answered(setup, kept, chosen, sides, nothing, row_examples),
     )
@@ -418,7 +421,7 @@ def _measure_without(
     setup: ComparisonSetup, rows: list[Row], bare: list[PlacedRow], targets: list[list[int]], bar: tqdm
 ) -> TaskTotals:
     """The task with no prompt."""
-    totals = TaskTotals(setup.label_token_ids)
+    totals = TaskTotals(setup.label_token_ids, setup.without_bias)
     for batch in setup.batches(bare, targets):
         asked = [i for i in batch if targets[i]]
         if asked:

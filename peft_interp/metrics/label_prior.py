@@ -81,7 +81,7 @@ def measure_label_prior(
     with progress_bar(len(sides) * (len(given) + len(rows)), "Calibrating the label words", progress) as bar:
         for name, words in sides.items():
             own = base_model_of(model) if words is not None else model
-            bias = bias_of(prompt_contender(own, tokenizer, given, words, *ask), verbalizer, bar)
+            bias = bias_of(prompt_contender(own, tokenizer, given, words, *ask), given, verbalizer, bar)
             contender = prompt_contender(own, tokenizer, rows, words, *ask)
             found[name] = _Side(bias, *label_scores(contender, bar))
     return _record(verbalizer, found)

@@ -18,10 +18,17 @@ from peft_interp.metrics.choices import choice_log_probs, label_ids_of
 from peft_interp.metrics.differentials import as_sequences
 from peft_interp.metrics.reading import prompt_config, read_text
 from peft_interp.metrics.task_outcomes import Contender, adapter_contender, text_contender
-from peft_interp.text.label_bias import LabelBias
-from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows, estimate_bias
+from peft_interp.text.label_bias import LabelBias, asked_text
+from peft_interp.text.label_prior import (
+    CONTENT_FREE,
+    check_gold,
+    check_rows,
+    drawn_rows,
+    estimate_bias,
+    warn_of_one_label,
+)
 from peft_interp.text.placement import IGNORED, placement_of
-from peft_interp.text.rows import Row, Rows, examples
+from peft_interp.text.rows import Row, Rows, examples, plain_ids, row_digest
 from peft_interp.text.verbalizer import Verbalizer, check_verbalizer
 
 if TYPE_CHECKING:
@@ -69,7 +76,7 @@ def calibrate(
     given = calibration_rows(tokenizer, rows, verbalizer)
     with progress_bar(len(given), "Calibrating the label words", progress) as bar:
         contender = prompt_contender(model, tokenizer, given, text, verbalizer, adapter_name, batch_size)
-        return bias_of(contender, verbalizer, bar)
+        return bias_of(contender, given, verbalizer, bar)
 
 
 def check_wanted(verbalizer: Verbalizer) -> None:
@@ -88,7 +95,8 @@ def check_wanted(verbalizer: Verbalizer) -> None:
 def calibration_rows(
     tokenizer: PreTrainedTokenizerBase, rows: Rows | None, verbalizer: Verbalizer
 ) -> list[dict[str, Any]]:
-    """The rows that a prior is estimated on: at most 64 of those given, or the texts that say nothing.
+    """The rows that a prior is estimated on: at most 64 of those given, or the texts that say nothing; with a warning
+    where all have one label.
 
     Raises:
         ValueError: too few rows, or none.
@@ -102,7 +110,11 @@ def calibration_rows(
         )
     given = [dict(row) for row in examples(rows)]
     check_rows(len(given))
-    return [given[i] for i in drawn_rows(len(given))]
+    drawn = [given[i] for i in drawn_rows(len(given))]
+    answers = {tuple(label for label in plain_ids(row["labels"]) if label != IGNORED) for row in drawn}
+    if len(answers) == 1 and verbalizer.calibration == "batch":  # "fitted" refuses it
+        warn_of_one_label(len(drawn), verbalizer.calibration)
+    return drawn
 
 
 def content_free_rows(tokenizer: PreTrainedTokenizerBase, verbalizer: Verbalizer) -> list[dict[str, Any]]:
@@ -112,12 +124,12 @@ def content_free_rows(tokenizer: PreTrainedTokenizerBase, verbalizer: Verbalizer
     return [row for row in rows if row["labels"][0] == IGNORED]
 
 
-def bias_of(contender: Contender, verbalizer: Verbalizer, bar: tqdm) -> LabelBias:
-    """The numbers from calibration rows with the prompt in them; see `calibrate`."""
-    scores, gold, _ = label_scores(contender, bar)
+def bias_of(contender: Contender, rows: Sequence[Any], verbalizer: Verbalizer, bar: tqdm) -> LabelBias:
+    """The numbers from calibration rows with the prompt in them (`contender`); see `calibrate`."""
+    scores, gold, kept = label_scores(contender, bar)
     if verbalizer.calibration == "fitted":
         check_gold(gold)
-    return LabelBias.of(verbalizer, estimate_bias(verbalizer.calibration, scores, gold), len(scores))
+    return LabelBias.of(verbalizer, estimate_bias(verbalizer.calibration, scores, gold), [rows[i] for i in kept])
 
 
 def label_scores(contender: Contender, bar: tqdm) -> tuple[Tensor, Tensor, list[int]]:
@@ -211,8 +223,8 @@ def stored_bias(
     found: LabelBias | None = keeps(adapter_name) if getattr(config, "label_bias", None) else None
     if found is not None and not found.fits(verbalizer):
         warnings.warn(
-            f"the label bias of this adapter is for the label words {list(found.words)} in {found.template!r} and is "
-            "not used here; ask with those, or `calibrate` the prompt for these.",
+            f"the label bias of this adapter is for {asked_text(found)} and is not used here; ask with those, or "
+            "`calibrate` the prompt for these.",
             stacklevel=3,
         )
         return None
@@ -230,18 +242,24 @@ def bias_to_use(
     if given is not None:
         if not isinstance(given, LabelBias) or not given.fits(verbalizer):
             raise ValueError(
-                f"`label_bias` is {given!r}, which is not for the label words {list(verbalizer.label_words)} in "
-                f"{verbalizer.template!r}; pass what `calibrate` returned for this verbalizer."
+                f"`label_bias` is {_shown(given)}, which is not for {asked_text(verbalizer)}; pass what `calibrate` "
+                "returned for this verbalizer."
             )
         return given
     kept = stored_bias(model, verbalizer, adapter_name)
     if kept is None and verbalizer.calibration != "none":
+        found = "calibrate(model, tokenizer, training_rows, verbalizer)"
+        own = f"`model.keep_label_bias({found})`, or pass `label_bias=`"  # stock prompts, and texts, keep nothing
+        remedy = own if hasattr(model, "keep_label_bias") else f"pass `label_bias={found}`"
         raise ValueError(
             f"`calibration={verbalizer.calibration!r}` needs this prompt's numbers, which are not kept with it; "
-            "estimate them once: `model.keep_label_bias(calibrate(model, tokenizer, training_rows, verbalizer))`, or "
-            "pass `label_bias=`."
+            f"estimate them once: {remedy}."
         )
     return kept
+
+
+def _shown(given: Any) -> str:
+    return f"a bias for {asked_text(given)}" if isinstance(given, LabelBias) else repr(given)
 
 
 def check_held_out(calibrating: Sequence[Any], measured: Rows) -> None:
@@ -250,8 +268,7 @@ def check_held_out(calibrating: Sequence[Any], measured: Rows) -> None:
     Raises:
         ValueError: at least half of them are among the rows measured; a warning for fewer, which may be doubles.
     """
-    known = {tuple(row["input_ids"]) for row in examples(measured)}
-    inside = sum(tuple(row["input_ids"]) in known for row in calibrating)
+    inside = _shared([row_digest(row) for row in calibrating], measured)
     if inside >= SAME_ROWS * len(calibrating):
         raise ValueError(
             f"{inside} of the {len(calibrating)} calibration rows are among the rows that are measured; estimate the "
@@ -263,3 +280,22 @@ def check_held_out(calibrating: Sequence[Any], measured: Rows) -> None:
             "of either.",
             stacklevel=3,
         )
+
+
+def warn_of_shared_rows(bias: LabelBias | None, measured: Rows) -> None:
+    """Where numbers that were estimated earlier are those of rows that are measured now; a prompt may be measured on
+    its training rows, so nothing is refused.
+    """
+    inside = 0 if bias is None or not bias.row_digests else _shared(bias.row_digests, measured)
+    if bias is not None and inside:
+        warnings.warn(
+            f"{inside} of the {bias.rows} rows that the prompt's label bias was estimated on are among the rows that "
+            "are measured, so accuracies say too much; measure other rows, or `calibrate` on training rows.",
+            stacklevel=3,
+        )
+
+
+def _shared(digests: Sequence[str], rows: Rows) -> int:
+    """How many of the digests are those of rows."""
+    known = {row_digest(row) for row in examples(rows)}
+    return sum(digest in known for digest in digests)

@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 FEATURES = ("nll", "log_rate", "inverse_length", "grammar", "repeats")
 JUDGE_VARIABLE = "PEFT_INTERP_JUDGE"
 AUTO, TASK = "auto", "task"
+SAMPLE = "Is this film review positive or negative? It'd take 42 people, she says."
 _DATA = Path(__file__).parent / "data"
+
+
+_ANEW = "fit the judge anew (`python -m studies.calibration.fit_judge`)"
+_OWN_TOKENIZER = "pass the tokenizer that belongs to the judge's model"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class JudgeFit:
         threshold: the score from which on a text counts as readable.
         figures: agreement with people and shares called readable, on texts that the fit has not seen.
         provenance: script, data, date and the rule for the threshold.
+        sample_ids: the tokens of `SAMPLE` as the judge reads it, by which another tokenizer is told; () for not known.
     """
 
     judge: str
@@ -101,6 +107,7 @@ class JudgeFit:
     threshold: float
     figures: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sample_ids: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return short_repr("JudgeFit", judge=self.judge, layer=self.layer, coefficients=dict(self.coefficients))
@@ -125,7 +132,7 @@ def load_fit(name: str) -> JudgeFit:
             "with a fit of your own (`python -m studies.calibration.fit_judge`)."
         )
     plain = json.loads(path.read_text(encoding="utf-8"))
-    return JudgeFit(**{**plain, "probe": tuple(plain["probe"])})
+    return JudgeFit(**{**plain, "probe": tuple(plain["probe"]), "sample_ids": tuple(plain.get("sample_ids", ()))})
 
 
 class ReadabilityJudge:
@@ -135,20 +142,48 @@ class ReadabilityJudge:
         model: the language model.
         tokenizer: its tokenizer.
         fit: of its readings.
+
+    Raises:
+        ValueError: a fit for another model, or a tokenizer that is not the model's.
     """
 
     def __init__(self, model: AnyModel, tokenizer: PreTrainedTokenizerBase, fit: JudgeFit) -> None:
         self.model, self.tokenizer, self.fit = language_model(model), tokenizer, fit
-        width = input_embeddings(self.model).weight.shape[1]
-        if len(fit.probe) != width:
-            raise ValueError(
-                f"the fit of {fit.judge!r} is for hidden states of {len(fit.probe)} dimensions, and the judge's have "
-                f"{width}; fit the judge anew (`python -m studies.calibration.fit_judge`)."
-            )
+        self._check_model()
+        self._check_tokenizer()
         self._probe = torch.tensor(fit.probe)
 
     def __repr__(self) -> str:
         return short_repr("ReadabilityJudge", fit=self.fit)
+
+    def _check_model(self) -> None:
+        fit, width = self.fit, input_embeddings(self.model).weight.shape[1]
+        if len(fit.probe) != width:
+            raise ValueError(
+                f"the fit of {fit.judge!r} is for hidden states of {len(fit.probe)} dimensions, and the judge's have "
+                f"{width}; {_ANEW}."
+            )
+        layers = int(self.model.config.get_text_config().num_hidden_layers)
+        if not 0 <= fit.layer <= layers:
+            raise ValueError(
+                f"the fit of {fit.judge!r} reads layer {fit.layer}, and the judge has layers 0 to {layers}; {_ANEW}."
+            )
+
+    def _check_tokenizer(self) -> None:
+        fit, vocabulary = self.fit, self.tokenizer.get_vocab()
+        if fit.start and fit.start not in vocabulary:
+            raise ValueError(
+                f"the fit of {fit.judge!r} puts {fit.start!r} in front of every text, which the tokenizer does not "
+                f"have; {_OWN_TOKENIZER}."
+            )
+        rows = input_embeddings(self.model).weight.shape[0]
+        if (largest := max(vocabulary.values())) >= rows:
+            raise ValueError(f"the tokenizer has ids up to {largest}, and the judge {rows} tokens; {_OWN_TOKENIZER}.")
+        if fit.sample_ids and tuple(encode(self.tokenizer, SAMPLE)) != fit.sample_ids:
+            raise ValueError(
+                f"the tokenizer reads {SAMPLE!r} as other tokens than the fit of {fit.judge!r} was made with; "
+                f"{_OWN_TOKENIZER}."
+            )
 
     def read(self, texts: Sequence[str]) -> list[JudgeReading]:
         """Judge texts, each by itself.
@@ -256,8 +291,9 @@ def find_judge(judge: ReadabilityJudge | str | None, device: torch.device | str 
         device: where it should run.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or SmolLM2's wheel is damaged.
         ModuleNotFoundError: SmolLM2 is wanted and not installed.
+        OSError: SmolLM2 cannot be unpacked; the message says how to do without it.
     """
     if judge == AUTO:
         judge = os.environ.get(JUDGE_VARIABLE) or AUTO
@@ -265,7 +301,19 @@ def find_judge(judge: ReadabilityJudge | str | None, device: torch.device | str 
         judge = SMOLLM2 if has_smollm2() else EMBEDDED
     if judge is None or judge == TASK:
         return None
-    return judge if isinstance(judge, ReadabilityJudge) else _load(judge, str(device))
+    if isinstance(judge, ReadabilityJudge):
+        return judge
+    try:
+        return _load(judge, str(device))
+    except OSError as error:
+        if judge != SMOLLM2:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}; or let the model in the package judge, which agrees with people less: "
+            f"`judge='{EMBEDDED}'` (reports: `scrutability={{'judge': '{EMBEDDED}'}}`; command line: `--judge "
+            f"{EMBEDDED}`; everywhere: {JUDGE_VARIABLE}={EMBEDDED})",
+        ) from error
 
 
 @cache

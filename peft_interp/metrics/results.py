@@ -211,7 +211,8 @@ class Faithfulness:
         as_prompt_shared: the task with the prompt at the labels that count in `without` too; None where those are all.
         answers: mean answers among the label words; None where these are not known.
         paired: differences row by row, with their standard errors; None in a record of an earlier version.
-        label_bias: what was added to the label words' scores with prompt and text (not without), nats; None: no.
+        label_bias: what was added to the label words' scores with prompt and text, nats; None: nothing.
+        without_bias: what was added to them with no prompt; None: nothing.
         answered: which rows got which answers; None without label words, and in a record of an earlier version.
         loss_difference: performance differential |loss as prompt - loss as text|, nats.
         accuracy_difference: accuracy as prompt minus accuracy as text; None without label words.
@@ -236,6 +237,7 @@ class Faithfulness:
     paired: PairedEstimates | None = None
     label_bias: tuple[float, ...] | None = None
     answered: AnsweredRows | None = None
+    without_bias: tuple[float, ...] | None = None
     loss_difference: float = field(init=False)
     accuracy_difference: float | None = field(init=False)
 

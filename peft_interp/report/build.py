@@ -18,7 +18,7 @@ from peft_interp.metrics.choices import label_ids_of
 from peft_interp.metrics.differentials import LabelIds
 from peft_interp.metrics.faithfulness import ROW_EXAMPLES, measure_faithfulness, measure_text
 from peft_interp.metrics.label_prior import measure_label_prior
-from peft_interp.metrics.label_scores import bias_to_use, stored_bias
+from peft_interp.metrics.label_scores import bias_to_use, calibration_rows, stored_bias, warn_of_shared_rows
 from peft_interp.metrics.reading import prompt_config, prompt_vectors, read_prompt, read_text
 from peft_interp.metrics.results import LabelPrior, PromptReading, Scrutability, Waywardness
 from peft_interp.metrics.same_head import random_prompt_accuracy
@@ -86,7 +86,7 @@ def report_prompt(
         token_effects, effect_rows: leave out each token in turn, on so many rows (None: 64 to 200; more decide more).
         row_examples: rows that the report shows, where prompt, text and no prompt do not answer alike; not passed on.
         task_naming: for `measure_task_naming`: `task_description`, `examples`, `encoder`. None: this is not asked.
-        training_rows: other rows; with them and a `calibration` of the verbalizer, what of the gain is the label prior.
+        training_rows: other rows; with them and a `calibration`, or numbers, what of the gain is the label prior.
         label_bias: what `calibrate` returned; None: what is kept with the adapter, else estimated on `training_rows`.
         explanation: what `explain_prompt` found, to be shown as a part of the report.
 
@@ -163,8 +163,9 @@ def _report_adapter(
     untested = _untested(reading, model, rows) if waywardness else ""
     prior, bias = _label_prior(model, tokenizer, given, None, adapter_name) if reading.tokens else (None, None)
     added = {"label_bias": bias.values if bias is not None else None}
+    without = {"without_bias": prior.without.bias if prior is not None else None}
     if rows is not None and reading.tokens:
-        options = {**shared, **added, **given.measuring}
+        options = {**shared, **added, **without, **given.measuring}
         measured = measure_faithfulness(model, tokenizer, rows, adapter_name=adapter_name, **options)
     if waywardness and not untested:
         bound = _wayward(model, tokenizer, rows, waywardness, {**shared, "position": reading.position})
@@ -201,21 +202,26 @@ def _label_prior(
     Raises:
         ValueError: a calibration is asked for, and nothing says what the numbers are.
     """
-    asked, verbalizer, prior = given.prior, given.verbalizer, None
+    asked, verbalizer = given.prior, given.verbalizer
     if verbalizer is None:
         return None, None
+    known = stored_bias(model, verbalizer, adapter_name) if text is None and asked.bias is None else None
+    if asked.bias is not None:
+        known = bias_to_use(None, verbalizer, asked.bias)
+    if given.rows is None:
+        return None, known
+    warn_of_shared_rows(known, given.rows)
+    if known is not None and verbalizer.calibration == "none":  # no prompt's numbers are estimated as the prompt's were
+        verbalizer = replace(verbalizer, calibration=known.calibration)
     rows, ways = asked.training_rows, verbalizer.calibration
-    able = rows is not None or ways == "content_free"
-    if given.rows is not None and able and ways != "none":
-        options = {"progress": given.progress, "batch_size": given.measuring["batch_size"]}
-        prior = measure_label_prior(model, tokenizer, given.rows, verbalizer, rows, text, adapter_name, **options)
-    kept = stored_bias(model, verbalizer, adapter_name) if text is None and asked.bias is None else None
-    if asked.bias is None and kept is None and prior is not None:
+    if ways == "none" or (rows is None and ways != "content_free"):
+        return None, known or bias_to_use(model if text is None else None, verbalizer, None, adapter_name)
+    options = {"progress": given.progress, "batch_size": given.measuring["batch_size"]}
+    prior = measure_label_prior(model, tokenizer, given.rows, verbalizer, rows, text, adapter_name, **options)
+    if known is None:
         numbers = torch.tensor(prior.as_prompt.bias, dtype=torch.float64)
-        return prior, LabelBias.of(verbalizer, numbers, prior.calibration_rows)
-    if given.rows is None and asked.bias is None:
-        return None, kept
-    return prior, bias_to_use(model if text is None else None, verbalizer, asked.bias or kept, adapter_name)
+        known = LabelBias.of(verbalizer, numbers, calibration_rows(tokenizer, rows, verbalizer))
+    return prior, known
 
 
 @locked
@@ -283,6 +289,7 @@ def _report_text(
     prior, bias = _label_prior(model, tokenizer, given, text)
     if rows is not None:
         options = {"progress": given.progress, **given.measuring, "label_bias": bias.values if bias else None}
+        options["without_bias"] = prior.without.bias if prior else None
         measured = measure_text(model, tokenizer, rows, text, ids, place, **options)
     known = describe_measurement(base.name_or_path, task, rows, given.verbalizer, given.judging.model)
     known, about = {**known, **given.context}, _about(reading, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -15,7 +16,13 @@ from peft_interp.inference.models import AnyModel, base_model_of
 from peft_interp.inference.progress import progress_bar
 from peft_interp.metrics.choices import label_ids_of
 from peft_interp.metrics.differentials import LabelIds, TaskTotals
-from peft_interp.metrics.label_scores import calibrate, calibration_rows, check_held_out, stored_bias
+from peft_interp.metrics.label_scores import (
+    calibrate,
+    calibration_rows,
+    check_held_out,
+    stored_bias,
+    warn_of_shared_rows,
+)
 from peft_interp.metrics.reading import read_prompt, read_text
 from peft_interp.metrics.results import PromptReading
 from peft_interp.metrics.scrutability import measure_scrutability
@@ -158,7 +165,17 @@ def _known_biases(
         return {}
     if verbalizer.calibration == "none":
         kept = {name: stored_bias(_model_of(one, base), verbalizer, _own(one)) for name, one in named.items()}
-        return {name: bias for name, bias in kept.items() if bias is not None}
+        known = {name: bias for name, bias in kept.items() if bias is not None}
+        for bias in known.values():
+            warn_of_shared_rows(bias, rows)
+        if known and len(known) < len(named) + without:
+            warnings.warn(
+                f"{', '.join(map(repr, known))} acts with the numbers for the label words that are kept with it, the "
+                "other prompts with none; for a comparison of like with like give `training_rows` and a verbalizer "
+                f"with `calibration={next(iter(known.values())).calibration!r}`.",
+                stacklevel=3,
+            )
+        return known
     given = calibration_rows(tokenizer, training_rows, verbalizer)
     check_held_out(given, rows)
     found = {}

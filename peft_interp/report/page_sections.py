@@ -121,6 +121,8 @@ def _task(report: ReportData, measured: Faithfulness) -> dict[str, Any]:
         else:
             bars.append((name, bar(performance.loss / LOSS_SCALE), number(performance.loss)))
     note = f"On {measured.rows:,} rows; the thin band is where the accuracy on many more rows lies (95%)."
+    if measured.label_bias is not None and measured.without is not None:
+        note += f" No prompt has {'its own' if measured.without_bias else 'no'} numbers for the label words."
     if not by_accuracy:
         note = f"Lower is better; the bars end at {LOSS_SCALE:g} nats."
         if measured.as_prompt_shared is not None and measured.without is not None:

@@ -71,17 +71,18 @@ _COMPOSITE = "several measures in one; tells text from word salad, nothing finer
 
 def _task(measured: Faithfulness, reading: PromptReading) -> Iterator[Score]:
     sides = (
-        ("as prompt", None if reading.is_text else measured.as_prompt, "the prompt as it acts"),
-        ("as text", measured.as_text, "the text in its place"),
-        ("without", measured.without, "no prompt at all"),
+        ("as prompt", None if reading.is_text else measured.as_prompt, "the prompt as it acts", measured.label_bias),
+        ("as text", measured.as_text, "the text in its place", measured.label_bias),
+        ("without", measured.without, "no prompt at all", measured.without_bias),
     )
-    for name, performance, meaning in sides:
+    for name, performance, meaning, bias in sides:
         if performance is None or math.isnan(performance.loss):
             continue
         shared = measured.as_prompt_shared if name == "without" else None
         beside = f"as prompt {number(shared.loss)} at the same tokens" if shared is not None else ""
         if performance.accuracy is not None:
-            yield Score("task", f"accuracy {name}", number(performance.accuracy), "", "higher", meaning)
+            numbers = f", {'with' if bias else 'without'} numbers for the label words" if measured.label_bias else ""
+            yield Score("task", f"accuracy {name}", number(performance.accuracy), "", "higher", meaning + numbers)
         yield Score("task", f"loss {name}", number(performance.loss), beside, "lower", f"{meaning}, nats")
 
 

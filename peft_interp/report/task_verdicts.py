@@ -214,20 +214,34 @@ def acts(reading: PromptReading, measured: Faithfulness | None) -> Answer:
         return "unknown", words
     if here.accuracy is None or without.accuracy is None or paired.gained_accuracy is None:
         return _helps_by_loss(paired.saved_loss, without.loss, here.loss)
-    low, high = paired.gained_accuracy.interval()
-    figures = f"from {without.accuracy:.2f} without it to {here.accuracy:.2f}"
+    beside = f"{without.accuracy:.2f} without it", f"{here.accuracy:.2f}"
+    if measured.label_bias is not None and measured.without_bias is None:
+        return "unknown", _NUMBERS_ALONE.format(*beside)
+    own = ", each with its own numbers for the label words" if measured.label_bias is not None else ""
+    figures = f"from {beside[0]} to {beside[1]}{own}"
+    losses = f"the loss falls from {without.loss:.2f} to {here.loss:.2f} nats"
+    lower = is_change(paired.saved_loss, LOSS_TOLERANCE) and paired.saved_loss.mean > 0
+    return _helps_by_accuracy(paired.gained_accuracy, figures, losses if lower else "")
+
+
+_NUMBERS_ALONE = (
+    "accuracy goes from {} to {}, but the prompt acts with numbers for the label words, and what no prompt does with "
+    "its own was not measured: give training rows (`training_rows=...`, `--calibration`)"
+)
+
+
+def _helps_by_accuracy(gained: Estimate, figures: str, losses: str) -> Answer:
+    """By the interval of what is gained; `losses` says how the loss falls, "" where it does not."""
+    low, high = gained.interval()
     if low > 0:
         return "yes", f"accuracy rises {figures}"
     if high < 0:
         return "no", f"it works against the task: accuracy falls {figures}"
-    lower = is_change(paired.saved_loss, LOSS_TOLERANCE) and paired.saved_loss.mean > 0
-    rows = paired.gained_accuracy.rows
-    if lower and here.accuracy >= without.accuracy:
-        losses = f"the loss falls from {without.loss:.2f} to {here.loss:.2f} nats"
-        return "partly", f"{losses}, but accuracy goes {figures}, no change that {rows} rows can tell"
-    if is_same(paired.gained_accuracy, SAME_ACCURACY):
+    if losses and gained.mean >= 0:
+        return "partly", f"{losses}, but accuracy goes {figures}, no change that {gained.rows} rows can tell"
+    if is_same(gained, SAME_ACCURACY):
         return "no", f"the prompt does nothing for the task: accuracy goes {figures}"
-    return "unknown", f"{too_few(rows)}: accuracy goes {figures}, a change of {_between(low, high)}"
+    return "unknown", f"{too_few(gained.rows)}: accuracy goes {figures}, a change of {_between(low, high)}"
 
 
 def _helps_by_loss(saved: Estimate, without: float, here: float) -> Answer:

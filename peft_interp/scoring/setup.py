@@ -18,7 +18,7 @@ from peft_interp.scoring.prompt_scorer import Calibration, PerplexityModel, Prom
 from peft_interp.scoring.rewards import ANSWER_ARGUMENTS, ARGUMENTS, RewardFunction
 from peft_interp.scoring.scored_search import Processes
 from peft_interp.scoring.task_scorer import is_causal
-from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows
+from peft_interp.text.label_prior import CONTENT_FREE, check_gold, check_rows, drawn_rows, warn_of_one_label
 from peft_interp.text.placement import IGNORED, placement_of
 from peft_interp.text.rows import Rows
 from peft_interp.text.tokenization import leading_ids, named_token_ids
@@ -173,6 +173,8 @@ def _calibration(task: Task, train: Examples, verbalizer: Verbalizer) -> Calibra
     examples = train if len(places) == len(train) else train.subset(places)
     if name == "fitted":
         check_gold(examples.gold)
+    elif examples.gold is not None and len(examples.gold.unique()) == 1:
+        warn_of_one_label(len(examples), name)
     return Calibration(name, examples)
 
 

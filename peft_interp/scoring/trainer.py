@@ -155,7 +155,7 @@ class PromptScoringTrainer(Trainer):
         model, scorer = self.model, self.search.scorer
         if scorer.calibration is not None and self.verbalizer is not None:
             values = scorer.label_bias(model.prompt_token_ids())
-            model.keep_label_bias(LabelBias.of(self.verbalizer, values, len(scorer.calibration.examples)))
+            model.keep_label_bias(LabelBias.of(self.verbalizer, values, scorer.calibration.examples.rows))
         model.active_peft_config.found_by = {
             "trainer": type(self).__name__,
             "steps": self.state.global_step,

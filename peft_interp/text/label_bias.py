@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ class LabelBias:
         calibration: how they were estimated: "batch", "content_free" or "fitted".
         rows: rows they were estimated on; texts for "content_free".
         template: the verbalizer's, with which they were estimated.
+        chat: likewise; None for plain text.
+        first_token: likewise, whether words of several tokens are scored by their first one.
+        row_digests: of the rows they were estimated on (`peft_interp.text.rows.row_digest`), by which a measure knows
+            that it is given these very rows; () for "content_free", and in files of an earlier version.
 
     Raises:
         ValueError: not one finite number for each word, or a calibration that does not exist.
@@ -43,6 +48,9 @@ class LabelBias:
     calibration: str
     rows: int
     template: str
+    chat: str | None = None
+    first_token: bool = False
+    row_digests: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.words) or len(self.words) < 2:
@@ -62,10 +70,14 @@ class LabelBias:
             )
 
     @classmethod
-    def of(cls, verbalizer: Any, values: Tensor, rows: int) -> LabelBias:
-        """The numbers, (labels,), as estimated with a `Verbalizer`."""
-        words = tuple(word.strip() for word in verbalizer.label_words)
-        return cls(words, tuple(values.tolist()), verbalizer.calibration, rows, verbalizer.template)
+    def of(cls, verbalizer: Any, values: Tensor, rows: Sequence[Mapping[str, Any]]) -> LabelBias:
+        """The numbers, (labels,), as estimated with a `Verbalizer` on tokenised rows."""
+        from peft_interp.text.rows import row_digest  # with torch, see `tensor`
+
+        words, ways = tuple(word.strip() for word in verbalizer.label_words), verbalizer.calibration
+        digests = () if ways == "content_free" else tuple(map(row_digest, rows))
+        asked = (verbalizer.template, verbalizer.chat, verbalizer.first_token)
+        return cls(words, tuple(values.tolist()), ways, len(rows), *asked, digests)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelBias:
@@ -78,22 +90,26 @@ class LabelBias:
         texts = [stored.get("calibration"), stored.get("template"), *(words if isinstance(words, list) else [None])]
         numbers = values if isinstance(values, list) else [None]
         whole = isinstance(stored.get("rows"), int) and 0 <= stored["rows"] < 2**63
-        if not (whole and all(isinstance(text, str) for text in texts) and all(map(_is_number, numbers))):
+        later = {name: stored[name] for name in ("chat", "first_token", "row_digests") if name in stored}
+        told = whole and all(isinstance(text, str) for text in texts) and all(map(_is_number, numbers))
+        if not (told and _are_known(later, stored["rows"])):
             raise ValueError(
                 "`label_bias` must hold `words`, as many numbers as `values`, `calibration`, `rows` and `template`; "
                 "the file is damaged or not made by this library. Calibrate the prompt again."
             )
         known = (tuple(words or ()), tuple(float(value) for value in values or ()))
-        return cls(*known, stored["calibration"], stored["rows"], stored["template"])
+        later["row_digests"] = tuple(later.get("row_digests", ()))
+        return cls(*known, stored["calibration"], stored["rows"], stored["template"], **later)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def fits(self, verbalizer: Any) -> bool:
-        """Whether they were estimated for a `Verbalizer`'s label words in its template."""
+        """Whether they were estimated for a `Verbalizer`'s label words, and the model is asked for them as it was."""
         words = tuple(word.strip() for word in verbalizer.label_words)
-        return (self.words, self.template) == (words, verbalizer.template)
+        asked = (words, verbalizer.template, verbalizer.chat, verbalizer.first_token)
+        return (self.words, self.template, self.chat, self.first_token) == asked
 
     def tensor(self) -> Tensor:
         """(labels,) float64."""
@@ -114,6 +130,25 @@ class LabelBias:
 def numbers_text(words: Sequence[str], values: Sequence[float]) -> str:
     """ "terrible +0.52, great -0.52"."""
     return ", ".join(f"{word} {value:+.2f}" for word, value in zip(words, values, strict=True))
+
+
+def asked_text(asked: Any) -> str:
+    """How a `Verbalizer`, or what has its template, asks for which label words."""
+    words = getattr(asked, "label_words", None) or asked.words
+    chat = f" with `chat={asked.chat!r}`" if asked.chat else ""
+    return f"the label words {list(words)} in {asked.template!r}{chat}{', by first tokens' * asked.first_token}"
+
+
+def _are_known(later: Mapping[str, Any], rows: int) -> bool:
+    """Whether what an earlier version did not store is of the right types, where it is stored."""
+    digests = later.get("row_digests", [])
+    return (
+        isinstance(later.get("chat"), str | None)
+        and isinstance(later.get("first_token", False), bool)
+        and isinstance(digests, list)
+        and len(digests) <= rows
+        and all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest) for digest in digests)
+    )
 
 
 def _is_number(value: Any) -> bool:

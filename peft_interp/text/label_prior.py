@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 
 import torch
 from torch import Tensor
@@ -155,6 +156,16 @@ def check_gold(gold: Tensor | None) -> None:
             f"all {len(gold)} calibration rows have the label {int(gold[0])}, so `calibration='fitted'` would only "
             "learn to answer it; give rows of every label, or use 'batch' or 'content_free'."
         )
+
+
+def warn_of_one_label(count: int, calibration: str) -> None:
+    """For "batch", which does not look at labels, where they are known all the same."""
+    warnings.warn(
+        f"all {count} calibration rows have the same label, so `calibration={calibration!r}` takes what they have in "
+        "common for the label prior and takes it away; give rows of every label, or use 'content_free'. Where the "
+        "labels only stand in for unknown ones, rows of all kinds are enough.",
+        stacklevel=3,
+    )
 
 
 def drawn_rows(count: int, most: int = MOST_ROWS) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Answers = tuple[tuple[int, int], ...]
+DIGEST_LETTERS = 12
 _REMEDY = "pass tokenised rows, as `Verbalizer.encode_dataset` makes them"
 
 
@@ -216,6 +218,16 @@ def without_padding(row: Mapping[str, Any], number: int = 0, token_labels: bool 
         "attention_mask": [int(mask[i] != 0) for i in kept],
         "labels": [labels[i] for i in kept] if token_labels else labels,
     }
+
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """What a row asks, as 12 letters: its tokens without padding and without the answer. Twelve of a sha256 are enough
+    to tell rows apart, and say nothing to somebody who does not have the row.
+    """
+    plain = without_padding(row)
+    columns = zip(plain["input_ids"], plain["attention_mask"], plain["labels"], strict=True)
+    asked = [token for token, attended, label in columns if attended and label == IGNORED]
+    return hashlib.sha256(" ".join(map(str, asked)).encode()).hexdigest()[:DIGEST_LETTERS]
 
 
 def plain_ids(values: Any) -> list[int]:

@@ -28,9 +28,10 @@ def calibrated_loss(
     """`compute_loss_func` for `Trainer`: cross-entropy among the label words less each label's mean over the batch.
 
     The numbers that batch calibration adds (`peft_interp.text.label_prior`) are those of the batch, with gradient: let
-    batches hold 16 rows or more. An `InterpPromptConfig` needs `align_logits_with_labels=True`, as for any
-    `compute_loss_func`, and its perplexity term counts beside this loss; stock prompt tuning works as it is. Calibrate
-    the trained prompt (`calibrate`), which is what it was trained for.
+    batches hold 16 rows or more. There is no other calibration here: the verbalizer's own is not looked at. The prompt
+    must stand at the start of the row, and each label word be one token. An `InterpPromptConfig` needs
+    `align_logits_with_labels=True`, as for any `compute_loss_func`, and its perplexity term counts beside this loss;
+    stock prompt tuning works as it is. Calibrate the trained prompt (`calibrate`), which is what it was trained for.
 
     Args:
         tokenizer: the model's.

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from peft_interp import embedded
 from peft_interp.metrics import readability_judge
 from peft_interp.metrics.flags import find_flags
-from peft_interp.metrics.readability_judge import FEATURES, JudgeFit, text_features
+from peft_interp.metrics.readability_judge import FEATURES, SAMPLE, JudgeFit, text_features
 from peft_interp.text.tokenization import encode, token_texts
 from studies.calibration.judge_readings import read_all
 from studies.calibration.judge_tables import write_tables
@@ -182,6 +182,7 @@ def study(name: str, model: Any, tokenizer: Any, data_dir: Path, cache: Path) ->
         intercept=round(intercept, 5),
         coefficients={feature: round(float(slope), 5) for feature, slope in zip(FEATURES, slopes, strict=True)},
         threshold=round(float(1 / (1 + np.exp(-threshold))), 4),
+        sample_ids=tuple(encode(tokenizer, SAMPLE)),
     )
     results = {
         "ratings": rank_table(sets, features, odds),

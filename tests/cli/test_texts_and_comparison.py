@@ -24,6 +24,26 @@ def test_a_text_is_judged_without_an_adapter(run: Build, tmp_path: Path) -> None
     assert QUESTION in (tmp_path / "page.html").read_text()
 
 
+def test_whether_a_text_names_its_task(run: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bags of words stand in for the sentence encoder, which is a wheel that tests need not have; all else is real."""
+    import peft_interp.metrics.task_naming as naming
+
+    def encode(texts: list[str]) -> list[list[float]]:
+        kinds = ("film", "review", "positive", "negative")
+        return [[0.1] + [float(kind in text.lower()) for kind in kinds] for text in texts]
+
+    monkeypatch.setattr(naming, "_default_encoder", lambda: naming._Encoder(encode))
+    asked = ("--task-description", "Say whether a film review is positive or negative.", "--judge", "embedded")
+    found = []
+    for text in (QUESTION, "I like you as a babysitter."):
+        ran = run("read", "--text", text, "--base-model", "embedded", *asked, "--json", "report.json")
+        assert ran.code == 0, ran.err
+        shown = json.loads((tmp_path / "report.json").read_text())
+        found.append(next(verdict["answer"] for verdict in shown["verdicts"] if verdict["question"] == "named"))
+    assert found == ["yes", "no"]
+    assert "readable, but it is about something else" in " ".join(ran.out.split())
+
+
 def test_adapters_and_texts_are_compared_on_the_same_rows(run: Build, adapters: Path, tmp_path: Path) -> None:
     other = "cooking pasta at home"
     ran = run("compare", adapters / "ours", other, "--task", "sentiment", "--rows", "40", "--json", "found.json")

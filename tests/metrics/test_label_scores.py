@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from peft_interp import (
     report_text,
 )
 from peft_interp.report.prompt_report import PromptReport
+from peft_interp.text.rows import row_digest
 
 WORDS = ("terrible", "great")
 TEXT = "Is this film review positive or negative?"
@@ -105,7 +107,8 @@ def test_what_is_kept_makes_a_single_text_right_again(tokenizer: Any, rows: Any,
     wanted = [answer["label"] for answer in classify(clean, tokenizer, texts, RAW, progress=False)]
     assert wanted == ["great", "terrible"]
     assert [classify(model, tokenizer, text, RAW, progress=False)[0]["label"] for text in texts] == ["great", "great"]
-    with pytest.raises(ValueError, match="needs this prompt's numbers, which are not kept with it"):
+    said = r"which are not kept with it; estimate them once: `model.keep_label_bias\(calibrate\(.*, or pass `label_bias"
+    with pytest.raises(ValueError, match=said):
         classify(model, tokenizer, texts, verbalizer())
     bias = calibrate(model, tokenizer, rows["train"], verbalizer(), progress=False)
     given = classify(model, tokenizer, texts, RAW, progress=False, label_bias=bias)
@@ -127,8 +130,11 @@ def test_numbers_of_another_prompt_or_other_words_do_not_act(tokenizer: Any, row
     with pytest.warns(UserWarning, match="is for the label words"):
         (answer,) = classify(model, tokenizer, "Dull.", other, progress=False)
     assert answer["label"] == "great"
-    with pytest.raises(ValueError, match="which is not for the label words"):
+    with pytest.raises(ValueError, match=r"is a bias for the label words .*, which is not for the label words"):
         classify(model, tokenizer, "Dull.", other, label_bias=model.label_bias())
+    by_first = replace(RAW, first_token=True)
+    with pytest.raises(ValueError, match=r"which is not for the label words .*, by first tokens; pass what"):
+        classify(model, tokenizer, "Dull.", by_first, label_bias=model.label_bias())
     encoder = model.prompt_encoder["default"]
     ids = list(reversed(model.prompt_token_ids()))
     encoder.set_ids(torch.tensor(ids))  # as training moves it
@@ -153,7 +159,15 @@ def test_measures_take_the_numbers_for_answers_and_for_nothing_else(tokenizer: A
     assert found.as_prompt.accuracy > 0.7
     assert found.answers.as_prompt == pytest.approx(wanted.answers.as_prompt, abs=1e-4)
     assert (found.without, found.kl, found.as_prompt.loss) == (raw.without, raw.kl, raw.as_prompt.loss)
-    assert found.label_bias == bias.values
+    assert (found.label_bias, found.without_bias) == (bias.values, None)
+    alone = calibrate(model, tokenizer, rows["train"], verbalizer(), text="", progress=False).values
+    both = measure_faithfulness(
+        model, tokenizer, rows["test"], ids, label_bias=bias.values, without_bias=alone, **options
+    )
+    prior = measure_label_prior(model, tokenizer, rows["test"], verbalizer(), rows["train"], progress=False)
+    assert (both.as_prompt, both.without.loss) == (found.as_prompt, raw.without.loss)
+    assert both.without.accuracy == prior.without.calibrated.mean > raw.without.accuracy
+    assert both.paired.gained_accuracy.mean == pytest.approx(prior.beyond.mean)
     for wrong in ([1.0], [math.nan, 0.0]):
         with pytest.raises(ValueError, match="must be one finite number for each of the 2 label words"):
             measure_faithfulness(model, tokenizer, rows["test"], ids, label_bias=wrong, **options)
@@ -207,8 +221,51 @@ def test_a_report_tells_numbers_and_prior_in_every_form(tokenizer: Any, rows: An
     kept = report_prompt(model, tokenizer, rows["test"], RAW, **options)
     assert (kept.label_bias, kept.label_prior) == (report.label_bias, None)
     assert kept.faithfulness.as_prompt.accuracy == report.faithfulness.as_prompt.accuracy
+    assert report_prompt(model, tokenizer, rows["test"], RAW, training_rows=rows["train"], **options).verdicts == (
+        report.verdicts
+    )
     text = report_text(model, tokenizer, TEXT, rows["test"], verbalizer(), training_rows=rows["train"], **options)
     assert text.label_prior.as_prompt == report.label_prior.as_prompt
+
+
+def test_what_numbers_gain_is_not_said_to_be_the_prompts(tokenizer: Any, rows: Any) -> None:
+    """A prompt of unrelated words with its numbers, beside no prompt: only beside no prompt's own is it told apart."""
+    start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "Please count the apples on the table"}
+    config = InterpPromptConfig(task_type="CAUSAL_LM", tokenizer_name_or_path=embedded.MODEL_PATH, **start)
+    model, options = get_peft_model(base(tokenizer, PLANTED), config), {"token_effects": False, "progress": False}
+    model.keep_label_bias(calibrate(model, tokenizer, rows["train"], verbalizer(), progress=False))
+    alone = report_prompt(model, tokenizer, rows["test"], RAW, **options)
+    assert alone.faithfulness.paired.gained_accuracy.interval()[0] > 0
+    assert alone.verdict("acts").answer == "unknown"
+    assert "what no prompt does with its own was not measured: give training rows" in alone.verdict("acts").words
+    assert "no prompt at all, without numbers for the label words" in alone.to_markdown()
+    assert "No prompt has no numbers for the label words." in alone.to_html()
+    told = report_prompt(model, tokenizer, rows["test"], RAW, training_rows=rows["train"], **options)
+    assert told.faithfulness.without.accuracy == told.label_prior.without.calibrated.mean
+    assert told.verdict("acts").answer in ("no", "unknown")
+    assert "each with its own numbers for the label words" in told.verdict("acts").words
+    assert "no prompt at all, with numbers for the label words" in told.to_markdown()
+    with pytest.warns(UserWarning, match="'default' acts with the numbers for the label words that are kept with it"):
+        compare_prompts(model, tokenizer, [model], rows["test"], RAW, progress=False)
+
+
+def test_numbers_remember_their_rows(tokenizer: Any, rows: Any) -> None:
+    model, options = prompted(tokenizer, PLANTED), {"token_effects": False, "progress": False}
+    model.keep_label_bias(calibrate(model, tokenizer, rows["test"], verbalizer(), progress=False))
+    assert len(model.label_bias().row_digests) == 60
+    said = "60 of the 60 rows that the prompt's label bias was estimated on are among the rows that are measured"
+    with pytest.warns(UserWarning, match=said):
+        report_prompt(model, tokenizer, rows["test"], RAW, **options)
+    with pytest.warns(UserWarning, match=said):
+        report_prompt(model, tokenizer, rows["test"], RAW, label_bias=model.label_bias(), **options)
+    turned = [{**row, "labels": [-100] * (len(row["labels"]) - 1) + [7]} for row in rows["test"]]
+    assert [row_digest(row) for row in turned] == list(model.label_bias().row_digests)  # whatever the labels are
+    padded = [{name: [pad, *row[name]] for name, pad in (*PADS, ("labels", -100))} for row in rows["test"]]
+    assert [row_digest(row) for row in padded] == list(model.label_bias().row_digests)
+    assert calibrate(model, tokenizer, None, verbalizer("content_free"), progress=False).row_digests == ()
+
+
+PADS = (("input_ids", 0), ("attention_mask", 0))
 
 
 def test_compared_prompts_each_have_their_own_numbers(tokenizer: Any, rows: Any) -> None:
@@ -245,6 +302,11 @@ def test_stock_prompts_are_calibrated_too(tokenizer: Any, rows: Any) -> None:
     assert bias.values == pytest.approx(ours.values, abs=1e-3)
     (answer,) = classify(stock, tokenizer, "Dull, and far too long.", RAW, progress=False, label_bias=bias)
     assert answer["label"] == "terrible"
+    with pytest.raises(
+        ValueError, match="are not kept with it; estimate them once: pass `label_bias=calibrate"
+    ) as told:
+        classify(stock, tokenizer, "Dull.", verbalizer())
+    assert "keep_label_bias" not in str(told.value)  # which it does not have
 
 
 def test_mistakes_are_named(tokenizer: Any, rows: Any) -> None:
@@ -257,7 +319,8 @@ def test_mistakes_are_named(tokenizer: Any, rows: Any) -> None:
         calibrate(model, tokenizer, None, verbalizer())
     great = RAW.label_token_ids(tokenizer)[1]
     one = [row for row in train if row["labels"][-1] == great]
-    assert calibrate(model, tokenizer, one, verbalizer(), progress=False).rows == len(one)
+    with pytest.warns(UserWarning, match=f"all {len(one)} calibration rows have the same label, so .* give rows of ev"):
+        assert calibrate(model, tokenizer, one, verbalizer(), progress=False).rows == len(one)
     with pytest.raises(ValueError, match=f"all {len(one)} calibration rows have the label 1"):
         calibrate(model, tokenizer, one, verbalizer("fitted"), progress=False)
     with pytest.raises(ValueError, match="48 of the 48 calibration rows are among the rows that are measured"):

@@ -6,14 +6,19 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 
 import peft_interp.metrics as metrics
-from peft_interp import measure_task_naming
+from peft_interp import InterpPromptConfig, PromptReport, embedded, measure_task_naming, report_prompt, report_text
+from peft_interp.metrics.reading import read_text
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.task_naming import measure_task_namings, naming_limits
+from peft_interp.report.verdicts import named
 
 DESCRIPTION = "Say whether a film review is positive or negative."
 ABOUT, ELSEWHERE = "Is this film review positive or negative?", "I like you as a babysitter."
@@ -96,6 +101,47 @@ def test_mistakes_are_named() -> None:
         measure_task_naming(ABOUT, label_words="great", encoder=shared_words)
     with pytest.raises(ValueError, match="must be one text"):
         measure_task_naming([ABOUT], DESCRIPTION, encoder=shared_words)  # type: ignore[arg-type]
+
+
+def test_a_report_says_what_is_readable_and_about_something_else() -> None:
+    model, tokenizer, task = embedded.load_model(), embedded.load_tokenizer(), embedded.TASKS["sentiment"]
+    asked = {"task_description": DESCRIPTION, "encoder": shared_words}
+    other, good = (
+        report_text(model, tokenizer, text, verbalizer=task, task_naming=asked, scrutability={"judge": "embedded"})
+        for text in (ELSEWHERE, ABOUT)
+    )
+    assert (other.verdict("readable").answer, other.verdict("named").answer) == ("yes", "no")
+    assert other.verdict("named").words.startswith("readable, but it is about something else (")
+    assert "readable, but it is about something else" in other.to_markdown()
+    assert (good.verdict("named").answer, good.task_naming.verdict) == ("yes", "named")
+    assert list(good.task_naming.similarities) == ["description", "label_words"]
+    assert PromptReport.from_dict(other.to_dict()).task_naming.score == other.task_naming.score
+    assert report_text(model, tokenizer, ABOUT, verbalizer=task).verdict("named") is None
+
+
+def test_a_report_of_vectors_says_it_of_their_nearest_tokens() -> None:
+    start = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": ELSEWHERE, "init_text_fit": "warn"}
+    config = InterpPromptConfig(task_type="CAUSAL_LM", tokenizer_name_or_path=embedded.MODEL_PATH, **start)
+    words, vectors = (
+        get_peft_model(embedded.load_model(), one) for one in (config, replace(config, projection_metric="none"))
+    )
+    with torch.no_grad():
+        vectors.prompt_encoder["default"].latent += 1e-3
+    asked: dict[str, Any] = {"task_naming": {"task_description": DESCRIPTION, "encoder": shared_words}}
+    for model, said in ((words, "it is about"), (vectors, "its nearest tokens: it is about")):
+        report = report_prompt(model, embedded.load_tokenizer(), **asked, scrutability={"judge": "task"})
+        assert report.verdict("named").answer == "no"
+        assert report.verdict("named").words.replace("readable, but ", "").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "answer"), [("named", "yes"), ("unclear", "partly"), ("other", "no"), ("unknown", "unknown")]
+)
+def test_the_answer_is_by_the_verdict(verdict: str, answer: str) -> None:
+    found = replace(measure_task_naming(ABOUT, DESCRIPTION, encoder=shared_words), verdict=verdict)
+    reading = read_text(embedded.load_tokenizer(), ABOUT, "start")
+    assert named(reading, None, found) == (answer, found.words)
+    assert named(reading, None, None) is None
 
 
 @pytest.mark.usefixtures("evaluate_caches")

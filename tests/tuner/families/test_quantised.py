@@ -101,7 +101,6 @@ def test_quantised_linear_layers(kind: str, readable: Build, tmp_path: Path) -> 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_base_model_from_a_gguf_file(readable: Build, tmp_path: Path) -> None:
-    pytest.importorskip("gguf")
     write_gguf(tmp_path / "tiny.gguf", packed=True)
     base = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
     model = readable(base)
