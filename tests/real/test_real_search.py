@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -49,3 +50,14 @@ def test_rlprompt(adapter: Build, tokenizer: Any, reviews: list[dict[str, Any]],
     assert math.isfinite(rewards[0])
     after = dict(trainer.search.policy.head.named_parameters())
     assert any((after[name] != value).any() for name, value in before.items())
+
+
+def test_rlprompt_script_rewards_a_prompt_for_naming_its_task(run_script: Build, tmp_path: Path) -> None:
+    """On the embedded model; the sentence encoder comes with SmolLM2."""
+    small = ["--prompts_per_step", "4", "--max_train_samples", "8", "--max_eval_samples", "8", "--max_steps", "1"]
+    task = ["--task_description", "Say whether a film review is positive or negative.", "--task_naming_weight", "2"]
+    run_script(tmp_path, "run_rlprompt.py", "--output_dir", "out", *small, *task, "--logging_steps", "1")
+    records = [json.loads(line) for line in (tmp_path / "out" / "archive.jsonl").read_text().splitlines()]
+    assert all("task_naming" in record["scores"] for record in records)
+    found_by = json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_interp"]["found_by"]
+    assert found_by["settings"]["reward_weights"] == [2.0]
