@@ -100,7 +100,7 @@ def induction(examples: Sequence[tuple[str, str]], rng: Random) -> Request:
 
 def ask_for_labels(words: Sequence[str], examples: Sequence[tuple[str, str]], rng: Random) -> Request:
     """Asks for a question that names the classes."""
-    kinds = _listed([word.strip() for word in words])
+    kinds = listed(words)
     shown = "\n".join(f"- {_short(text)}" for text, _ in _some(examples, rng))
     asked = f"Write one short question about a text. The answers to it are {kinds}. Some of the texts:\n{shown}"
     return Request(asked, "Question: ", rng.choice(_ASK))
@@ -165,5 +165,7 @@ def _short(text: str) -> str:
     return line if len(line) <= LONGEST_INPUT else f"{line[:LONGEST_INPUT].rsplit(' ', 1)[0]} ..."
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Label words as a choice: "positive, negative or neutral"."""
+    words = [word.strip() for word in words]
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)

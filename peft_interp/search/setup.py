@@ -20,7 +20,7 @@ from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer
 from peft_interp.scoring.setup import own_perplexity_model, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
-from peft_interp.search.constraints import ConstraintInputs, Constraints
+from peft_interp.search.constraints import ConstraintInputs, Constraints, description_of
 from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
 from peft_interp.search.instruct_moves import InstructModel
@@ -169,8 +169,9 @@ def start_prompts(
                 "or raise `longest_prompt`."
             )
         starts.append(ids)
-    if args.names_its_task and args.task_description:  # the user's own words for the task
-        described = search.candidate(placement.encode_prompt(tokenizer, args.task_description))
+    words = description_of(args, search.proposer.task.label_words) if args.names_its_task else None
+    if words:
+        described = search.candidate(placement.encode_prompt(tokenizer, words))
         starts += [list(described.ids)] if described.fits and not search.constraints.broken([described])[0] else []
     known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
     fitting = [c for ids in known if search.proposer.settings.fits(len(ids)) and (c := search.candidate(ids)).fits]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_interp import PromptSearchConfig, PromptSearchTrainer, RLPromptConfig, RLPromptTrainer, embedded
+from peft_interp.scoring.candidates import Candidate
+from peft_interp.search.constraints import ConstraintInputs, Constraints, description_of
 
 Build = Callable[..., Any]
 QUIET = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "max_steps": 1, "logging_steps": 1}
@@ -61,3 +63,14 @@ def test_rlprompt_script_rewards_a_prompt_for_naming_its_task(run_script: Build,
     assert all("task_naming" in record["scores"] for record in records)
     found_by = json.loads((tmp_path / "out" / "adapter_config.json").read_text())["peft_interp"]["found_by"]
     assert found_by["settings"]["reward_weights"] == [2.0]
+
+
+def test_what_names_its_task_without_a_description(tokenizer: Any) -> None:
+    """By the real encoder: a question made of the label words tells a prompt for the task from others."""
+    for words in (("terrible", "great"), ("World", "Sports", "Business", "Technology")):
+        config = PromptSearchConfig("unused", names_its_task=True, report_to=[], use_cpu=True)
+        check = Constraints(ConstraintInputs(config, tokenizer, words, ("The striker scored twice.", "A dull film.")))
+        named = [f"Is it {' or '.join(words)}?", description_of(config, words)]
+        others = ["I want you to act as the Assistant's mentor.", "Write a poem.", "What is the capital of France?"]
+        prompts = [Candidate(tuple(tokenizer.encode(text)), text, True, True) for text in (*named, *others)]
+        assert check.broken(prompts) == ["", "", "naming", "naming", "naming"]
