@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from peft_interp.search.config import PromptSearchConfig
-
 
 class PromptText(Protocol):
     """A prompt as constraints see it: a candidate, or one that was scored."""
@@ -133,7 +131,7 @@ def _judged(inputs: ConstraintInputs) -> Check | None:
     return lambda prompts: [score >= judge.fit.threshold for score in judge.scores([p.text for p in prompts])]
 
 
-def description_of(config: PromptSearchConfig, label_words: Sequence[str]) -> str | None:
+def description_of(config: Any, label_words: Sequence[str]) -> str | None:
     """What the task is, in a sentence: the user's, or a question made of the label words; None where there are none."""
     if config.task_description or not label_words:
         return config.task_description or None

@@ -74,13 +74,8 @@ def make_search(
             "`longest_prompt` or `num_virtual_tokens`."
         )
     shares = shares_of(args, moves)
-    settings = ProposalSettings(
-        shares,
-        args.shortest_prompt,
-        longest,
-        args.proposal_temperature,
-        args.proposal_top_p,
-    )
+    drawing = (args.proposal_temperature, args.proposal_top_p)
+    settings = ProposalSettings(shares, args.shortest_prompt, longest, *drawing)
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = encoder_of(model, model.active_adapter).tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
