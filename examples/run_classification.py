@@ -11,6 +11,10 @@ Any causal LM and any data set, from the hub or from local files:
         --template "{prompt} {text} Topic:" --label_words World Sports Business Technology \
         --perplexity_weight 0.1 --learning_rate 0.1 --max_steps 1000
 
+Without the label words' prior, in training and in testing:
+
+    python examples/run_classification.py --calibration batch --calibrated_loss True
+
 A template that ends in {prompt}, such as "{text} {prompt}", puts the prompt right before the label's word. A chat model
 gets its rows through its chat template, with the prompt inside the turn:
 
@@ -40,7 +44,16 @@ from transformers import (
     set_seed,
 )
 
-from peft_interp import InterpPromptConfig, PromptCallback, Verbalizer, calibrate, embedded, load_rows, text_nll
+from peft_interp import (
+    InterpPromptConfig,
+    PromptCallback,
+    Verbalizer,
+    calibrate,
+    calibrated_loss,
+    embedded,
+    load_rows,
+    text_nll,
+)
 from peft_interp.text.data_files import label_indices
 
 logger = logging.getLogger(__name__)
@@ -137,6 +150,9 @@ class Training(TrainingArguments):
     metric_for_best_model: str | None = "accuracy"
     greater_is_better: bool | None = True
     dataloader_pin_memory: bool = torch.cuda.is_available()
+    calibrated_loss: bool = field(
+        default=False, metadata={"help": "Train on the scores that `--calibration batch` tests with."}
+    )
 
 
 def load_data(arguments: DataArguments) -> datasets.DatasetDict:
@@ -248,7 +264,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     verbalizer = make_verbalizer(data_args)
     splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
     base = AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
-    model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))
+    config = prompt_args.config(tokenizer_name, verbalizer)
+    config.align_logits_with_labels = training.calibrated_loss  # as any loss function needs it
+    model = get_peft_model(base, config)
     trainer = Trainer(
         model=model,
         args=training,
@@ -256,6 +274,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         eval_dataset=splits["validation"],
         processing_class=tokenizer,
         data_collator=DataCollatorForSeq2Seq(tokenizer),
+        compute_loss_func=calibrated_loss(tokenizer, verbalizer) if training.calibrated_loss else None,
         compute_metrics=verbalizer.accuracy(tokenizer),
         preprocess_logits_for_metrics=verbalizer.label_scores(tokenizer),
         callbacks=[PromptCallback(tokenizer)],

@@ -4,6 +4,10 @@ With no arguments about model and data it runs on the embedded ones, in three to
 
     python examples/run_rlprompt.py --output_dir outputs/rlprompt --perplexity_reward_weight 0.3
 
+With a reward for saying what it is for, by a sentence encoder (docs/real-models.md has how to install it):
+
+    python examples/run_rlprompt.py --task_description "Say whether a film review is positive or negative."
+
 The published setting, with any causal LM and any data set, from the hub or from local files:
 
     python examples/run_rlprompt.py --output_dir outputs/sst2 --model_name_or_path gpt2 \\
@@ -35,7 +39,7 @@ from transformers import (
     set_seed,
 )
 
-from peft_interp import InterpPromptConfig, RLPromptConfig, RLPromptTrainer, Verbalizer, embedded
+from peft_interp import InterpPromptConfig, RLPromptConfig, RLPromptTrainer, Verbalizer, embedded, task_naming_reward
 
 _HELP = {f.name: f.metadata["help"] for f in fields(InterpPromptConfig) if "help" in f.metadata}
 
@@ -80,6 +84,11 @@ class Search(RLPromptConfig):
     save_total_limit: int | None = 2
     logging_steps: float = 25
     dataloader_pin_memory: bool = torch.cuda.is_available()
+    task_description: str | None = field(
+        default=None,
+        metadata={"help": "The task in a sentence: prompts that name it are rewarded (needs the sentence encoder)."},
+    )
+    task_naming_weight: float = field(default=0.5, metadata={"help": "Weight of that reward beside the task's 1."})
 
 
 class BestSoFar(TrainerCallback):
@@ -139,6 +148,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     splits = prepare(load_data(data_args), verbalizer, tokenizer, data_args)
     base = AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
     model = get_peft_model(base, prompt_args.config(tokenizer_name, verbalizer))
+    if search.task_description is not None:
+        search.reward_weights = [search.task_naming_weight]
     trainer = RLPromptTrainer(
         model=model,
         args=search,
@@ -146,6 +157,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         eval_dataset=splits["validation"],
         processing_class=tokenizer,
         verbalizer=verbalizer,
+        reward_funcs=None if search.task_description is None else task_naming_reward(search.task_description),
     )
     print_best_so_far(trainer)
     resume = search.resume_from_checkpoint  # a folder, or "True" for the last checkpoint in the output folder

@@ -5,6 +5,12 @@ With no arguments about model and data it runs on the embedded ones, in two minu
     python examples/run_search.py --output_dir outputs/search
     python examples/run_search.py --output_dir outputs/search --target_percentile 50
 
+The label words are kept out of the prompt; --ban_label_words False lets it name its classes ("terrible or great?").
+
+A prompt of one's own, improved, with its rules kept (the report shows what was changed):
+
+    python examples/run_search.py --improve "Is this film review good?" --required_phrases "film review"
+
 Prompts may show labelled examples, line by line, where they have room (names are in no dictionary):
 
     python examples/run_search.py --num_virtual_tokens 120 --allowed_tokens lines --known_words False
@@ -76,6 +82,7 @@ def report(trainer: PromptSearchTrainer, test: Any | None, data: str) -> dict[st
     others: Any = [(r, s) for r, s in zip(front, tested, strict=True) if r.ids != own]
     rivals = [(repr(record.text), scores["accuracy"], scores["nll"]) for record, scores in others]
     known = {"data": data} if test is not None else {}
+    known |= trainer.changes() if trainer.args.improve else {}
     page = report_prompt(
         model,
         trainer.processing_class,

@@ -212,9 +212,15 @@ def copied(text: str, training_texts: Sequence[str]) -> str | None:
 
 
 def label_leak(text: str, label_words: Sequence[str]) -> str | None:
-    """A remark: words that the task answers with stand in the prompt, which may favour them."""
+    """A remark: some words that the task answers with stand in the prompt, which may favour them.
+
+    A prompt that names all of them, each as often ("terrible or great?"), says what its classes are and favours none.
+    """
     leaked = text_metrics.leaked_labels(text, label_words)
-    return f"holds the label words {_quoted(leaked)}" if leaked else None
+    counts = Counter(word.casefold() for word in text_metrics.words_of(text))
+    often = {counts[word.strip().casefold()] for word in label_words}
+    names_its_classes = len(label_words) > 1 and len(leaked) == len(label_words) and len(often) == 1
+    return f"holds the label words {_quoted(leaked)}" if leaked and not names_its_classes else None
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -241,7 +247,12 @@ PATTERNS = (
     Pattern("boilerplate", lambda x: boilerplate(x.text), "phrases that models know by heart from web pages"),
     Pattern("copied", lambda x: copied(x.text, x.training_texts), "long runs of words from the training texts"),
     Pattern("language", lambda x: language(x.text), "another language than English, whose words are not judged", False),
-    Pattern("label_leak", lambda x: label_leak(x.text, x.label_words), "words that the task answers with", False),
+    Pattern(
+        name="label_leak",
+        words=lambda x: label_leak(x.text, x.label_words),
+        meaning="words that the task answers with, unless all are named as often",
+        unreadable=False,
+    ),
 )
 
 

@@ -78,11 +78,16 @@ class PromptSearchConfig(weight_settings("MoveShares", MOVES), RewardArguments):
         default=False,
         metadata={
             "help": "Drop proposals that do not name their task, by a sentence encoder (`measure_task_naming`); what "
-            "they are compared with is `task_description`, the label words and training texts."
+            "they are compared with is `task_description`, the label words and training texts. Without a description "
+            "or label words only what is clearly about something else is dropped."
         },
     )
     task_description: str | None = field(
-        default=None, metadata={"help": "What the task is, in a sentence, for `names_its_task`."}
+        default=None,
+        metadata={
+            "help": "What the task is, in a sentence, for `names_its_task`. None: 'Is this text A or B?', of the label "
+            "words."
+        },
     )
     required_phrases: list[str] | None = field(
         default=None, metadata={"help": "Phrases that every prompt has to hold, in any case of letters."}

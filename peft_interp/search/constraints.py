@@ -18,6 +18,7 @@ from peft_interp.metrics.readability_judge import find_judge
 from peft_interp.metrics.task_naming import NAMED, UNCLEAR, measure_task_namings
 from peft_interp.metrics.text_metrics import words_of
 from peft_interp.records import markdown_table
+from peft_interp.search.instruct_moves import listed
 from peft_interp.text.tokenization import token_texts
 
 if TYPE_CHECKING:
@@ -130,13 +131,25 @@ def _judged(inputs: ConstraintInputs) -> Check | None:
     return lambda prompts: [score >= judge.fit.threshold for score in judge.scores([p.text for p in prompts])]
 
 
+def description_of(config: Any, label_words: Sequence[str]) -> str | None:
+    """What the task is, in a sentence: the user's, or a question made of the label words; None where there are none."""
+    if config.task_description or not label_words:
+        return config.task_description or None
+    return f"Is this text {listed(label_words)}?"
+
+
 def _names_its_task(inputs: ConstraintInputs) -> Check | None:
-    config = inputs.config
-    if not config.names_its_task:
+    """With a description or label words the encoder must say "named", else that it is not about something else.
+
+    Of 8 classification tasks (`studies/calibration/named_tasks.py`) this lets through, of prompts that people wrote for
+    the task and for the others: 81% and 1% with a description, 54% and 1% with the question made of the label words.
+    """
+    if not inputs.config.names_its_task:
         return None
-    known = (config.task_description, inputs.label_words, inputs.texts)
+    description = description_of(inputs.config, inputs.label_words)
+    known = (description, inputs.label_words, inputs.texts)
     measure_task_namings([], *known)  # what is missing is said before the search begins
-    enough = (NAMED,) if config.task_description else (NAMED, UNCLEAR)
+    enough = (NAMED,) if description else (NAMED, UNCLEAR)
     return lambda prompts: [
         found.verdict in enough for found in measure_task_namings([prompt.text for prompt in prompts], *known)
     ]

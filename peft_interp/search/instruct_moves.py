@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from peft_interp.inference.batching import drawing_batches
+from peft_interp.search.language_moves import continue_from, sentence_ends
 from peft_interp.text.token_filter import LINE_END
+from peft_interp.text.tokenization import decode_after, encode, vocabulary_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LONGEST_INPUT = 160  # characters of an example's text that a request shows
 SHOWN = 4  # examples in a request
@@ -32,6 +41,55 @@ class Request:
     begun: str = ""
 
 
+class InstructModel:
+    """A causal LM that is asked in its chat template and answers in text, whatever its vocabulary.
+
+    Args:
+        model: the causal LM.
+        tokenizer: its tokenizer, with a chat template.
+        allowed: (vocabulary,) bool, the tokens that it may answer with.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, allowed: Tensor) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.forbidden = (~allowed).nonzero().flatten().tolist()
+        self.ends = [i for i in sentence_ends(vocabulary_texts(tokenizer, len(allowed))) if allowed[i]]
+        self._drawing = drawing_batches()
+
+    def answers(
+        self, requests: Sequence[Request], most: int, seed: int, temperature: float = 1.0, top_p: float = 0.95
+    ) -> list[str]:
+        """The first sentence of each answer; requests whose answer has none are left out.
+
+        Args:
+            requests: what is asked.
+            most: tokens of an answer at most, its own tokens.
+            seed, temperature, top_p: as for `continue_from`.
+        """
+        turns = [[{"role": "user", "content": request.text}] for request in requests]
+        opened = [f"{request.opening}{request.begun}".rstrip() for request in requests]
+        asked = [
+            str(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)) + opening
+            for turn, opening in zip(turns, opened, strict=True)
+        ]
+        drawn = continue_from(
+            self.model,
+            [encode(self.tokenizer, text) for text in asked],
+            most,
+            self.forbidden,
+            self.ends,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            batches=self._drawing,
+        )
+        written = [
+            first_sentence(request.begun + decode_after(self.tokenizer, ids))
+            for request, ids in zip(requests, drawn, strict=True)
+        ]
+        return [text for text in written if text]
+
+
 def induction(examples: Sequence[tuple[str, str]], rng: Random) -> Request:
     """Asks for the instruction that some inputs were answered by."""
     shown = [f"Input: {_short(text)}\nAnswer: {answer.strip()}" for text, answer in _some(examples, rng)]
@@ -42,7 +100,7 @@ def induction(examples: Sequence[tuple[str, str]], rng: Random) -> Request:
 
 def ask_for_labels(words: Sequence[str], examples: Sequence[tuple[str, str]], rng: Random) -> Request:
     """Asks for a question that names the classes."""
-    kinds = _listed([word.strip() for word in words])
+    kinds = listed(words)
     shown = "\n".join(f"- {_short(text)}" for text, _ in _some(examples, rng))
     asked = f"Write one short question about a text. The answers to it are {kinds}. Some of the texts:\n{shown}"
     return Request(asked, "Question: ", rng.choice(_ASK))
@@ -107,5 +165,7 @@ def _short(text: str) -> str:
     return line if len(line) <= LONGEST_INPUT else f"{line[:LONGEST_INPUT].rsplit(' ', 1)[0]} ..."
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Label words as a choice: "positive, negative or neutral"."""
+    words = [word.strip() for word in words]
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import drawing_batches, reading_batches
-from peft_interp.search.instruct_moves import Request, demonstration, first_sentence
+from peft_interp.search.instruct_moves import InstructModel, Request, demonstration
 from peft_interp.search.language_moves import continue_from, sentence_ends
 from peft_interp.search.moves import Move
 from peft_interp.search.prompt_features import PromptFeatures, extract_features
 from peft_interp.text.placement import START, Placement
-from peft_interp.text.tokenization import encode, vocabulary_texts
+from peft_interp.text.tokenization import vocabulary_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -105,6 +105,9 @@ class _Step:
         self.logits |= dict(zip(wanted, reading.next_logits, strict=True))
         return {i: self.logits[i] for i in places}
 
+    def nlls(self, prompts: Sequence[Sequence[int]]) -> list[float]:
+        return self.proposer.read(prompts).nll.tolist() if prompts else []
+
     def continuations(self, parents: Sequence[Sequence[int]], count: int) -> list[list[int]]:
         return self.proposer.continuations(parents, count, self.rng)
 
@@ -125,9 +128,10 @@ class Proposer:
         start_id: what it starts from where there is no BOS in front, or None.
         gains: a prompt -> (L, vocabulary) of `swap_gains`; None leaves out moves that need the gradient.
         task: what prompts and an instruct model may show of the task.
+        instruct: the model that is asked for prompts; by default the one that proposes, if it has a chat template.
 
     Attributes:
-        passes: rows of prompts alone, or of requests for one, that the language model ran so far.
+        passes: rows of prompts alone, or of requests for one, that these models ran so far.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class Proposer:
         start_id: int | None = None,
         gains: Callable[[Sequence[int]], Tensor] | None = None,
         task: TaskExamples | None = None,
+        instruct: InstructModel | None = None,
     ) -> None:
         self.model, self.tokenizer, self.settings, self.gains = model, tokenizer, settings, gains
         self.task = task or TaskExamples()
@@ -151,6 +156,9 @@ class Proposer:
         self.passes = 0
         self._reading, self._drawing = reading_batches(model), drawing_batches()
         self.ends = [i for i in sentence_ends(vocabulary_texts(tokenizer, size)) if self.allowed[i]]
+        if instruct is None and getattr(tokenizer, "chat_template", None):
+            instruct = InstructModel(model, tokenizer, self.allowed)
+        self.instruct = instruct
 
     def propose(self, parents: Sequence[Sequence[int]], count: int, seed: int) -> list[tuple[str, list[int]]]:
         """About `count` proposals, duplicates included, each with the kind of move that made it.
@@ -180,7 +188,7 @@ class Proposer:
             return self.task.writes and any(answer.strip() for _, answer in self.task.pairs)
         if needs == "labelled rows":
             return self._has_room_for_rows
-        if needs and not getattr(self.tokenizer, "chat_template", None):
+        if needs and self.instruct is None:
             return False
         return {"examples": bool(self.task.pairs), "label words": bool(self.task.label_words)}.get(needs, True)
 
@@ -254,30 +262,13 @@ class Proposer:
         return [(prefix + new)[: self.settings.longest] for prefix, new in zip(kept, drawn, strict=True)]
 
     def answers(self, requests: Sequence[Request], rng: Random) -> list[list[int]]:
-        """What the language model writes when it is asked in its chat template, as prompts; only whole sentences."""
-        turns = [[{"role": "user", "content": request.text}] for request in requests]
-        opened = [f"{request.opening}{request.begun}".rstrip() for request in requests]
-        asked = [
-            str(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)) + opening
-            for turn, opening in zip(turns, opened, strict=True)
-        ]
-        self.passes += len(asked)
-        drawn = continue_from(
-            self.model,
-            [encode(self.tokenizer, text) for text in asked],
-            self.settings.longest,
-            self.forbidden,
-            self.ends,
-            seed=rng.getrandbits(62),
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
-            batches=self._drawing,
+        """What the instruct model writes when it is asked in its chat template, as prompts; only whole sentences."""
+        assert self.instruct is not None  # or no move would have asked
+        settings = self.settings
+        self.passes += len(requests)
+        return self.encoded(
+            self.instruct.answers(requests, settings.longest, rng.getrandbits(62), settings.temperature, settings.top_p)
         )
-        written = [
-            first_sentence(request.begun + str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)))
-            for request, ids in zip(requests, drawn, strict=True)
-        ]
-        return self.encoded([text for text in written if text])
 
     def encoded(self, texts: Sequence[str]) -> list[list[int]]:
         """Texts as prompts, in the place where prompts stand."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from peft_interp.inference.batching import gradient_batches
 from peft_interp.inference.eval_mode import eval_mode
+from peft_interp.inference.models import input_embeddings
 from peft_interp.metrics.references import human_prompts
 from peft_interp.scoring.checkpointing import ARCHIVE_NAME
 from peft_interp.scoring.examples import Examples, asked_texts
@@ -18,21 +20,23 @@ from peft_interp.scoring.prompt_scorer import PerplexityModel, PromptScorer
 from peft_interp.scoring.setup import own_perplexity_model, processes_of
 from peft_interp.scoring.task_scorer import is_causal
 from peft_interp.search.config import PromptSearchConfig
-from peft_interp.search.constraints import ConstraintInputs, Constraints
+from peft_interp.search.constraints import ConstraintInputs, Constraints, description_of
 from peft_interp.search.front import fluency_scale
 from peft_interp.search.gradient_moves import swap_gains
+from peft_interp.search.instruct_moves import InstructModel
 from peft_interp.search.moves import MOVES, Move, shares_of
 from peft_interp.search.proposals import ProposalSettings, Proposer, TaskExamples
 from peft_interp.search.search import FluentSearch
 from peft_interp.text.placement import IGNORED
 from peft_interp.text.rows import read_rows
-from peft_interp.text.tokenization import start_id
+from peft_interp.text.token_filter import allowed_tokens
+from peft_interp.text.tokenization import start_id, vocabulary_texts
 from peft_interp.tuner.embedding import encoder_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 GRADIENT_EXAMPLES = 16
 
@@ -45,6 +49,7 @@ def make_search(
     scorer: PromptScorer,
     moves: Sequence[Move] = MOVES,
     label_words: Sequence[str] = (),
+    asked: InstructModel | None = None,
 ) -> FluentSearch:
     """The search for an adapter's prompt.
 
@@ -56,6 +61,7 @@ def make_search(
         scorer: what prompts are worth.
         moves: kinds of proposals.
         label_words: those of a classification task.
+        asked: the instruct model that proposes; None for the language model that proposes all else.
 
     Raises:
         ValueError: no language model that can propose and score, or lengths that leave nothing.
@@ -68,18 +74,15 @@ def make_search(
             "`longest_prompt` or `num_virtual_tokens`."
         )
     shares = shares_of(args, moves)
-    settings = ProposalSettings(
-        shares,
-        args.shortest_prompt,
-        longest,
-        args.proposal_temperature,
-        args.proposal_top_p,
-    )
+    drawing = (args.proposal_temperature, args.proposal_top_p)
+    settings = ProposalSettings(shares, args.shortest_prompt, longest, *drawing)
     perplexity_model, proposing = scorer.perplexity_model, _proposing(scorer, train)
     allowed = encoder_of(model, model.active_adapter).tokens.allowed
     start = start_id(proposing.tokenizer or task.tokenizer, proposing.model.config)
     shown = _shown(train, scorer, label_words)
-    proposer = Proposer(proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown)
+    proposer = Proposer(
+        proposing.model, task.tokenizer, allowed, settings, proposing.leading_ids, start, task=shown, instruct=asked
+    )
     assert perplexity_model is not None
     scale = fluency_scale(
         perplexity_model.model,
@@ -89,14 +92,57 @@ def make_search(
         separate_model=perplexity_model is not proposing,
     )
     path = Path(str(args.output_dir)) / ARCHIVE_NAME if args.should_save else None
-    asked = ConstraintInputs(args, task.tokenizer, label_words, train.inputs, task.model.device)
-    search = FluentSearch(
-        proposer, scale, allowed, Constraints(asked), scorer, train, args, processes_of(accelerator), path
-    )
+    constraints = Constraints(ConstraintInputs(args, task.tokenizer, label_words, train.inputs, task.model.device))
+    search = FluentSearch(proposer, scale, allowed, constraints, scorer, train, args, processes_of(accelerator), path)
     follows = any(share and move.needs == "gradient" for move, share in shares.items())
     if train.rows and follows and scorer.task_reward != "none":  # else the loss is not what is sought
         proposer.gains = _Gains(search, args.seed)
     return search
+
+
+def instruct_model(
+    adapter: PeftModel,
+    model: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    device: torch.device | str,
+) -> InstructModel | None:
+    """The user's proposing model, which answers with what the adapter's filter would let through in its vocabulary.
+
+    Args:
+        adapter: whose prompts are proposed.
+        model: any causal LM that knows a chat; None for none.
+        tokenizer: its tokenizer.
+        device: where it runs.
+
+    Raises:
+        ValueError: one without the other, no chat template, or no causal LM.
+    """
+    if model is None and tokenizer is None:
+        return None
+    if model is None or tokenizer is None:
+        given, lacking = ("model", "tokenizer") if tokenizer is None else ("tokenizer", "model")
+        raise ValueError(
+            f"`proposal_{given}` is given without `proposal_{lacking}`; pass both, or none of them: then the model "
+            "that proposes all else is asked, if its tokenizer has a chat template."
+        )
+    name = type(model).__name__
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"`proposal_tokenizer` (for {name}) has no chat template, in which the model would be asked; pass an "
+            "instruct model with its tokenizer, or set `chat_template`."
+        )
+    if not model.can_generate() or model.config.is_encoder_decoder:
+        raise ValueError(f"`proposal_model` is a {name}, which is no causal language model; pass one that chats.")
+    table, config = input_embeddings(model).weight, adapter.active_peft_config
+    if len(tokenizer) > len(table):
+        raise ValueError(
+            f"`proposal_tokenizer` has {len(tokenizer)} tokens and `proposal_model` ({name}) knows {len(table)}; pass "
+            "the model's own tokenizer."
+        )
+    allowed = allowed_tokens(table, tokenizer, config.allowed_tokens)
+    banned = {word.strip().lower() for word in config.banned_words or ()}
+    allowed &= torch.tensor([text.strip().lower() not in banned for text in vocabulary_texts(tokenizer, len(table))])
+    return InstructModel(model.to(device), tokenizer, allowed)  # type: ignore[arg-type]
 
 
 def start_prompts(
@@ -118,8 +164,9 @@ def start_prompts(
                 "or raise `longest_prompt`."
             )
         starts.append(ids)
-    if args.names_its_task and args.task_description:  # the user's own words for the task
-        described = search.candidate(placement.encode_prompt(tokenizer, args.task_description))
+    words = description_of(args, search.proposer.task.label_words) if args.names_its_task else None
+    if words:
+        described = search.candidate(placement.encode_prompt(tokenizer, words))
         starts += [list(described.ids)] if described.fits and not search.constraints.broken([described])[0] else []
     known = [placement.encode_prompt(tokenizer, text) for text in human_prompts()]
     fitting = [c for ids in known if search.proposer.settings.fits(len(ids)) and (c := search.candidate(ids)).fits]
@@ -159,7 +206,7 @@ def _pairs(train: Examples, scorer: PromptScorer, label_words: Sequence[str]) ->
 
 
 def _proposing(scorer: PromptScorer, train: Examples) -> PerplexityModel:
-    """The language model that makes proposals: the perplexity model, unless it has a tokenizer of its own."""
+    """The language model that proposes token by token: the perplexity model, unless it has a tokenizer of its own."""
     perplexity_model, task = scorer.perplexity_model, scorer.task
     if perplexity_model is None:
         raise ValueError(

@@ -1,7 +1,7 @@
 """`PromptSearchTrainer`: fluent prompts for a task, found along the front of reward and fluency, as a real `Trainer`.
 
-How a step goes (`search.py`): proposals are made from the population by a language model (continuations and rewritten
-tokens), by the task's gradient among likely tokens, and by edits. Those that people cannot read, or that do not survive
+How a step goes (`search.py`): proposals are made from the population by a language model (continuations and infills),
+by the task's gradient among likely tokens, and by edits. Those that people cannot read, or that do not survive
 decode -> encode, are dropped. A guess learned from the prompts scored so far chooses among the rest. What is chosen is
 scored on more and more examples, and non-dominated sorting of reward, fluency and repetition keeps the population.
 
@@ -31,7 +31,7 @@ from peft_interp.search.config import PromptSearchConfig
 from peft_interp.search.constraints import changed_share, word_changes
 from peft_interp.search.moves import MOVES, Move
 from peft_interp.search.search import FluentSearch
-from peft_interp.search.setup import make_search, start_prompts
+from peft_interp.search.setup import instruct_model, make_search, start_prompts
 from peft_interp.text.rows import Rows
 from peft_interp.text.verbalizer import Verbalizer
 
@@ -61,13 +61,16 @@ class PromptSearchTrainer(PromptScoringTrainer):
         verbalizer: template and label words of a classification task.
         reward_funcs: functions called as TRL calls them; see `peft_interp.scoring.rewards`. They get the prompts, or
             with `on_answers(function)` what the task model writes after them.
-        perplexity_model: the causal LM that measures fluency, and proposes if it shares the tokenizer; by default
-            the task model.
+        perplexity_model: the causal LM that measures fluency, and proposes token by token if it shares the tokenizer;
+            by default the task model.
         perplexity_tokenizer: its tokenizer, by default the same.
         text_column: the text, where the verbalizer fills rows in.
         label_column: the label, 0, 1, ..., for the same.
         max_length: most tokens of a filled-in row, the prompt not counted. None: no limit.
         moves: kinds of proposals, `(*MOVES, mine)` say; see `peft_interp.search.moves`.
+        proposal_model: the instruct model that is asked for prompts: any causal LM with a chat template, whatever its
+            vocabulary, since it answers in text. By default the model that proposes, if it has a chat template.
+        proposal_tokenizer: its tokenizer.
         trainer_options: Trainer's other arguments (callbacks, compute_metrics, ...).
 
     Raises:
@@ -93,6 +96,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         label_column: str = "label",
         max_length: int | None = None,
         moves: Sequence[Move] = MOVES,
+        proposal_model: PreTrainedModel | None = None,
+        proposal_tokenizer: PreTrainedTokenizerBase | None = None,
         **trainer_options: Any,
     ) -> None:
         super().__init__(
@@ -111,7 +116,8 @@ class PromptSearchTrainer(PromptScoringTrainer):
         assert processing_class is not None  # or the model would have been refused
         scorer = make_scorer(model, args, self._train, processing_class, verbalizer, reward_funcs, scored_by)
         words = () if verbalizer is None else tuple(verbalizer.label_words)
-        self.search = make_search(model, args, self.accelerator, self._train, scorer, moves, words)
+        asked = instruct_model(model, proposal_model, proposal_tokenizer, args.device)
+        self.search = make_search(model, args, self.accelerator, self._train, scorer, moves, words, asked)
         self._starts = start_prompts(model, processing_class, args, self.search)
         self._stand_in = _StandIn().to(args.device)
         self._done = -1  # the last optimizer step whose prompts are scored

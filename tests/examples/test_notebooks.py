@@ -61,8 +61,13 @@ def test_it_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert float(found[1]) < SECONDS
     for words in {
         "1_train_and_read": ("<th>Text</th>", "<th>Perplexity</th>", "Does the text do what the prompt does?"),
-        "2_judge_a_soft_prompt": ("Is this film review", "it acts against what its text does", "yes"),
-        "3_search_under_constraints": ("nats per token", "by hand"),
+        "2_judge_a_soft_prompt": (
+            "Is this film review",
+            "it acts against what its text does",
+            "No text explains",
+            "yes",
+        ),
+        "3_search_under_constraints": ("nats per token", "by hand", "improved from", "film review"),
     }[name]:
         assert words in printed
 

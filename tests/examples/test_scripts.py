@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ def test_classification_script_keeps_the_numbers_of_a_calibrated_prompt(run_scri
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     terrible, great = config["peft_interp"]["label_bias"]["values"]
     assert f"terrible {terrible:+.2f}, great {great:+.2f} (nats, batch calibration on 32 training rows)" in printed
+
+
+def test_classification_script_trains_on_calibrated_scores(run_script: Build, tmp_path: Path) -> None:
+    steps = ["--max_steps", "1", "--logging_steps", "1", "--eval_strategy", "no", "--save_strategy", "no"]
+    rows = ["--max_train_samples", "32", "--max_eval_samples", "16", "--calibration", "batch"]
+    first = []
+    for folder, wanted in (("plain", "False"), ("calibrated", "True")):
+        arguments = ["--output_dir", folder, *steps, *rows, "--calibrated_loss", wanted]
+        printed = run_script(tmp_path, "run_classification.py", *arguments)
+        assert "on 16 test rows" in printed
+        first += [float(loss) for loss in re.findall(r"'loss': '?([0-9.]+)", printed)]
+    assert first[0] > 1, "of the whole vocabulary"
+    assert first[1] < 0.8, "of two labels that are as likely as each other"
 
 
 @pytest.fixture

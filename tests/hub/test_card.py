@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from peft_interp.hub.card import BEGIN, END, CardEntry, update_card, without_our
 from peft_interp.hub.facts import PromptFacts
 from peft_interp.metrics.results import Faithfulness, Measure, Performance, PromptReading, Scrutability, TokenReading
 from peft_interp.report import PromptReport
+from peft_interp.report.explained import ExplanationCandidate, ExplanationData
 from peft_interp.report.verdicts import decide
 
 Build = Callable[..., Any]
@@ -43,6 +45,12 @@ def report_on(ids: list[int], text: str = PROMPT, accuracy: float = 0.81, **cont
     return PromptReport(reading, verdicts, readable, faithfulness, context={"data": "SST-2 (test)", **context})
 
 
+def explained(text: str | None) -> ExplanationData:
+    """Of one candidate, shown or not."""
+    best = ExplanationCandidate("Was it good?", "search", 0.1, 0.01, 0.8, 0.1, 0.02, 0.9, 0.9 if text else -0.4, 0.95)
+    return ExplanationData(text, "" if text else "against", (best,), 0.5, 0.2, 20, 20, 100, "PROMPT_TUNING")
+
+
 @pytest.fixture
 def write(tmp_path: Path, parts_of: Build) -> Build:
     """`write(report=None, **facts)`: the card of one prompt, as metadata and body."""
@@ -53,6 +61,17 @@ def write(tmp_path: Path, parts_of: Build) -> Build:
         return parts_of((tmp_path / "README.md").read_text(encoding="utf-8"))
 
     return update
+
+
+@pytest.mark.parametrize("text", ["Was it good?", None])
+def test_an_explanation_of_the_report_is_on_the_card(write: Build, text: str | None) -> None:
+    soft = {"is_text": False, "ids": [5, 6]}
+    _, plain = write(report_on([5, 6]), **soft)
+    _, body = write(replace(report_on([5, 6]), explanation=explained(text)), **soft)
+    words = "this text does 80% of what the prompt does" if text else "No text explains this prompt"
+    assert words in body
+    assert "Was it good?" in body
+    assert words not in plain
 
 
 def test_the_prompt_comes_first_and_says_how_to_use_it(write: Build) -> None:

@@ -17,6 +17,7 @@ from peft_interp.search.constraints import (
     Constraints,
     changed_share,
     constraint_table,
+    description_of,
     has_phrase,
     word_changes,
 )
@@ -34,9 +35,12 @@ def texts(tokenizer: Any, *words: str) -> list[Text]:
     return [Text(text, tuple(tokenizer.encode(text))) for text in words]
 
 
+def config(**settings: Any) -> PromptSearchConfig:
+    return PromptSearchConfig(output_dir="unused", report_to=[], use_cpu=True, **settings)
+
+
 def checks(tokenizer: Any, **settings: Any) -> Constraints:
-    config = PromptSearchConfig(output_dir="unused", report_to=[], use_cpu=True, **settings)
-    return Constraints(ConstraintInputs(config, tokenizer, ("terrible", "great"), ("A dull film.",)))
+    return Constraints(ConstraintInputs(config(**settings), tokenizer, ("terrible", "great"), ("A dull film.",)))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +100,8 @@ def test_a_prompt_is_checked_once(tokenizer: Any) -> None:
 
         return check
 
-    config = PromptSearchConfig(output_dir="unused", report_to=[], use_cpu=True)
     mine = Constraint("short", "are short", (), make)
-    found = Constraints(ConstraintInputs(config, tokenizer), (*CONSTRAINTS, mine))
+    found = Constraints(ConstraintInputs(config(), tokenizer), (*CONSTRAINTS, mine))
     prompts = texts(tokenizer, "Is it a good film?", "Is it a good film or a bad one?", "Is it a good film?")
     assert found.broken(prompts) == ["", "short", ""]
     assert found.broken(prompts[:1]) == [""]
@@ -110,13 +113,22 @@ def test_naming_is_checked_by_the_encoder(tokenizer: Any, monkeypatch: pytest.Mo
     import peft_interp.metrics.task_naming as naming
 
     def encode(words: list[str]) -> list[list[float]]:
-        kinds = ("film", "review", "movie", "positive", "negative")
+        kinds = ("film", "review", "movie", "positive", "negative", "terrible", "great")
         return [[1e-3] + [float(kind in text.lower()) for kind in kinds] for text in words]
 
     monkeypatch.setattr(naming, "_default_encoder", lambda: naming._Encoder(encode))
     asked = texts(tokenizer, "Is this film review positive or negative?", "I want you to act as a gardener.")
     described = checks(tokenizer, names_its_task=True, task_description="Is a film review positive or negative?")
     assert described.broken(asked) == ["", "naming"]
+    asked += texts(tokenizer, "Is it a terrible film or a great one?", "Say it in French.")
+    undescribed = checks(tokenizer, names_its_task=True)  # the label words make a description
+    assert undescribed.broken(asked) == ["", "naming", "", "naming"]
+    assert description_of(config(names_its_task=True), (" terrible", " so-so", "great")) == (
+        "Is this text terrible, so-so or great?"
+    )
+    assert description_of(config(task_description="Is it good?"), ("terrible", "great")) == "Is it good?"
+    unlabelled = Constraints(ConstraintInputs(config(names_its_task=True), tokenizer, (), ("A dull film.",)))
+    assert unlabelled.broken(asked) == [""] * 4, "only what is clearly about something else"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ Build = Callable[..., Any]
 def test_it_searches_resumes_and_reports_the_front(run_script: Build, tmp_path: Path) -> None:
     small = ["--output_dir", "out", "--prompts_per_step", "4", "--human_starts", "4", "--max_train_samples", "16"]
     small += ["--max_eval_samples", "20", "--eval_steps", "1", "--save_steps", "1", "--disable_tqdm", "True"]
+    small += ["--improve", "Is this film review good?", "--required_phrases", "film review"]
     run_script(tmp_path, "run_search.py", *small, "--max_steps", "1")
     printed = run_script(tmp_path, "run_search.py", *small, "--max_steps", "2", "--resume_from_checkpoint", "True")
     text = (tmp_path / "out" / "prompt.txt").read_text()
@@ -23,4 +24,7 @@ def test_it_searches_resumes_and_reports_the_front(run_script: Build, tmp_path: 
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<svg" in page
     assert "embedded:sentiment (test)" in page
+    assert "film review" in text.lower()
+    assert "improved from" in page
+    assert "Is this film review good?" in page
     assert "embedded:sentiment (test)" in (tmp_path / "out" / "README.md").read_text()

@@ -89,6 +89,21 @@ def test_label_words_are_a_remark(flags_of: FlagsOf) -> None:
     assert not flags["label_leak"].unreadable
 
 
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        ("Is this film terrible or great?", False),
+        ("Great or Terrible: which is it?", False),
+        ("Is this film terrible, or great, a great one?", True),
+        ("Is this film great?", True),
+        ("Say whether it is terrible, so-so or not.", True),
+    ],
+)
+def test_a_prompt_that_names_its_classes_favours_none_of_them(flags_of: FlagsOf, text: str, leaks: bool) -> None:
+    assert ("label_leak" in flags_of(text, label_words=[" terrible", " great"])) is leaks
+    assert "label_leak" in flags_of("Is this film great?", label_words=[" great"])
+
+
 def test_copied_training_text_is_found(flags_of: FlagsOf) -> None:
     training = ["The plot is thin but the actors make the most of every scene they have."]
     assert flags_of("the actors make the most of every scene they have", training_texts=training)["copied"].unreadable
