@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import runpy
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

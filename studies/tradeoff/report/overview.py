@@ -183,14 +183,14 @@ def sentence(outcomes: Sequence[Outcome], view: View = FLUENT) -> str:
     best, vectors = _best_passing(here, tasks, view), _best_vectors(here, tasks, view.scored)
     if best is None:
         return ""
-    found, said = best_that_pass(here, best[0], view.passes, view.scored), view.texts
-    soft = _of_vectors(here, vectors[0], view) if vectors is not None else found
-    here = _on_splits(here, _whole(found, tasks) & _whole(soft, tasks)) or here  # one set of runs for all figures
-    found = best_that_pass(here, best[0], view.passes, view.scored)
-    parts = [f"{best[0]} {mean(found.values()):.1%}"]
+    passing, said = best_that_pass(here, best[0], view.passes, view.scored), view.texts
+    soft = _of_vectors(here, vectors[0], view) if vectors is not None else passing
+    here = _on_splits(here, _whole(passing, tasks) & _whole(soft, tasks)) or here  # one set of runs for all figures
+    passing = best_that_pass(here, best[0], view.passes, view.scored)
+    parts = [f"{best[0]} {mean(passing.values()):.1%}"]
     if vectors is not None:
         soft = _of_vectors(here, vectors[0], view)
-        said = _said(soft, found, view)
+        said = _said(soft, passing, view)
         parts.append(f"vectors that nobody can read ({vectors[0]}) {mean(soft.values()):.1%}")
     written = by_unit(select(here, method="written", role="chosen"), lambda o: o.number(view.scored))
     for name, values in (("what people wrote for the task", written), ("no prompt", no_prompt(here, view.scored))):
