@@ -13,7 +13,6 @@ from peft_interp.inference.batching import Batches, drawing_batches
 from peft_interp.inference.eval_mode import eval_mode
 from peft_interp.inference.models import generate_of
 
-INFILLS = 8  # tokens that are tried in a place
 _ENDINGS = (".", "?", "!", ":")
 
 
@@ -98,38 +97,30 @@ def _until(row: list[int], stop: set[int], pad: int) -> list[int]:
     return [token for token in row if token != pad]
 
 
-def infills(
-    ids: Sequence[int], logits: Tensor, allowed: Tensor, rng: Random, insert: bool, top_k: int = 64
-) -> list[list[int]]:
-    """Prompts with one token in another's place, or between two, that is likely after what is in front of it.
+def drawn_token(logits: Tensor, allowed: Tensor, rng: Random, top_k: int = 64) -> int:
+    """One of the `top_k` likeliest allowed tokens, drawn by probability.
+
+    Args:
+        logits: (vocabulary,).
+        allowed: (vocabulary,) bool.
+        rng: of the draw.
+        top_k: how many may be drawn.
+    """
+    scores = logits.double().masked_fill(~allowed[: len(logits)], -torch.inf)
+    top = scores.topk(min(top_k, int(allowed.sum())))
+    return int(rng.choices(top.indices.tolist(), top.values.softmax(-1).tolist())[0])
+
+
+def rewritten(ids: Sequence[int], logits: Tensor, allowed: Tensor, rng: Random, insert: bool) -> list[int]:
+    """With one token that is likely after what is in front of it, instead of another or between two.
 
     Args:
         ids: (L,) the prompt.
         logits: (L, vocabulary): row i predicts place i.
         allowed: (vocabulary,) bool.
-        rng: draws the place, and tokens by probability, none twice.
-        insert: put the token between two.
-        top_k: how many of the likeliest may be drawn.
-
-    Returns:
-        At most `INFILLS` prompts of one length, for `drawn_infill` to choose from.
+        rng: of the draw.
+        insert: put it between two tokens.
     """
     place = rng.randrange(len(ids))
-    scores = logits[place].double().masked_fill(~allowed[: logits.shape[-1]], -torch.inf)
-    top = scores.topk(min(top_k, int(allowed.sum())))
-    chances = top.values.softmax(-1).tolist()
-    turns = [rng.expovariate(1.0) / max(chance, 1e-300) for chance in chances]  # as draws without putting back
-    drawn = sorted(zip(turns, top.indices.tolist(), strict=True))[:INFILLS]
-    return [[*ids[:place], token, *ids[place + (not insert) :]] for _, token in drawn]
-
-
-def drawn_infill(prompts: Sequence[list[int]], nlls: Sequence[float], rng: Random) -> list[int]:
-    """One of some infills, drawn by the probability of the whole prompt: what follows the new token counts as well.
-
-    Args:
-        prompts: of one length.
-        nlls: nats per token of each; NaN for a single token.
-        rng: of the draw.
-    """
-    totals = torch.tensor(nlls, dtype=torch.float64).nan_to_num() * (len(prompts[0]) - 1)
-    return rng.choices(prompts, (-totals).softmax(-1).tolist())[0]
+    token = drawn_token(logits[place], allowed, rng)
+    return [*ids[:place], token, *ids[place + (not insert) :]]

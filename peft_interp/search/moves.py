@@ -19,7 +19,7 @@ from peft_interp.search.instruct_moves import (
     paraphrase,
     shortened,
 )
-from peft_interp.search.language_moves import drawn_infill, infills
+from peft_interp.search.language_moves import rewritten
 from peft_interp.text.token_filter import LINE_END
 
 Prompts = list[list[int]]
@@ -67,9 +67,6 @@ class MoveInputs(Protocol):
 
     def next_logits(self, places: Sequence[int]) -> dict[int, Tensor]:
         """Of the parents at these places: (L, vocabulary), row i predicts token i under the language model."""
-
-    def nlls(self, prompts: Sequence[Sequence[int]]) -> list[float]:
-        """Nats per token of prompts under the language model; NaN for a single token."""
 
     def continuations(self, parents: Sequence[Sequence[int]], count: int) -> Prompts:
         """`count` parents cut somewhere, or nothing, and gone on from by the language model."""
@@ -139,15 +136,13 @@ def _continue(inputs: MoveInputs, count: int) -> Prompts:
 
 
 def _rewrite(inputs: MoveInputs, count: int) -> Prompts:
-    """Infills: one token in another's place or between two, with which the language model finds the prompt likely."""
+    """One token that the language model finds likely, in another's place or between two."""
     rng = inputs.rng
     chosen = [rng.randrange(len(inputs.parents)) for _ in range(count)]
     logits = inputs.next_logits(chosen)
-    tried = [
-        infills(inputs.parents[i], logits[i], inputs.allowed, rng, insert=rng.random() < INSERT_SHARE) for i in chosen
+    return [
+        rewritten(inputs.parents[i], logits[i], inputs.allowed, rng, insert=rng.random() < INSERT_SHARE) for i in chosen
     ]
-    nlls = iter(inputs.nlls([ids for prompts in tried for ids in prompts]))
-    return [drawn_infill(prompts, [next(nlls) for _ in prompts], rng) for prompts in tried]
 
 
 def _gradient(inputs: MoveInputs, count: int) -> Prompts:
@@ -213,13 +208,7 @@ def _demonstrate(inputs: MoveInputs, count: int) -> Prompts:
 
 MOVES = (
     Move("continue", _continue, 0.4, "the language model's continuations", "continuation_share"),
-    Move(
-        "rewrite",
-        _rewrite,
-        0.3,
-        "infills: tokens that the language model puts in another's place or between two",
-        "rewrite_share",
-    ),
+    Move("rewrite", _rewrite, 0.3, "tokens replaced or inserted by the language model", "rewrite_share"),
     Move(
         name="gradient",
         function=_gradient,

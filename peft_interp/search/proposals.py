@@ -105,9 +105,6 @@ class _Step:
         self.logits |= dict(zip(wanted, reading.next_logits, strict=True))
         return {i: self.logits[i] for i in places}
 
-    def nlls(self, prompts: Sequence[Sequence[int]]) -> list[float]:
-        return self.proposer.read(prompts).nll.tolist() if prompts else []
-
     def continuations(self, parents: Sequence[Sequence[int]], count: int) -> list[list[int]]:
         return self.proposer.continuations(parents, count, self.rng)
 

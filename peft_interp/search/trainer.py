@@ -1,7 +1,7 @@
 """`PromptSearchTrainer`: fluent prompts for a task, found along the front of reward and fluency, as a real `Trainer`.
 
-How a step goes (`search.py`): proposals are made from the population by a language model (continuations and infills),
-by the task's gradient among likely tokens, and by edits. Those that people cannot read, or that do not survive
+How a step goes (`search.py`): proposals are made from the population by a language model (continuations and rewritten
+tokens), by the task's gradient among likely tokens, and by edits. Those that people cannot read, or that do not survive
 decode -> encode, are dropped. A guess learned from the prompts scored so far chooses among the rest. What is chosen is
 scored on more and more examples, and non-dominated sorting of reward, fluency and repetition keeps the population.
 

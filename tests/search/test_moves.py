@@ -10,13 +10,11 @@ import torch
 
 from peft_interp import text_nll
 from peft_interp.inference.eval_mode import eval_mode
-from peft_interp.metrics.references import human_prompts
 from peft_interp.scoring.task_scorer import TaskScorer
 from peft_interp.search.gradient_moves import gradient_swap, swap_gains
-from peft_interp.search.language_moves import INFILLS, continue_from, drawn_infill, infills, sentence_ends
-from peft_interp.search.moves import INSERT_SHARE, MOVES, crossover, deleted, swapped
+from peft_interp.search.language_moves import continue_from, rewritten, sentence_ends
+from peft_interp.search.moves import crossover, deleted, swapped
 from peft_interp.search.prompt_features import extract_features
-from peft_interp.search.proposals import ProposalSettings, Proposer
 from peft_interp.text.placement import END, START
 from peft_interp.text.rows import read_rows
 from peft_interp.text.tokenization import vocabulary_texts
@@ -85,45 +83,13 @@ def test_a_swap_is_likely_allowed_and_asked_for() -> None:
     assert sorted(changed) in ([1, 4], [2, 4])
 
 
-def test_an_infill_fits_what_follows_as_well(language_model: Any, tokenizer: Any) -> None:
-    """The words that follow count: prompts are likelier than those whose new token only goes with what is before it."""
-    move = next(move for move in MOVES if move.name == "rewrite")
-    allowed = torch.ones(len(tokenizer), dtype=torch.bool)
-    proposer = Proposer(language_model, tokenizer, allowed, ProposalSettings({move: 1.0}, 2, 16), start_id=1)
-    texts = human_prompts()[:400:8]
-    parents = [ids for text in texts if 4 <= len(ids := tokenizer.encode(text)) <= 12]
-    made = [ids for _, ids in proposer.propose(parents, 60, seed=0)]
-    assert made == [ids for _, ids in proposer.propose(parents, 60, seed=0)]
-    logits, rng = proposer.read(parents, keep_logits=True).next_logits, Random(0)
-    left = [
-        infills(parents[i], logits[i], allowed, rng, insert=rng.random() < INSERT_SHARE)[0]
-        for i in [rng.randrange(len(parents)) for _ in range(60)]
-    ]
-    nll, by_left = (float(proposer.read(prompts).nll.mean()) for prompts in (made, left))
-    assert nll < by_left - 0.2
-    assert len({tuple(ids) for ids in made}) > 50
-
-
-def test_infills_are_drawn_by_the_whole_prompt() -> None:
-    logits = torch.zeros(2, 20)
-    allowed = torch.arange(20) > 3
-    tried = infills([1, 2], logits, allowed, Random(0), insert=False)
-    assert len({tuple(ids) for ids in tried}) == len(tried) == INFILLS
-    assert all(set(ids) - {1, 2} <= set(range(4, 20)) for ids in tried)
-    assert len(infills([1, 2], logits, torch.arange(20) > 16, Random(0), insert=True)) == 3
-    nlls = [9.0] * INFILLS
-    nlls[5] = 0.0
-    assert {tuple(drawn_infill(tried, nlls, Random(seed))) for seed in range(9)} == {tuple(tried[5])}
-    assert drawn_infill([[7]], [float("nan")], Random(0)) == [7]
-
-
 def test_a_rewrite_replaces_or_inserts_a_likely_token() -> None:
     logits = torch.full((3, 10), -20.0)
     logits[:, 7] = 20.0
     allowed = torch.ones(10, dtype=torch.bool)
     for seed in range(10):
-        replaced = infills([1, 2, 3], logits, allowed, Random(seed), insert=False)[0]
-        inserted = infills([1, 2, 3], logits, allowed, Random(seed), insert=True)[0]
+        replaced = rewritten([1, 2, 3], logits, allowed, Random(seed), insert=False)
+        inserted = rewritten([1, 2, 3], logits, allowed, Random(seed), insert=True)
         assert len(replaced) == 3
         assert replaced.count(7) == 1
         assert [i for i in inserted if i != 7] == [1, 2, 3]
