@@ -5,16 +5,37 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests import processes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ON_SMOLLM2 = [block for block in BLOCKS if "smollm2" in block]
+
+
+@pytest.mark.real
+def test_the_block_on_smollm2_prints_a_front(tmp_path: Path) -> None:
+    """Prompts that keep the rule, about as right as the README's lines: other processors round otherwise."""
+    (block,) = ON_SMOLLM2
+    finished = processes.run("-c", block, cwd=tmp_path, timeout=550)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    shown = re.findall(r"^([\d.]+)%  ([\d.]+)  (.+)$", README, re.MULTILINE)
+    found = re.findall(r"^([\d.]+)%  ([\d.]+)  (.+)$", finished.stdout, re.MULTILINE)
+    assert found
+    assert len(shown) > 1
+    for accuracy, _, text in found + shown:
+        assert "positive or negative" in text
+        assert float(accuracy) == pytest.approx(float(shown[0][0]), abs=6)
+
+
 def test_python_blocks_run(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    for block in blocks:
+    plain = [block for block in BLOCKS if block not in ON_SMOLLM2]
+    assert plain
+    for block in plain:
         finished = processes.run("-c", block, cwd=tmp_path, timeout=300)
         assert finished.returncode == 0, finished.stderr[-3000:]
         assert finished.stdout.strip()
