@@ -18,7 +18,7 @@ from peft_interp import embedded
 from studies.generation.points import POINTS, read_points, write_point
 from studies.generation.run import TRIAL, Models, Point, Size, run_point, tested
 from studies.generation.tables import tables, write_readme
-from studies.generation.tasks import TASKS, task_named
+from studies.generation.tasks import TASKS, drawn_rows, task_named
 from studies.tradeoff.config import DEVICES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -52,8 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         model = embedded.load_model(name, dtype=getattr(torch, arguments.dtype)).to(arguments.device)
         models = Models(name, model, embedded.load_tokenizer(name), arguments.data_dir)
         for point in again:
-            own = done[point.key]
-            own |= tested(task_named(point.task), models, own["search"]["text"], own["size"]["test"])
+            own, task = done[point.key], task_named(point.task)
+            first = drawn_rows(task, models.data_dir, "train", own["size"]["train"], point.seed)[0]
+            own |= tested(task, models, own["search"]["text"], own["size"]["test"], first["answer"])
             write_point(arguments.points, point.key, own)
         for point in missing:
             found = run_point(point, models, TRIAL if arguments.trial else Size(steps=arguments.steps))

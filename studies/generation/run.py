@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -18,6 +19,7 @@ from peft_interp.answers.settings import AnswerSettings
 from peft_interp.answers.writer import AnswerWriter
 from peft_interp.scoring.examples import rows_to_answer
 from peft_interp.scoring.rewards import call_answer_function
+from peft_interp.search.moves import SHOWN_BY
 from peft_interp.text.placement import PLACEMENTS
 from studies.generation.tasks import Row, Task, drawn_rows, encoded, task_named, verbalizer_for
 from studies.tradeoff.methods.searches import shares
@@ -101,25 +103,34 @@ def run_point(point: Point, models: Models, size: Size) -> dict[str, Any]:
         "device": models.model.device.type,
         "size": asdict(size),
         "search": found,
-        **tested(task, models, found["text"], size.test),
+        **tested(task, models, found["text"], size.test, train[0]["answer"]),
         "seconds": round(time.process_time() - begun, 1),
     }
 
 
-def tested(task: Task, models: Models, text: str, rows: int) -> dict[str, Any]:
+def tested(task: Task, models: Models, text: str, rows: int, example: str) -> dict[str, Any]:
     """The search's prompt, none, and the best of a person's on the test rows, which are the same in every point.
 
-    Of a person's prompts the best is that on the test rows themselves: nobody could have chosen a better one.
+    Of a person's prompts the best is that on the test rows themselves: nobody could have chosen a better one. The same
+    prompts are tested once more with the answer `example` after them, which is what the search may add.
     """
     test, judge = drawn_rows(task, models.data_dir, "test", rows, TEST_SEED), _Judge(task, models)
     by_hand = {own: judge.tested(own, test) for own in task.written}
-    best = max(by_hand.values(), key=lambda record: mean(record["scores"]))
-    ways = {"none": judge.tested("", test), "written": best, "search": judge.tested(text, test)}
+    shown = [judge.tested(f"{own} {SHOWN_BY} {example}", test) for own in task.written]
+    ways = {
+        "none": judge.tested("", test),
+        **{name: max(of, key=_score) for name, of in (("written", by_hand.values()), ("shown", shown))},
+        "search": judge.tested(text, test),
+    }
     return {
-        "written": {own: mean(record["scores"]) for own, record in by_hand.items()},
+        "written": {own: _score(record) for own, record in by_hand.items()},
         "test": ways,
         "tested_on": models.model.device.type,
     }
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    return mean(record["scores"])
 
 
 class _Judge:

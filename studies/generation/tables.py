@@ -11,7 +11,7 @@ from studies.readme import code, put_tables
 from studies.tradeoff.statistics import paired
 
 README = Path(__file__).parent / "README.md"
-WAYS = {"none": "no prompt", "written": "best hand-written", "search": "search"}
+WAYS = {"none": "no prompt", "written": "best hand-written", "shown": "the same, showing an answer", "search": "search"}
 
 Points = Mapping[str, Mapping[str, Any]]
 

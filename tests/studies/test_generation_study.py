@@ -37,6 +37,7 @@ def test_a_point_is_run_once_and_goes_into_the_tables(tmp_path: Path, capsys: py
         assert set(record["written"]) == set(task.written)
         assert record["search"]["prompts"] >= 6
         assert record["test"]["search"]["text"] == record["search"]["text"] != ""
+        assert record["test"]["shown"]["text"].partition(" For example: ")[0] in task.written
         assert all(len(way["scores"]) == 6 and min(way["scores"]) >= 0 for way in record["test"].values())
     shown = capsys.readouterr().out
     assert "Not run: first_sentence, arithmetic." in shown
@@ -49,13 +50,13 @@ def test_a_point_is_run_once_and_goes_into_the_tables(tmp_path: Path, capsys: py
 
 def test_figures_by_hand() -> None:
     points = {
-        "json-0": point({"none": [0, 0, 0, 0], "written": [1, 0, 0, 0], "search": [1, 1, 0, 1]}),
-        "json-1": point({"none": [0, 0, 0, 0], "written": [1, 1, 0, 0], "search": [1, 1, 0, 0]}),
-        "label-0": point({"none": [0, 1], "written": [1, 1], "search": [1, 0.8]}),
+        "json-0": point({"none": [0, 0, 0, 0], "written": [1, 0, 0, 0], "shown": [1, 0, 1, 0], "search": [1, 1, 0, 1]}),
+        "json-1": point({"none": [0, 0, 0, 0], "written": [1, 1, 0, 0], "shown": [1, 1, 0, 0], "search": [1, 1, 0, 0]}),
+        "label-0": point({"none": [0, 1], "written": [1, 1], "shown": [1, 1], "search": [1, 0.8]}),
     }
     found = figures(points)
     assert (found["json"]["points"], found["json"]["rows"]) == (2, 4)
-    assert [found["json"][way] for way in ("none", "written", "search")] == pytest.approx([0, 37.5, 62.5])
+    assert [found["json"][way] for way in ("none", "written", "shown", "search")] == pytest.approx([0, 37.5, 50, 62.5])
     assert found["json"]["gain"] == pytest.approx(25)
     assert found["json"]["low"] < 0 < 25 < found["json"]["high"]
     assert found["label"]["gain"] == pytest.approx(-10)
