@@ -51,7 +51,7 @@ lint: $(VENV)/ready
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
 
-# wheel and sdist are built and checked, and the README's first block runs with the wheel alone; RELEASE=--full installs
+# wheel and sdist are built and checked, and the README's plain block runs with the wheel alone; RELEASE=--full installs
 # its dependencies anew as well: minutes, and gigabytes
 release-check: $(VENV)/ready
 	$(BIN)/python -m tools.release $(RELEASE)

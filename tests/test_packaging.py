@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import peft_interp
-from tools.release import CODE, RELATIVE_LINK, faults, first_block
+from tools.release import CODE, RELATIVE_LINK, faults, plain_block
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peft_interp"
@@ -98,7 +98,8 @@ def test_a_wheel_with_a_fault_is_named() -> None:
         "tests/test_a.py is not the package's",
     ]
     with pytest.raises(ValueError, match="the README has no"):
-        first_block("# Nothing")
+        plain_block("# Nothing")
+    assert plain_block('```python\nload_model("smollm2")\n```\n\n```python\n1\n```\n') == "1\n"
 
 
 def test_the_release_has_one_version_and_its_changes() -> None:

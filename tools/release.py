@@ -1,8 +1,9 @@
 """Builds and checks what would be published: `python -m tools.release [--full]`, or `make release-check`.
 
 Wheel and sdist are built in an environment of their own, checked by twine and by what must be in them; then the wheel
-is installed into an empty environment, where the README's first block runs. That environment borrows the dependencies
-of this one, whose copy of the package it does not see; `--full` installs them anew: minutes, and gigabytes.
+is installed into an empty environment, where the README's first block that needs no other wheel runs. That environment
+borrows the dependencies of this one, whose copy of the package it does not see; `--full` installs them anew: minutes,
+and gigabytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from email.message import Message
 from pathlib import Path
 
 from peft_interp import __version__
+from peft_interp.embedded.smollm2 import SMOLLM2
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "outputs" / "dist"
@@ -28,16 +30,17 @@ RELATIVE_LINK = re.compile(r"\]\((?!https?://)[^)\s]+\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 
-def first_block(readme: str) -> str:
-    """The first Python of a README.
+def plain_block(readme: str) -> str:
+    """The first Python of a README that needs no model beside the package's own.
 
     Raises:
         ValueError: it has none.
     """
-    found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    if found is None:
-        raise ValueError("the README has no ```python block; give it one that runs as it stands.")
-    return found[1]
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    plain = next((block for block in blocks if SMOLLM2 not in block), None)
+    if plain is None:
+        raise ValueError(f"the README has no ```python block without {SMOLLM2!r}; give it one that runs as it stands.")
+    return str(plain)
 
 
 def faults(metadata: Message, names: list[str]) -> list[str]:
@@ -91,7 +94,7 @@ def build() -> Path:
 
 
 def try_out(wheel: Path, full: bool) -> str:
-    """The README's first block where nothing but the wheel is installed; what it printed."""
+    """The README's plain block where nothing but the wheel is installed; what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "environment"
         venv.create(place, with_pip=True)
@@ -108,7 +111,7 @@ def try_out(wheel: Path, full: bool) -> str:
             raise SystemExit(f"the environment imports {where}, which is not the wheel's.")
         if (told := _run(place / "bin" / "peft-interp", "--version").strip()) != f"peft-interp {__version__}":
             raise SystemExit(f"the command says {told!r}.")
-        block = first_block((ROOT / "README.md").read_text(encoding="utf-8"))
+        block = plain_block((ROOT / "README.md").read_text(encoding="utf-8"))
         return _run(python, "-c", block, folder=Path(folder), HF_HUB_OFFLINE="1")
 
 
@@ -120,7 +123,7 @@ def main() -> None:
     wheel = build()
     print(f"{wheel.name}: built, checked, {wheel.stat().st_size / 1e6:.1f} MB")
     print(try_out(wheel, full).strip().splitlines()[-1])
-    print("the README's first block runs with the wheel alone")
+    print("the README's plain block runs with the wheel alone")
 
 
 if __name__ == "__main__":
