@@ -115,10 +115,6 @@ def _whole(values: dict[Unit, float], tasks: Sequence[str]) -> set[int]:
     return {split for _, split in values if all((task, split) in values for task in tasks)}
 
 
-def _on_splits(outcomes: Sequence[Outcome], splits: set[int]) -> list[Outcome]:
-    return [o for o in outcomes if o.unit[1] in splits]
-
-
 def levels_of(outcomes: Sequence[Outcome]) -> list[tuple[str, float, str]]:
     """(name, accuracy, dashes) of what has no log-perplexity: the best vectors, and no prompt."""
     tasks, found = shared_tasks(outcomes), []
@@ -185,7 +181,8 @@ def sentence(outcomes: Sequence[Outcome], view: View = FLUENT) -> str:
         return ""
     passing, said = best_that_pass(here, best[0], view.passes, view.scored), view.texts
     soft = _of_vectors(here, vectors[0], view) if vectors is not None else passing
-    here = _on_splits(here, _whole(passing, tasks) & _whole(soft, tasks)) or here  # one set of runs for all figures
+    whole = _whole(passing, tasks) & _whole(soft, tasks)
+    here = [o for o in here if o.unit[1] in whole] or here  # one set of runs for all figures
     passing = best_that_pass(here, best[0], view.passes, view.scored)
     parts = [f"{best[0]} {mean(passing.values()):.1%}"]
     if vectors is not None:

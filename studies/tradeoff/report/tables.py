@@ -133,24 +133,27 @@ def _best_written(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Out
 
 def beside(outcomes: Sequence[Outcome]) -> list[Table]:
     """Found texts beside vectors and people, and their fronts, all calibrated; none for records without it."""
-    known = [o for o in outcomes if o.number(CALIBRATED) is not None]
+    accuracy = methodcaller("number", CALIBRATED)
+    known = [o for o in outcomes if accuracy(o) is not None]
+    tuned = by_unit(select(known, method="prompt_tuning", role="chosen"), accuracy)
+    written = by_unit((o for own in _best_written(known).values() for o in own), accuracy)
+    if not tuned or not written:
+        return []
     found = groups(select(known, method=SEARCHED, role="chosen"), lambda o: o.family)
-    tuned = by_unit(select(known, method="prompt_tuning", role="chosen"), methodcaller("number", CALIBRATED))
-    by_hand = [o for own in _best_written(known).values() for o in own]
-    written = by_unit(by_hand, methodcaller("number", CALIBRATED))
     tasks = list(groups(known, lambda o: o.task))
     notes = (
         "Test accuracy with batch calibration less {than}, points: mean of the differences on the same splits (95% "
         "interval, Student's t; n runs). Several settings of a method are averaged. Above 0: the text is better."
     )
     tables = []
-    for than, to in (("prompt tuning's", tuned), ("that of the best hand-written prompt on dev", written)):
+    for words, than, to in (
+        ("vectors", "prompt tuning's", tuned),
+        ("people", "that of the best hand-written prompt on dev", written),
+    ):
         rows = []
         for family, own in found.items():
-            values = by_unit(own, methodcaller("number", CALIBRATED))
-            cells = [_less({unit: v for unit, v in values.items() if unit[0] == task}, to) for task in tasks]
-            rows.append([family, *cells, _less(values, to)])
-        words = "vectors" if to is tuned else "people"
+            values = by_unit(own, accuracy)
+            rows.append([family, *(_less(_of_task(values, task), to) for task in tasks), _less(values, to)])
         tables.append(Table(f"Calibrated, beside {words}", notes.format(than=than), ["method", *tasks, "all"], rows))
     notes = (
         "Hypervolume of one run's front, as under Fronts, with batch calibration on both sides: accuracy above that of "
@@ -159,11 +162,14 @@ def beside(outcomes: Sequence[Outcome]) -> list[Table]:
     rows = []
     for family in found:
         covered = volumes(known, family, per_run=True, scored=CALIBRATED)
-        by_task = [{unit: v for unit, v in covered.items() if unit[0] == task} for task in tasks]
+        by_task = [_of_task(covered, task) for task in tasks]
         shared = f"{mean(mean(own.values()) for own in by_task):.3f}" if all(by_task) else ""
         rows.append([family, *(spread_cell(own, 1, 3) for own in by_task), shared])
-    tables.append(Table("Calibrated fronts", notes, ["method", *tasks, "mean over tasks"], rows))
-    return tables if tuned and written else []
+    return [*tables, Table("Calibrated fronts", notes, ["method", *tasks, "mean over tasks"], rows)]
+
+
+def _of_task(values: Mapping[Unit, float], task: str) -> dict[Unit, float]:
+    return {unit: value for unit, value in values.items() if unit[0] == task}
 
 
 def _less(values: Mapping[Unit, float], to: Mapping[Unit, float]) -> str:
