@@ -72,3 +72,19 @@ def searcher_in(language_model: Any, reviews: list[dict[str, Any]], tokenizer: A
 def searcher(searcher_in: Build, tmp_path: Path) -> Build:
     """`searcher(model=None, options=None, **arguments)`: `searcher_in` a folder of this test."""
     return partial(searcher_in, tmp_path / "run")
+
+
+@pytest.fixture
+def resumed(tmp_path: Path) -> Build:
+    """From a function that makes a searching trainer: one that ran four steps, and one that took over after two."""
+
+    def pair(make: Build, **settings: Any) -> tuple[Any, Any]:
+        run = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+        straight = make(**run, **settings, output_dir=str(tmp_path / "straight"))
+        straight.train()
+        second = make(**run, **settings, output_dir=str(tmp_path / "resumed"))
+        torch.manual_seed(99)
+        second.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-2"))
+        return straight, second
+
+    return pair

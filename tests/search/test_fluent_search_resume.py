@@ -21,25 +21,19 @@ def comparable(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in entry.items() if not any(t in k for t in TIMES)} for entry in history[:-1]]
 
 
-def test_resumed_search_equals_an_uninterrupted_one(searcher: Build, tmp_path: Path) -> None:
-    run = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
-    run |= {"logging_steps": 1, "screening_examples": 4}
-    straight = searcher(**run, output_dir=str(tmp_path / "straight"))
-    straight.train()
-    resumed = searcher(**run, output_dir=str(tmp_path / "resumed"))
-    torch.manual_seed(99)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-2"))
-    assert straight.search.archive.records == resumed.search.archive.records
-    assert straight.search.members == resumed.search.members
-    assert straight.search.evaluations == resumed.search.evaluations
-    assert straight.search.prompt_passes == resumed.search.prompt_passes
+def test_resumed_search_equals_an_uninterrupted_one(searcher: Build, resumed: Build, tmp_path: Path) -> None:
+    straight, second = resumed(searcher, logging_steps=1, screening_examples=4)
+    assert straight.search.archive.records == second.search.archive.records
+    assert straight.search.members == second.search.members
+    assert straight.search.evaluations == second.search.evaluations
+    assert straight.search.prompt_passes == second.search.prompt_passes
     assert set(straight.search.worst) == {"train", "dev"}
-    assert straight.search.worst == resumed.search.worst
-    assert set(straight.search.features) == set(resumed.search.features)
-    assert all(torch.equal(v, resumed.search.features[k]) for k, v in straight.search.features.items())
-    assert straight.model.prompt_token_ids() == resumed.model.prompt_token_ids()
-    assert straight.front() == resumed.front()
-    assert comparable(straight.state.log_history) == comparable(resumed.state.log_history)
+    assert straight.search.worst == second.search.worst
+    assert set(straight.search.features) == set(second.search.features)
+    assert all(torch.equal(v, second.search.features[k]) for k, v in straight.search.features.items())
+    assert straight.model.prompt_token_ids() == second.model.prompt_token_ids()
+    assert straight.front() == second.front()
+    assert comparable(straight.state.log_history) == comparable(second.state.log_history)
     files = [(tmp_path / name / "archive.jsonl").read_text() for name in ("straight", "resumed")]
     assert files[0] == files[1]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -92,17 +90,12 @@ def test_it_writes_nothing_that_the_filter_forbids(asking: Build, adapter: Build
     assert not any({"great", "terrible"} & set(tokenizer.decode(ids).lower().split()) for ids in made)
 
 
-def test_resumed_search_equals_an_uninterrupted_one(asking: Build, tmp_path: Path) -> None:
-    run = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
-    straight = asking(**run, output_dir=str(tmp_path / "straight"))
-    straight.train()
-    resumed = asking(**run, output_dir=str(tmp_path / "resumed"))
-    torch.manual_seed(99)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-2"))
-    assert straight.search.archive.records == resumed.search.archive.records
-    assert straight.search.prompt_passes == resumed.search.prompt_passes
-    assert straight.front() == resumed.front()
-    assert straight.model.prompt_token_ids() == resumed.model.prompt_token_ids()
+def test_resumed_search_equals_an_uninterrupted_one(asking: Build, resumed: Build) -> None:
+    straight, second = resumed(asking)
+    assert straight.search.archive.records == second.search.archive.records
+    assert straight.search.prompt_passes == second.search.prompt_passes
+    assert straight.front() == second.front()
+    assert straight.model.prompt_token_ids() == second.model.prompt_token_ids()
 
 
 def test_mistakes(asking: Build, chat_model: Any, chat_tokenizer: Any, tokenizer: Any, t5: Build) -> None:
