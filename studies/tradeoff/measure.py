@@ -11,14 +11,14 @@ from peft import PeftType, get_peft_model
 from peft_interp import InterpPromptConfig, measure_faithfulness, measure_scrutability
 from peft_interp.inference.max_length import model_max_length
 from peft_interp.metrics.references import reference_levels
-from peft_interp.text.label_prior import FEWEST_ROWS
+from peft_interp.text.label_prior import CONTENT_FREE, FEWEST_ROWS
 from peft_interp.text.tokenization import leading_ids, survives
 from studies.tradeoff.answers import Answers, PromptAnswers
 from studies.tradeoff.bench import Bench, Prompt, load_model, load_tokenizer
 from studies.tradeoff.config import Study
 from studies.tradeoff.data import encoded
 
-CALIBRATED = ("batch", "fitted")  # how label words are calibrated on the method's own training rows, beside not at all
+CALIBRATED = ("batch", "fitted", "content_free")  # how label words are calibrated, beside not at all
 Record = dict[str, Any]
 
 
@@ -36,6 +36,8 @@ class Measurement:
         self._test = PromptAnswers(self.model, bench.data, "test", bench.leading)
         self._train = PromptAnswers(self.model, bench.data, "train", bench.leading)
         self._dev = PromptAnswers(self.model, bench.data, "dev", bench.leading)
+        free = encoded(bench.data.settings, {"content free": [(text, 0) for text in CONTENT_FREE]}, bench.tokenizer)
+        self._free = PromptAnswers(self.model, free, "content free", bench.leading)
         self._second = None if study.second_model is None else SecondModel(study, bench)
 
     def of(self, prompt: Prompt) -> Record:
@@ -53,14 +55,16 @@ class Measurement:
     def _calibrated(self, prompt: Prompt, answers: Answers) -> Record:
         """Accuracies with the prompt's label prior taken away; nothing for written answers, or too few training rows.
 
-        It costs the method nothing: the training rows are its own. Those on dev are for who chooses among prompts.
+        It costs the method nothing: the training rows are its own, and texts that say nothing are nobody's. Accuracies
+        on dev are for who chooses among prompts.
         """
         if answers.log_probs is None or len(self.bench.data.rows["train"]) < FEWEST_ROWS:
             return {}
-        training = _answers(self._train, prompt)
+        training, free = _answers(self._train, prompt), _answers(self._free, prompt)
+        estimated_on = {name: free if name == "content_free" else training for name in CALIBRATED}
         found: Record = {}
         for start, own in (("", answers), ("dev_", _answers(self._dev, prompt))):
-            calibrated = {name: own.calibrated(training, name) for name in CALIBRATED}
+            calibrated = {name: own.calibrated(rows, name) for name, rows in estimated_on.items()}
             found |= {f"{start}{name}_accuracy": a.accuracy for name, a in calibrated.items() if a is not None}
         return found
 

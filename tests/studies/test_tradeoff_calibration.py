@@ -14,7 +14,8 @@ from studies.tradeoff.bench import Prompt, make_bench
 from studies.tradeoff.config import Study, TaskSettings
 from studies.tradeoff.measure import Measurement
 from studies.tradeoff.outcomes import outcomes_of
-from studies.tradeoff.report.tables import all_tables, calibrated
+from studies.tradeoff.report.calibration import calibrated, ways
+from studies.tradeoff.report.tables import all_tables
 from studies.tradeoff.store import read_lines
 
 
@@ -39,10 +40,11 @@ def test_prompts_are_measured_as_the_package_measures_them() -> None:
         measure.of(prompt)
         for prompt in (Prompt("front", ids), Prompt("front", adapter=adapter), Prompt("front", ids=()))
     )
-    for calibration in ("batch", "fitted"):
+    for calibration in ("batch", "fitted", "content_free"):
         ask = Verbalizer("{prompt} {text} It was", ("terrible", "great"), calibration=calibration)
         rows = bench.data.rows
-        found = measure_label_prior(adapter, bench.tokenizer, rows["test"], ask, rows["train"], progress=False)
+        training = None if calibration == "content_free" else rows["train"]
+        found = measure_label_prior(adapter, bench.tokenizer, rows["test"], ask, training, progress=False)
         name = f"{calibration}_accuracy"
         assert tokens[name] == pytest.approx(found.as_prompt.calibrated.mean)
         assert vectors[name] == tokens[name]
@@ -63,6 +65,14 @@ def test_the_table_has_records_that_were_calibrated_and_no_others() -> None:
     records += [record(split, "empty", measured(accuracy=0.5, nll=None)) for split in (0, 1)]
     assert calibrated(outcomes_of(records)).rows == [["pez", "", "60.0 / 70.0 / 72.0"]]
     assert calibrated(outcomes_of(records[2:])).rows == []
+
+
+def test_ways_to_calibrate_are_compared_on_the_runs_that_have_all_of_them() -> None:
+    two = {"batch_accuracy": 0.7, "fitted_accuracy": 0.72}
+    runs = [record(0, "pez", measured(accuracy=0.6, **two, content_free_accuracy=0.66))]
+    runs += [record(1, "pez", measured(accuracy=0.1, **two))]
+    assert ways(outcomes_of(runs)).rows == [["films: pez", "1", "60.0", "70.0", "72.0", "66.0"]]
+    assert ways(outcomes_of(runs[1:])).rows == []
 
 
 def test_of_what_people_wrote_the_best_on_dev_has_a_row_of_its_own() -> None:

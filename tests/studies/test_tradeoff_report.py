@@ -18,11 +18,13 @@ from studies.tradeoff.config import Study, TaskSettings
 from studies.tradeoff.judged_blind import PAGE, RATINGS, delivered, page
 from studies.tradeoff.outcomes import Outcome, outcomes_of, seeds_that_pass
 from studies.tradeoff.report import write_report
+from studies.tradeoff.report.calibration import beside
 from studies.tradeoff.report.figure import front_line, pictures, to_svg
 from studies.tradeoff.report.findings import findings
 from studies.tradeoff.report.headlines import headlines
 from studies.tradeoff.report.overview import marks_of, overview, overview_file, sentence, sentences
-from studies.tradeoff.report.tables import agreement, beside, costs, in_short, proposals, seeds, spread_cell, transfer
+from studies.tradeoff.report.table import spread_cell
+from studies.tradeoff.report.tables import agreement, costs, in_short, proposals, seeds, transfer
 from studies.tradeoff.store import read_lines
 
 

@@ -18,7 +18,8 @@ from studies.tradeoff.config import DTYPES, Study, portable
 from studies.tradeoff.outcomes import Outcome, best_on_dev, groups, judged, no_prompt, outcomes_of
 from studies.tradeoff.patterns import pattern
 from studies.tradeoff.report.headlines import headlines
-from studies.tradeoff.report.tables import Table, all_tables
+from studies.tradeoff.report.table import Table
+from studies.tradeoff.report.tables import all_tables
 
 SHOWN = "Of each setting and task the prompt that is best on dev: most right, then least loss."
 Records = Sequence[Mapping[str, Any]]

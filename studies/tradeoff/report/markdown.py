@@ -6,7 +6,7 @@ from peft_interp.report.texts import in_markdown
 from studies.tradeoff.report.figure import FIGURE, HOW_TO_READ
 from studies.tradeoff.report.findings import SHOWN, Example, Findings
 from studies.tradeoff.report.overview import CAPTION, TITLE, sentences
-from studies.tradeoff.report.tables import Table
+from studies.tradeoff.report.table import Table
 
 
 def to_markdown(found: Findings) -> str:

@@ -8,7 +8,7 @@ from peft_interp.report.texts import in_html, printable
 from studies.tradeoff.report.figure import FIGURE, HOW_TO_READ, STYLE, pictures, signs
 from studies.tradeoff.report.findings import SHOWN, Example, Findings
 from studies.tradeoff.report.overview import CAPTION, overview, sentences
-from studies.tradeoff.report.tables import Table
+from studies.tradeoff.report.table import Table
 
 _STYLE = Path(__file__).with_name("page.css")
 _HEAD = """<!DOCTYPE html>

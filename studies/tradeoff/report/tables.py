@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter, methodcaller
 from statistics import mean
 from typing import Any
 
 from peft_interp.metrics.readability_judge import load_fit
 from peft_interp.metrics.results import TASK_MODEL
 from studies.tradeoff.outcomes import (
-    CALIBRATED,
     EMPTY,
     READING,
-    SEARCHED,
     Outcome,
-    Unit,
     at_human_level,
-    best_on_dev,
     by_unit,
     families,
     groups,
@@ -32,19 +26,9 @@ from studies.tradeoff.outcomes import (
     volumes,
 )
 from studies.tradeoff.patterns import GOOD, NAMES, is_ignored, pattern
-from studies.tradeoff.statistics import paired, rank_correlation, spread, spread_parts
-
-Cells = list[str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table. `notes` says what the columns are."""
-
-    title: str
-    notes: str
-    columns: Cells
-    rows: list[Cells]
+from studies.tradeoff.report.calibration import beside, calibrated, ways
+from studies.tradeoff.report.table import Table, percent, spread_cell
+from studies.tradeoff.statistics import rank_correlation, spread_parts
 
 
 def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -54,6 +38,7 @@ def all_tables(outcomes: Sequence[Outcome], records: Sequence[Mapping[str, Any]]
         accuracies(outcomes),
         calibrated(outcomes),
         *beside(outcomes),
+        ways(outcomes),
         perplexities(outcomes),
         fronts(outcomes),
         seeds(outcomes),
@@ -97,87 +82,6 @@ def accuracies(outcomes: Sequence[Outcome]) -> Table:
         "change."
     )
     return _by_task("Accuracy", notes, outcomes, lambda o: o.accuracy, 100, 1)
-
-
-def calibrated(outcomes: Sequence[Outcome]) -> Table:
-    """Accuracy with each prompt's label prior taken away, beside that as it is; empty for records without it."""
-    notes = (
-        "Test accuracy, %, mean over splits, as it is / with batch calibration / with numbers fitted to labels: one "
-        "number for each label word, estimated for each prompt on the run's own training rows, is added to the label "
-        "words' log-probabilities (docs/reading-a-report.md). Methods searched without it unless their name says so. "
-        'What "no prompt" gains is the label prior alone; a prompt\'s own work is what it adds to that.'
-    )
-    names = ("batch_accuracy", "fitted_accuracy")
-    known = [o for o in judged(outcomes) if all(o.number(name) is not None for name in names)]
-    tasks, rows = list(groups(known, lambda o: o.task)), []
-    by_setting = groups(known, lambda o: (o.family, o.setting))
-    for (family, setting), own in (by_setting | _best_written(known)).items():
-        cells = []
-        for here in (select(own, task=task) for task in tasks):
-            values = [over_units(here, attrgetter("accuracy"))]
-            values += [over_units(here, methodcaller("number", name)) for name in names]
-            cells.append(" / ".join(f"{100 * value:.1f}" for value in values if value is not None))
-        rows.append([family, setting, *cells])
-    return Table("With calibrated label words", notes, ["method", "setting", *tasks], rows)
-
-
-def _best_written(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
-    """Of what people wrote for a task, the one that is best on dev with batch calibration, split by split."""
-    written = [o for o in select(outcomes, method="written") if o.number(f"dev_{CALIBRATED}") is not None]
-    by_unit_and_seed = groups(written, lambda o: (o.unit, o.seed)).values()
-    if not any(len(own) > 1 for own in by_unit_and_seed):
-        return {}
-    chosen = [best for own in by_unit_and_seed if (best := best_on_dev(own, CALIBRATED)) is not None]
-    return {(chosen[0].family, "the best on dev, calibrated"): chosen}
-
-
-def beside(outcomes: Sequence[Outcome]) -> list[Table]:
-    """Found texts beside vectors and people, and their fronts, all calibrated; none for records without it."""
-    accuracy = methodcaller("number", CALIBRATED)
-    known = [o for o in outcomes if accuracy(o) is not None]
-    tuned = by_unit(select(known, method="prompt_tuning", role="chosen"), accuracy)
-    written = by_unit((o for own in _best_written(known).values() for o in own), accuracy)
-    if not tuned or not written:
-        return []
-    found = groups(select(known, method=SEARCHED, role="chosen"), lambda o: o.family)
-    tasks = list(groups(known, lambda o: o.task))
-    notes = (
-        "Test accuracy with batch calibration less {than}, points: mean of the differences on the same splits (95% "
-        "interval, Student's t; n runs). Several settings of a method are averaged. Above 0: the text is better."
-    )
-    tables = []
-    for words, than, to in (
-        ("vectors", "prompt tuning's", tuned),
-        ("people", "that of the best hand-written prompt on dev", written),
-    ):
-        rows = []
-        for family, own in found.items():
-            values = by_unit(own, accuracy)
-            rows.append([family, *(_less(_of_task(values, task), to) for task in tasks), _less(values, to)])
-        tables.append(Table(f"Calibrated, beside {words}", notes.format(than=than), ["method", *tasks, "all"], rows))
-    notes = (
-        "Hypervolume of one run's front, as under Fronts, with batch calibration on both sides: accuracy above that of "
-        "no prompt, 0 to 1, mean over splits (95% interval)."
-    )
-    rows = []
-    for family in found:
-        covered = volumes(known, family, per_run=True, scored=CALIBRATED)
-        by_task = [_of_task(covered, task) for task in tasks]
-        shared = f"{mean(mean(own.values()) for own in by_task):.3f}" if all(by_task) else ""
-        rows.append([family, *(spread_cell(own, 1, 3) for own in by_task), shared])
-    return [*tables, Table("Calibrated fronts", notes, ["method", *tasks, "mean over tasks"], rows)]
-
-
-def _of_task(values: Mapping[Unit, float], task: str) -> dict[Unit, float]:
-    return {unit: value for unit, value in values.items() if unit[0] == task}
-
-
-def _less(values: Mapping[Unit, float], to: Mapping[Unit, float]) -> str:
-    of = paired(values, to)
-    if of is None:
-        return ""
-    around = f"{100 * of.low:+.1f} to {100 * of.high:+.1f}; " if of.n > 1 and of.low < of.high else ""
-    return f"{100 * of.difference:+.1f} ({around}n {of.n})"
 
 
 def perplexities(outcomes: Sequence[Outcome]) -> Table:
@@ -470,18 +374,3 @@ def each(
         return over_units(outcomes, lambda o: value(o, name))
 
     return [mean_of(name) for name in names]
-
-
-def spread_cell(values: Mapping[Unit, float], scale: float, digits: int) -> str:
-    """Mean, standard deviation and interval of a value of each split; "" of none."""
-    if not values:
-        return ""
-    of = spread([scale * value for value in values.values()])
-    if of.n == 1 or len(set(values.values())) == 1:
-        return f"{of.mean:.{digits}f}"
-    return f"{of.mean:.{digits}f} ({of.sd:.{digits}f}; {of.low:.{digits}f} to {of.high:.{digits}f})"
-
-
-def percent(share: float | None) -> str:
-    """A share, 0 to 1, as a whole number of percent; "" of none."""
-    return "" if share is None else f"{100 * share:.0f}"
