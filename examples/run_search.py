@@ -5,7 +5,7 @@ With no arguments about model and data it runs on the embedded ones, in two minu
     python examples/run_search.py --output_dir outputs/search
     python examples/run_search.py --output_dir outputs/search --target_percentile 50
 
-The label words are kept out of the prompt; --ban_label_words False lets it name its classes ("terrible or great?").
+The prompt may name its classes, as people's do ("terrible or great?"); --ban_label_words True keeps the label words out.
 
 A prompt of one's own, improved, with its rules kept (the report shows what was changed):
 
@@ -40,9 +40,10 @@ from peft_interp import PromptSearchConfig, PromptSearchTrainer, embedded, repor
 
 @dataclass
 class SearchedPrompt(PromptArguments):
-    """A prompt that may be a sentence."""
+    """A prompt that may be a sentence, and name its classes."""
 
     num_virtual_tokens: int | None = field(default=12, metadata={"help": "Longest prompt in tokens."})
+    ban_label_words: bool = field(default=False, metadata={"help": "Keep the label words out of the prompt."})
     allowed_tokens: str = field(default="ascii", metadata={"help": "Tokens of a prompt; 'words' has no punctuation."})
 
 

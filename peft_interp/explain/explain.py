@@ -14,6 +14,7 @@ from peft import PeftModel, PeftType
 from torch import Tensor
 
 from peft_interp.explain.activations import compare_states
+from peft_interp.explain.demonstrations import Shown, shown_answers
 from peft_interp.explain.judging import Bench, make_bench
 from peft_interp.explain.pool import CandidatePool, Found
 from peft_interp.explain.sources import SOURCES, Hunt, Source, make_proposer
@@ -135,7 +136,7 @@ def _explain(
     benches = make_bench(finding, given.label_token_ids), make_bench(judging, given.label_token_ids)
     pool = _make_pool(finding, given.longest, bar)
     if max(bench.kl_without for bench in benches) >= LEAST_EFFECT:
-        _hunt(model, tokenizer, pool, given)
+        _hunt(model, tokenizer, pool, _others(finding, pool.target), given)
     return _explanation(
         _ranked(pool, benches), benches, pool, context, given.label_token_ids, method_of(model)
     ), judging
@@ -179,7 +180,20 @@ def method_of(model: PeftModel) -> str:
     return PEFT_TYPE_NAME if isinstance(config, InterpPromptConfig) else str(PeftType(config.peft_type).value)
 
 
-def _hunt(model: PeftModel, tokenizer: PreTrainedTokenizerBase, pool: CandidatePool, given: _Given) -> None:
+def _others(finding: Target, few: Target) -> list[Shown]:
+    """The rows that the search does not look at, with the prompt's answers; all of them where there are no others."""
+    seen = {id(row) for row in few.rows}
+    others = [number for number, row in enumerate(finding.rows) if id(row) not in seen]
+    return shown_answers(finding.part(others) if others else finding)
+
+
+def _hunt(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pool: CandidatePool,
+    examples: Sequence[Shown],
+    given: _Given,
+) -> None:
     """Ask every source; one that finds the prompt itself ends it."""
     base = base_model_of(model)
     table = input_embeddings(base).weight
@@ -190,7 +204,7 @@ def _hunt(model: PeftModel, tokenizer: PreTrainedTokenizerBase, pool: CandidateP
         exact = reading.ids if reading.discrete else None
     length = min(int(model.active_peft_config.num_virtual_tokens), pool.longest)
     proposer = make_proposer(base, tokenizer, allowed, pool.longest, leading_ids(tokenizer))
-    hunt = Hunt(base, tokenizer, vectors, exact, allowed.cpu(), length, pool, proposer, given.seed)
+    hunt = Hunt(base, tokenizer, vectors, exact, allowed.cpu(), length, pool, proposer, examples, given.seed)
     shares = sum(source.share for source in given.sources) or 1.0
     for source in given.sources:
         if not hunt.done:

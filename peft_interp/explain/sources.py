@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from peft_interp.explain.demonstrations import Shown, demonstrations
 from peft_interp.explain.inversion import invert, start_scores, swap_gains
 from peft_interp.explain.pool import CandidatePool
 from peft_interp.explain.readings import ASKING, DESCRIBING, model_blocks, read_layers, readings, vector_states
@@ -48,6 +50,7 @@ class Hunt:
         length: tokens of the texts that are made from nothing.
         pool: where candidates go.
         proposer: the language model's moves.
+        examples: rows that the pool does not look at, with the prompt's answers to them.
         seed: decides everything that is drawn.
     """
 
@@ -59,6 +62,7 @@ class Hunt:
     length: int
     pool: CandidatePool
     proposer: Proposer
+    examples: Sequence[Shown]
     seed: int
 
     @property
@@ -70,6 +74,11 @@ class Hunt:
     def encode(self, text: str) -> list[int]:
         """Ids of a text in the prompt's place."""
         return self.pool.beside.placement.encode_prompt(self.tokenizer, text)
+
+    def add_texts(self, source: str, texts: Iterable[str], budget: int) -> None:
+        """Put the first of some texts that are short enough into the pool, as many as the budget pays for."""
+        short = (ids for ids in map(self.encode, texts) if len(ids) <= self.pool.longest)
+        self.pool.add(source, list(islice(short, max(1, budget // len(self.pool.target.rows)))))
 
 
 @dataclass(frozen=True)
@@ -132,10 +141,14 @@ def _add_readings(hunt: Hunt, source: str, frames: Sequence[str], states: Sequen
     hunt.pool.add(source, found)
 
 
+def _demonstrations(hunt: Hunt, budget: int) -> None:
+    hunt.add_texts("demonstrations", demonstrations(hunt.examples, Random(hunt.seed)), budget)
+
+
 def _human(hunt: Hunt, budget: int) -> None:
-    known = [ids for ids in map(hunt.encode, human_prompts()) if len(ids) <= hunt.pool.longest]
-    most = min(_HUMAN, max(1, budget // len(hunt.pool.target.rows)), len(known))
-    hunt.pool.add("hand-written", Random(hunt.seed).sample(known, most))
+    known = human_prompts()
+    drawn = Random(hunt.seed).sample(known, len(known))
+    hunt.add_texts("hand-written", drawn, min(budget, _HUMAN * len(hunt.pool.target.rows)))
 
 
 def _inversion(hunt: Hunt, budget: int) -> None:
@@ -207,9 +220,16 @@ SOURCES = (  # of equally near texts, that of the earlier source is delivered
         0.0,
         "what the model says where the states that the vectors leave in a layer are patched into a sentence",
     ),
+    Source(
+        "demonstrations",
+        _demonstrations,
+        0.05,
+        "the rows' last words, and rows, with the answers that the prompt gives them (few-shot)",
+        needs_vectors=False,
+    ),
     Source("hand-written", _human, 0.05, "prompts that people wrote", needs_vectors=False),
     Source("inversion", _inversion, 0.4, "a relaxation of the tokens, from several starts", needs_vectors=False),
-    Source("search", _search, 0.55, "the best of all these, changed token by token", needs_vectors=False),
+    Source("search", _search, 0.5, "the best of all these, changed token by token", needs_vectors=False),
 )
 
 

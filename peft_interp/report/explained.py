@@ -10,6 +10,7 @@ from peft_interp.report.texts import number, percent
 TOO_FAR, AGAINST, APART, UNCALIBRATED, IDLE = "too far", "against", "apart", "uncalibrated", "idle"
 ENOUGH = 0.5  # least share of the divergence that a text has to close: it leaves less than it explains
 ALIGNED = 0.25  # least correlation with the prompt's label scores, row by row: about what 30 rows tell from chance
+ALIKE = 0.7  # correlation from which rows are told apart as the prompt does, however strongly: half of the variance
 LEAST_EFFECT = 0.005  # nats; a prompt that changes the answers less has no effect to be explained
 LEAST_CALIBRATED = 0.02  # nats; below, the calibrated share is a share of next to nothing
 REASONS = {
@@ -55,6 +56,11 @@ class ExplanationCandidate:
     def acts_against(self) -> bool:
         """Whether its label scores go down where the prompt's go up."""
         return self.alignment is not None and self.alignment < 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether which label a row gets fits worse than with no prompt, all labels' means taken off."""
+        return self.calibrated_share is not None and self.calibrated_share < 0
 
 
 @dataclass(frozen=True)
@@ -186,9 +192,14 @@ class ExplanationData:
             return f"without a prompt the answers are {number(self.kl_without)} nats away"
         parts = [f"the nearest text leaves {number(best.kl, 3)} of {number(self.kl_without, 3)} nats"]
         if best.calibrated_kl is not None and self.calibrated_kl_without is not None:
+            strength = (
+                " (rows differ in the same way, and not as strongly or more so)"
+                if self.text is not None and best.worse
+                else ""
+            )
             parts.append(
                 f"calibrated, that is with each label's mean taken off, {number(best.calibrated_kl, 3)} of "
-                f"{number(self.calibrated_kl_without, 3)}"
+                f"{number(self.calibrated_kl_without, 3)}{strength}"
             )
         if self.labels:
             most = max(self.labels, key=lambda label: abs(label.prompt - label.text))
@@ -206,7 +217,8 @@ def why_no_text(candidate: ExplanationCandidate, kl_without: float, calibrated_k
     """Why a candidate is no explanation, as a key of `REASONS`; "" where it is one.
 
     A text that acts against the prompt, or that only makes label words likelier, never is, however much of the
-    divergence it closes: a reader would believe the opposite of what the prompt does.
+    divergence it closes: a reader would believe the opposite of what the prompt does. One that tells the rows apart as
+    the prompt does, and only more or less strongly, is an explanation; the strength is said beside it.
     """
     if kl_without < LEAST_EFFECT:
         return IDLE
@@ -216,5 +228,6 @@ def why_no_text(candidate: ExplanationCandidate, kl_without: float, calibrated_k
         return TOO_FAR
     if candidate.alignment is not None and candidate.alignment < ALIGNED:
         return APART
-    worse = candidate.calibrated_share is not None and candidate.calibrated_share < 0
-    return UNCALIBRATED if worse and (calibrated_kl_without or 0.0) >= LEAST_CALIBRATED else ""
+    alike = candidate.alignment is not None and candidate.alignment >= ALIKE
+    worse = candidate.worse and (calibrated_kl_without or 0.0) >= LEAST_CALIBRATED
+    return UNCALIBRATED if worse and not alike else ""

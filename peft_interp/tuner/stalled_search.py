@@ -51,18 +51,21 @@ class StallWatch:
     def first_step(self, least: float, rate: float) -> None:
         """Warn, at the first optimizer step, of a learning rate that will not change a token in the time allowed.
 
+        A step without a gradient says nothing of the rate (in reinforcement learning: a group whose rewards are equal);
+        if it stays so, `see` warns.
+
         Args:
-            least: steps like the first one that the first token would need, all in one direction.
+            least: steps like the first one that the first token would need, all in one direction; infinite where the
+                first one moved nothing.
             rate: the learning rate at its largest.
         """
-        if self._warned or not least > self.patience:  # not a number after a broken loss
+        if self._warned or math.isinf(least) or not least > self.patience:  # not a number after a broken loss
             return
         self._warned = True
-        steps = "no number of" if math.isinf(least) else f"at least {least:,.0f}"
         warnings.warn(
-            f"the learning rate of {rate:g} cannot move the prompt: {steps} optimizer steps like the first, all in one "
-            "direction, would change one token. Use 0.1 to 0.3, on every model; Trainer's default of 5e-5 and the "
-            "rates of stock prompt tuning are for vectors that need not reach another token.",
+            f"the learning rate of {rate:g} cannot move the prompt: at least {least:,.0f} optimizer steps like the "
+            "first, all in one direction, would change one token. Use 0.1 to 0.3, on every model; Trainer's default of "
+            "5e-5 and the rates of stock prompt tuning are for vectors that need not reach another token.",
             stacklevel=2,
         )
 

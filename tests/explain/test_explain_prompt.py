@@ -59,8 +59,9 @@ def test_prefix_tuning_is_explained_by_its_effect(planted: Build, explain: Build
     found = explain(planted(kind="prefix"), budget=100)
     assert found.method == "PREFIX_TUNING"
     assert found.activations is None
-    assert found.reason == "idle" or {one.source for one in found.candidates} <= {"hand-written", "inversion", "search"}
-    with pytest.raises(ValueError, match="use some of hand-written, inversion, search"):
+    by_answers = ["demonstrations", "hand-written", "inversion", "search"]
+    assert found.reason == "idle" or {one.source for one in found.candidates} <= set(by_answers)
+    with pytest.raises(ValueError, match=f"use some of {', '.join(by_answers)}"):
         explain(planted(kind="prefix"), sources=["nearest"])
     with pytest.raises(ValueError, match="PREFIX_TUNING has none"):
         explain(planted(kind="prefix"), activations=True)

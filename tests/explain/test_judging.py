@@ -23,7 +23,8 @@ GOOD = ExplanationCandidate("a text", "search", 0.1, 0.01, 0.8, 0.1, 0.02, 0.9, 
         (replace(GOOD, share=0.99, alignment=-0.01), "against"),
         (replace(GOOD, share=0.1, alignment=-0.5), "against"),
         (replace(GOOD, alignment=0.2), "apart"),
-        (replace(GOOD, calibrated_share=-0.1), "uncalibrated"),
+        (replace(GOOD, calibrated_share=-0.1, alignment=0.6), "uncalibrated"),
+        (replace(GOOD, calibrated_share=-0.1), ""),  # the rows are told apart as the prompt does, with another strength
         (ExplanationCandidate("a text", "search", 0.1, None, 0.8, 0.1), ""),  # no label words
     ],
 )
@@ -53,6 +54,10 @@ def test_words_say_what_is_left() -> None:
         "the nearest text leaves 0.100 of 0.500 nats; calibrated, that is with each label's mean taken off, 0.020 of "
         "0.200; most of all the share of 'great': 70% with the prompt, 40% with the text, 50% with none; prompt and "
         "text choose the same label in 95% of the rows"
+    )
+    stronger = replace(found, candidates=(replace(GOOD, calibrated_kl=0.3, calibrated_share=-0.5),))
+    assert "taken off, 0.300 of 0.200 (rows differ in the same way, and not as strongly or more so); " in (
+        stronger.unexplained()
     )
     none = replace(found, text=None, reason="against")
     assert none.conclusion().startswith("No text explains this prompt: the nearest texts act against the prompt")

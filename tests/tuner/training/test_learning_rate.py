@@ -103,6 +103,15 @@ def test_a_warm_up_is_no_small_rate(gpt2: Build, readable: Build, learner: Build
     assert not run(learner, readable(gpt2()), rows_for("CAUSAL_LM"), **warm)
 
 
+def test_a_first_step_without_a_gradient_says_nothing_of_the_rate(
+    gpt2: Build, readable: Build, learner: Build, rows_for: Build
+) -> None:
+    model = readable(gpt2())
+    hook = model.prompt_encoder["default"].latent.register_hook(torch.zeros_like)  # a GRPO group of equal rewards
+    assert not run(learner, model, rows_for("CAUSAL_LM"), learning_rate=0.1, max_steps=1)
+    hook.remove()
+
+
 def test_adapters_saved_before_there_were_units_load_as_they_were(gpt2: Build, readable: Build, tmp_path: Any) -> None:
     model = readable(gpt2(), off_rows=True)
     place, ids = model.prompt_encoder["default"].place.detach().clone(), model.prompt_token_ids()
