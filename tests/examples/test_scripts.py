@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from peft_interp import embedded
+from peft_interp.embedded import smollm2
 from peft_interp.text.tokenization import encode_after
 
 Build = Callable[..., Any]
@@ -41,6 +43,38 @@ def test_quickstart_says_how_long_it_takes_on_the_models_it_names() -> None:
     assert "about 2 minutes on two idle cores" in plan("embedded", 5, 200)
     assert "about 5 minutes on two idle cores" in plan("smollm2", 2, 30)  # what `make real` runs
     assert "minutes" not in plan("gpt2", 2, 30)
+
+
+@pytest.fixture
+def under_smollm2s_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The embedded model where SmolLM2 is unpacked, so that no wheel is asked for: its folder."""
+    folder = tmp_path / "assets" / "peft_interp" / "models" / "smollm2"
+    shutil.copytree(embedded.MODEL_PATH, folder)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    manifest = {"source": smollm2.WHEEL.sha256, "format": smollm2.FORMAT, "files": sizes}
+    (folder / smollm2.MANIFEST).write_text(json.dumps(manifest))
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    return folder
+
+
+FEW = ["--max_steps", "1", "--max_train_samples", "8", "--max_eval_samples", "8"]
+ONE_STEP = {
+    "run_classification.py": [*FEW, "--logging_steps", "1"],
+    "run_search.py": [*FEW, "--prompts_per_step", "4", "--human_starts", "4", "--disable_tqdm", "True"],
+    "run_rlprompt.py": [*FEW, "--prompts_per_step", "4"],
+    "run_generation.py": ["--steps", "1", "--prompts_per_step", "4", "--rows", "4", "--test_rows", "4"],
+    "run_grpo.py": ["--steps", "1", "--batch_size", "8"],
+}
+
+
+@pytest.mark.parametrize("script", ONE_STEP)
+def test_every_script_knows_smollm2_by_its_name(
+    run_script: Build, tmp_path: Path, under_smollm2s_name: Path, script: str
+) -> None:
+    """The script and what it saves; what the real model does there is the business of tests/real."""
+    run_script(tmp_path, script, "--model_name_or_path", "smollm2", "--output_dir", "out", *ONE_STEP[script])
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(under_smollm2s_name)
 
 
 def test_classification_script_trains_saves_and_resumes(run_script: Build, tmp_path: Path) -> None:
