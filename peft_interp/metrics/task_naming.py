@@ -49,6 +49,8 @@ class NamingLimits:
     Attributes:
         weights: by `ANCHORS`.
         named: score from which on a prompt names its task.
+        plain: score that half of people's prompts for their own task reach; a search, which finds whatever just passes
+            a limit, is held to this one.
         other: score below which it is about something else, where a description was given.
         other_undescribed: the same where none was: label words and inputs alone say little.
         figures: how well the score tells prompts for a task from prompts for others.
@@ -57,6 +59,7 @@ class NamingLimits:
 
     weights: Mapping[str, float]
     named: float
+    plain: float
     other: float
     other_undescribed: float
     figures: Mapping[str, Any]
