@@ -5,6 +5,10 @@ Each similarity is held against that of prompts which people wrote for *other* t
 in their standard deviations; the mean of these, weighted, is the score. Weights and limits are in
 `data/task_naming.json`, made by `studies/calibration/fit_task_naming.py` from prompts that people wrote for one task
 and for others.
+
+That tells what a prompt is *about*. What it *says* of the task is looked at word by word: each word of the description
+is as much said as its nearest word in the prompt is like it (BERTScore's recall, arXiv 1904.09675, of single words). A
+search needs it: what it finds is about film reviews, and asks whether they are suitable for children.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean, median, pstdev
@@ -27,12 +31,88 @@ from peft_interp.embedded import load_encoder
 from peft_interp.embedded.encoder import TextEncoder
 from peft_interp.metrics.references import human_prompts
 from peft_interp.metrics.results import Measure
+from peft_interp.metrics.text_metrics import words_of
 from peft_interp.records import short_repr
 from peft_interp.text.tokenization import check_text, check_texts
 
 ANCHORS = ("description", "label_words", "examples")
 LIMITS = Path(__file__).parent / "data" / "task_naming.json"
 MOST_EXAMPLES, FEWEST_WORDS = 64, 4
+SAID = 0.6  # cosine with the prompt's nearest word from which on a word of the description counts as said
+ENOUGH_SAID = 0.8  # mean of these cosines that a search asks for; chosen on the rated texts of the SmolLM2 study
+_NOT_SAID = frozenset(  # words of a description that need not come back: function words, and verbs that ask
+    [
+        "a",
+        "about",
+        "according",
+        "all",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "can",
+        "choose",
+        "classify",
+        "decide",
+        "describe",
+        "determine",
+        "do",
+        "does",
+        "for",
+        "from",
+        "give",
+        "given",
+        "has",
+        "have",
+        "how",
+        "identify",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "label",
+        "name",
+        "of",
+        "on",
+        "one",
+        "or",
+        "out",
+        "output",
+        "predict",
+        "recognise",
+        "recognize",
+        "say",
+        "sort",
+        "tell",
+        "than",
+        "that",
+        "the",
+        "their",
+        "there",
+        "these",
+        "this",
+        "those",
+        "to",
+        "was",
+        "were",
+        "what",
+        "where",
+        "whether",
+        "which",
+        "who",
+        "whose",
+        "will",
+        "with",
+        "write",
+        "you",
+        "your",
+    ]
+)
 NAMED, UNCLEAR, OTHER, UNKNOWN = "named", "unclear", "other", "unknown"
 _WORDS = {
     NAMED: "it names its task",
@@ -49,8 +129,6 @@ class NamingLimits:
     Attributes:
         weights: by `ANCHORS`.
         named: score from which on a prompt names its task.
-        plain: score that half of people's prompts for their own task reach; a search, which finds whatever just passes
-            a limit, is held to this one.
         other: score below which it is about something else, where a description was given.
         other_undescribed: the same where none was: label words and inputs alone say little.
         figures: how well the score tells prompts for a task from prompts for others.
@@ -59,7 +137,6 @@ class NamingLimits:
 
     weights: Mapping[str, float]
     named: float
-    plain: float
     other: float
     other_undescribed: float
     figures: Mapping[str, Any]
@@ -79,6 +156,8 @@ class TaskNaming:
         score: weighted mean of the similarities, in standard deviations above prompts for other tasks; NaN for a text
             without words.
         verdict: "named", "unclear", "other" (about something else) or "unknown".
+        said: how much of the description the text says, word by word, 0 to 1; NaN without a description.
+        unsaid: words of the description that it says nothing like.
     """
 
     text: str
@@ -86,15 +165,18 @@ class TaskNaming:
     coherence: Measure
     score: float
     verdict: str
+    said: float = math.nan
+    unsaid: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
-        """The verdict with the number that it rests on."""
+        """The verdict with the number that it rests on, and what is not said."""
         if math.isnan(self.score):
             return _WORDS[self.verdict]
+        missing = ", ".join(f'"{word}"' for word in self.unsaid)
         return (
             f"{_WORDS[self.verdict]} ({self.score:.1f} standard deviations closer to it than prompts that people wrote "
-            "for other tasks)"
+            f"for other tasks){f'; it says nothing like {missing}' if missing and self.verdict != OTHER else ''}"
         )
 
     def __repr__(self) -> str:
@@ -106,6 +188,7 @@ class TaskNaming:
             score=self.score,
             similarities=similarities,
             coherence=self.coherence.value,
+            said=self.said,
         )
 
 
@@ -160,11 +243,12 @@ def measure_task_namings(
     similarities = {name: _Similarity(encode, words) for name, words in anchors.items()}
     if not texts:
         return []
-    coherences = _coherences(texts, encode)
-    return [
+    coherences, wanted = _coherences(texts, encode), _content_words(task_description or "")
+    found = [
         _naming(text, vector, similarities, coherence)
         for text, vector, coherence in zip(texts, encode(list(texts)), coherences, strict=True)
     ]
+    return [_with_words(one, wanted, encode) for one in found] if wanted else found
 
 
 def _anchors(description: str | None, label_words: Sequence[str], examples: Sequence[str]) -> dict[str, list[str]]:
@@ -191,6 +275,7 @@ class _Encoder:
     def __init__(self, encoder: TextEncoder) -> None:
         self._encode = encoder.encode if hasattr(encoder, "encode") else encoder
         self._human: Tensor | None = None
+        self._known: dict[str, Tensor] = {}
         self._coherences: tuple[float, ...] | None = None
 
     @classmethod
@@ -206,6 +291,12 @@ class _Encoder:
     def __call__(self, texts: Sequence[str]) -> Tensor:
         vectors = [torch.as_tensor(vector).float().flatten() for vector in self._encode(list(texts))]
         return torch.nn.functional.normalize(torch.stack(vectors), dim=-1)  # (texts, dim)
+
+    def of_words(self, words: Sequence[str]) -> Tensor:
+        """(words, dim) of single words, each encoded once."""
+        if new := [word for word in dict.fromkeys(words) if word not in self._known]:
+            self._known.update(zip(new, self(new), strict=True))
+        return torch.stack([self._known[word] for word in words])
 
     def human(self) -> Tensor:
         """(prompts, dim) of the prompts that ship with the package."""
@@ -265,6 +356,22 @@ def _naming(text: str, vector: Tensor, similarities: Mapping[str, _Similarity], 
     low = limits.other if "description" in similarities else limits.other_undescribed
     verdict = NAMED if score >= limits.named else OTHER if score < low else UNCLEAR
     return TaskNaming(text, measures, coherence, score, verdict)
+
+
+def _content_words(text: str) -> list[str]:
+    """Its different words in lower case, without those that every description has."""
+    words = list(dict.fromkeys(word.lower() for word in words_of(text)))
+    return [word for word in words if word not in _NOT_SAID] or words
+
+
+def _with_words(found: TaskNaming, wanted: Sequence[str], encode: _Encoder) -> TaskNaming:
+    """With how much of the wanted words the text says."""
+    own = _content_words(found.text)
+    if not own:
+        return replace(found, said=0.0, unsaid=tuple(wanted))
+    likeness = (encode.of_words(wanted) @ encode.of_words(own).T).amax(1)  # (wanted,)
+    unsaid = tuple(word for word, value in zip(wanted, likeness.tolist(), strict=True) if value < SAID)
+    return replace(found, said=float(likeness.mean()), unsaid=unsaid)
 
 
 def _halves(text: str) -> tuple[str, str] | None:

