@@ -139,10 +139,11 @@ def description_of(config: Any, label_words: Sequence[str]) -> str | None:
 
 
 def _names_its_task(inputs: ConstraintInputs) -> Check | None:
-    """The encoder must say "named", and the prompt what the description says, word by word; without a description or
-    label words to make one of, only that it is not about something else.
+    """The encoder must say "named", and the prompt what the user's description says, word by word.
 
-    "Named" alone is not enough: a search finds what is about the task and asks for something else.
+    Without a description, a question made of the label words stands for it, and need not come back in words; without
+    those, the prompt must only not be about something else. "Named" alone is not enough where more is known: a search
+    finds what is about the task and asks for something else.
     """
     if not inputs.config.names_its_task:
         return None
@@ -153,7 +154,7 @@ def _names_its_task(inputs: ConstraintInputs) -> Check | None:
     def says(found: TaskNaming) -> bool:
         if description is None:
             return found.verdict in (NAMED, UNCLEAR)
-        return found.verdict == NAMED and found.said >= ENOUGH_SAID
+        return found.verdict == NAMED and (not inputs.config.task_description or found.said >= ENOUGH_SAID)
 
     return lambda prompts: [says(found) for found in measure_task_namings([one.text for one in prompts], *known)]
 

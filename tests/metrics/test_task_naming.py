@@ -55,6 +55,38 @@ def test_the_similarity_is_the_cosine_and_the_score_its_place_among_other_prompt
     assert found.score == pytest.approx(expected.item(), rel=1e-3)
 
 
+def test_what_of_the_description_is_not_said_is_told_word_by_word() -> None:
+    whole, half, nothing = measure_task_namings(
+        [ABOUT, "Say whether a film review is long.", "Say whether it is."], DESCRIPTION, encoder=shared_words
+    )
+    assert (whole.said, whole.unsaid) == (pytest.approx(1, abs=0.01), ())
+    assert half.said == pytest.approx(0.5, abs=0.1)  # of film, review, positive, negative
+    assert half.unsaid == ("positive", "negative")
+    assert half.verdict == "named"
+    assert 'it says nothing like "positive", "negative"' in half.words
+    assert "says nothing" not in whole.words
+    assert nothing.said < 0.2  # all of its words are such as every description has
+    assert nothing.unsaid == ("film", "review", "positive", "negative")
+    without = measure_task_naming(ABOUT, label_words=["terrible", "great"], encoder=shared_words)
+    assert math.isnan(without.said)
+    assert not without.unsaid
+
+
+def test_a_word_is_said_by_one_that_is_like_it() -> None:
+    meanings = {"film": 0, "movie": 0, "good": 1, "positive": 1, "negative": 2}
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        vectors = torch.full((len(texts), 8), 0.01)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in re.findall(r"\w+", text.lower()):
+                row[meanings.get(word, 7)] += 1
+        return vectors
+
+    found = measure_task_naming("Is the movie good?", "Say whether a film is positive or negative.", encoder=encode)
+    assert found.unsaid == ("negative",)
+    assert found.said == pytest.approx(2 / 3, abs=0.05)
+
+
 def test_several_anchors_are_weighted() -> None:
     parts = {"task_description": DESCRIPTION, "label_words": [" terrible", " great"], "examples": ["A great film."]}
     alone = {

@@ -18,7 +18,7 @@ from peft_interp import (
     explain_prompt,
     on_answers,
 )
-from peft_interp.metrics.task_naming import NAMED, measure_task_namings
+from peft_interp.metrics.task_naming import ENOUGH_SAID, NAMED, measure_task_namings
 
 Build = Callable[..., Any]
 pytestmark = pytest.mark.parametrize("base", ["fp32"], indirect=True)  # once: what is written does not change the code
@@ -50,7 +50,9 @@ def test_an_instruct_model_proposes_prompts_that_name_their_task(
     texts = [search.archive.find(ids).text for ids in made]
     words = TASK.label_words
     known = (DESCRIPTION, words, [review["sentence"] for review in reviews[:4]])
-    assert {found.verdict for found in measure_task_namings(texts, *known)} == {NAMED}
+    named = measure_task_namings(texts, *known)
+    assert {found.verdict for found in named} == {NAMED}
+    assert all(found.said >= ENOUGH_SAID for found in named)
     assert DESCRIPTION in {record.text for record in search.archive.records}
     assert any(name == "dropped/naming" for entry in trainer.state.log_history for name in entry)
 

@@ -120,6 +120,8 @@ def test_naming_is_checked_by_the_encoder(tokenizer: Any, monkeypatch: pytest.Mo
     asked = texts(tokenizer, "Is this film review positive or negative?", "I want you to act as a gardener.")
     described = checks(tokenizer, names_its_task=True, task_description="Is a film review positive or negative?")
     assert described.broken(asked) == ["", "naming"]
+    (half,) = described.broken(texts(tokenizer, "Is a film review long?"))
+    assert half == "naming"  # about film reviews, and not for what was described
     asked += texts(tokenizer, "Is it a terrible film or a great one?", "Say it in French.")
     undescribed = checks(tokenizer, names_its_task=True)  # the label words make a description
     assert undescribed.broken(asked) == ["", "naming", "", "naming"]
