@@ -78,8 +78,9 @@ class PromptSearchConfig(weight_settings("MoveShares", MOVES), RewardArguments):
         default=False,
         metadata={
             "help": "Drop proposals that do not name their task, by a sentence encoder (`measure_task_naming`); what "
-            "they are compared with is `task_description`, the label words and training texts. Without a description "
-            "or label words only what is clearly about something else is dropped."
+            "they are compared with is `task_description`, which they also have to say word by word or in words like "
+            "its own, the label words and training texts. Without a description or label words only what is clearly "
+            "about something else is dropped."
         },
     )
     task_description: str | None = field(
