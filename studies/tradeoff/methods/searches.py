@@ -59,7 +59,8 @@ class SpendUntil(TrainerCallback):
 
     A prompt that the search looked up costs nothing. What is kept back is the dearest step and the dearest evaluation
     so far; the first step, which scores what a search starts from as well, counts only where scores are calibrated,
-    since all training rows are run for every prompt there.
+    since all training rows are run for every prompt there. Where constraints left it few prompts, the second step
+    is expected to cost as much more as it may score more of them.
 
     Args:
         bench: the budget.
@@ -78,8 +79,11 @@ class SpendUntil(TrainerCallback):
         """Stop where another step and its evaluations might not be paid for."""
         cost = self.count()
         self.step = max(self.step, cost if state.global_step > 1 or self.calibrated else 0)
+        expected = self.step
+        if self.calibrated and state.global_step == 1:
+            expected = max(expected, cost * 2 * args.prompts_per_step // max(1, len(self.search.archive)))
         evaluations = 1 + control.should_evaluate + self.bench.data.settings.generates
-        if self.bench.budget.left < self.step + evaluations * self.evaluation:
+        if self.bench.budget.left < expected + evaluations * self.evaluation:
             control.should_training_stop = True
             control.should_evaluate = not self.closes
 
@@ -125,7 +129,7 @@ def run_search(
     start = bench.score_on_dev([model.prompt_token_ids()])[0]
     with tempfile.TemporaryDirectory() as folder:
         args = _arguments(arguments_class, bench, folder, eval_every, settings)
-        evaluation = (args.eval_candidates + 3) * len(bench.data.rows["dev"])
+        evaluation = (args.eval_candidates + 4) * len(bench.data.rows["dev"])  # its own prompt, and what it begins with
         step = args.prompts_per_step * (getattr(args, "examples_per_step", None) or len(rows))
         spending = SpendUntil(bench, step, evaluation, closes, verbalizer.calibration != "none")
         trainer = trainer_class(
