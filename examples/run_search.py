@@ -5,7 +5,7 @@ With no arguments about model and data it runs on the embedded ones, in two minu
     python examples/run_search.py --output_dir outputs/search
     python examples/run_search.py --output_dir outputs/search --target_percentile 50
 
-The prompt may name its classes, as people's do ("terrible or great?"); --ban_label_words True keeps the label words out.
+The prompt may name its classes, as people do ("terrible or great?"); --ban_label_words True keeps their words out.
 
 A prompt of one's own, improved, with its rules kept (the report shows what was changed):
 
