@@ -1,7 +1,7 @@
 """Plant prompts, train soft ones, explain them all, and write down what came of it.
 
     python -m studies.explain                                 # goes on where it was stopped; 20 minutes on one core
-    python -m studies.explain --model smollm2 --budget 600    # 12 prompts of a real model, some 5 minutes each
+    python -m studies.explain --model smollm2 --budget 800    # 12 prompts of a real model, some 3 minutes each
     python -m studies.explain --report                        # the figures of what is there
 
 A case is explained in one process with one budget; `results.json` holds what was run and nothing else.
