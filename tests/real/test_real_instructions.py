@@ -45,9 +45,9 @@ def test_an_instruct_model_proposes_prompts_that_name_their_task(
     trainer = PromptSearchTrainer(model, args, reviews[:4], reviews[4:], tokenizer, TASK)
     trainer.train()
     search = trainer.search
-    made = {ids: move for ids, move in search._made_by.items() if search.archive.find(ids) is not None}
-    assert {"induce", "ask_for_labels"} & set(made.values())
-    texts = [search.archive.find(ids).text for ids in made]
+    assert {"induce", "ask_for_labels"} <= {move for move, _ in search.proposer.opened([], 12, seed=0)}
+    texts = [found.text for ids in search._made_by if (found := search.archive.find(ids)) is not None]
+    assert texts
     words = TASK.label_words
     known = (DESCRIPTION, words, [review["sentence"] for review in reviews[:4]])
     named = measure_task_namings(texts, *known)
