@@ -1,7 +1,7 @@
 """The main job in one command: train prompts on a small model and compare what they score and what they say.
 
     python examples/quickstart.py  # two minutes on two idle cores
-    python examples/quickstart.py --model_name_or_path smollm2 --steps 30 --weights 0.1 --test_rows 100  # about five
+    python examples/quickstart.py --model_name_or_path smollm2 --steps 30 --weights 0.1 --test_rows 100  # about two
 
 Every method is an unmodified `transformers.Trainer` run; only the config line differs. Nothing is downloaded.
 """
@@ -42,7 +42,7 @@ HAND_WRITTEN = {
 }
 LENGTH = 8
 # Of two idle cores for a step, evaluation included; SmolLM2's is reckoned from the study's runs (studies/tradeoff)
-SECONDS = {"embedded": 0.12, "smollm2": 5.0}
+SECONDS = {"embedded": 0.12, "smollm2": 2.0}
 
 
 @dataclass

@@ -41,7 +41,7 @@ def test_quickstart_compares_all_methods(run_script: Build, tmp_path: Path) -> N
 def test_quickstart_says_how_long_it_takes_on_the_models_it_names() -> None:
     plan = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "quickstart.py"))["plan"]
     assert "about 2 minutes on two idle cores" in plan("embedded", 5, 200)
-    assert "about 5 minutes on two idle cores" in plan("smollm2", 2, 30)  # what `make real` runs
+    assert "about 2 minutes on two idle cores" in plan("smollm2", 2, 30)  # what `make real` runs
     assert "minutes" not in plan("gpt2", 2, 30)
 
 
