@@ -41,77 +41,12 @@ MOST_EXAMPLES, FEWEST_WORDS = 64, 4
 SAID = 0.6  # cosine with the prompt's nearest word from which on a word of the description counts as said
 ENOUGH_SAID = 0.8  # mean of these cosines that a search asks for; chosen on the rated texts of the SmolLM2 study
 _NOT_SAID = frozenset(  # words of a description that need not come back: function words, and verbs that ask
-    [
-        "a",
-        "about",
-        "according",
-        "all",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "choose",
-        "classify",
-        "decide",
-        "describe",
-        "determine",
-        "do",
-        "does",
-        "for",
-        "from",
-        "give",
-        "given",
-        "has",
-        "have",
-        "how",
-        "identify",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "label",
-        "name",
-        "of",
-        "on",
-        "one",
-        "or",
-        "out",
-        "output",
-        "predict",
-        "recognise",
-        "recognize",
-        "say",
-        "sort",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "there",
-        "these",
-        "this",
-        "those",
-        "to",
-        "was",
-        "were",
-        "what",
-        "where",
-        "whether",
-        "which",
-        "who",
-        "whose",
-        "will",
-        "with",
-        "write",
-        "you",
-        "your",
-    ]
+    words_of(
+        "a about according all an and are as at be by can choose classify decide describe determine do does for from "
+        "give given has have how identify if in into is it its label name of on one or out output predict recognise "
+        "recognize say sort tell than that the their there these this those to was were what where whether which who "
+        "whose will with write you your"
+    )
 )
 NAMED, UNCLEAR, OTHER, UNKNOWN = "named", "unclear", "other", "unknown"
 _WORDS = {
@@ -243,12 +178,12 @@ def measure_task_namings(
     similarities = {name: _Similarity(encode, words) for name, words in anchors.items()}
     if not texts:
         return []
-    coherences, wanted = _coherences(texts, encode), _content_words(task_description or "")
-    found = [
-        _naming(text, vector, similarities, coherence)
-        for text, vector, coherence in zip(texts, encode(list(texts)), coherences, strict=True)
+    wanted = _content_words(task_description or "")
+    each = zip(texts, encode(list(texts)), _coherences(texts, encode), strict=True)
+    return [
+        replace(_naming(text, vector, similarities, coherence), **_said(text, wanted, encode))
+        for text, vector, coherence in each
     ]
-    return [_with_words(one, wanted, encode) for one in found] if wanted else found
 
 
 def _anchors(description: str | None, label_words: Sequence[str], examples: Sequence[str]) -> dict[str, list[str]]:
@@ -364,14 +299,15 @@ def _content_words(text: str) -> list[str]:
     return [word for word in words if word not in _NOT_SAID] or words
 
 
-def _with_words(found: TaskNaming, wanted: Sequence[str], encode: _Encoder) -> TaskNaming:
-    """With how much of the wanted words the text says."""
-    own = _content_words(found.text)
-    if not own:
-        return replace(found, said=0.0, unsaid=tuple(wanted))
+def _said(text: str, wanted: Sequence[str], encode: _Encoder) -> dict[str, Any]:
+    """How much of the wanted words a text says, and which of them it does not; nothing where none are wanted."""
+    if not wanted:
+        return {}
+    if not (own := _content_words(text)):
+        return {"said": 0.0, "unsaid": tuple(wanted)}
     likeness = (encode.of_words(wanted) @ encode.of_words(own).T).amax(1)  # (wanted,)
     unsaid = tuple(word for word, value in zip(wanted, likeness.tolist(), strict=True) if value < SAID)
-    return replace(found, said=float(likeness.mean()), unsaid=unsaid)
+    return {"said": float(likeness.mean()), "unsaid": unsaid}
 
 
 def _halves(text: str) -> tuple[str, str] | None:

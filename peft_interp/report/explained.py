@@ -58,6 +58,11 @@ class ExplanationCandidate:
         return self.alignment is not None and self.alignment < 0
 
     @property
+    def alike(self) -> bool:
+        """Whether it tells the rows apart as the prompt does, however strongly."""
+        return self.alignment is not None and self.alignment >= ALIKE
+
+    @property
     def worse(self) -> bool:
         """Whether which label a row gets fits worse than with no prompt, all labels' means taken off."""
         return self.calibrated_share is not None and self.calibrated_share < 0
@@ -192,11 +197,8 @@ class ExplanationData:
             return f"without a prompt the answers are {number(self.kl_without)} nats away"
         parts = [f"the nearest text leaves {number(best.kl, 3)} of {number(self.kl_without, 3)} nats"]
         if best.calibrated_kl is not None and self.calibrated_kl_without is not None:
-            strength = (
-                " (rows differ in the same way, and not as strongly or more so)"
-                if self.text is not None and best.worse
-                else ""
-            )
+            shown = self.text is not None and best.worse and best.alike
+            strength = " (rows differ in the same way, and not as strongly or more so)" if shown else ""
             parts.append(
                 f"calibrated, that is with each label's mean taken off, {number(best.calibrated_kl, 3)} of "
                 f"{number(self.calibrated_kl_without, 3)}{strength}"
@@ -228,6 +230,5 @@ def why_no_text(candidate: ExplanationCandidate, kl_without: float, calibrated_k
         return TOO_FAR
     if candidate.alignment is not None and candidate.alignment < ALIGNED:
         return APART
-    alike = candidate.alignment is not None and candidate.alignment >= ALIKE
     worse = candidate.worse and (calibrated_kl_without or 0.0) >= LEAST_CALIBRATED
-    return UNCALIBRATED if worse and not alike else ""
+    return UNCALIBRATED if worse and not candidate.alike else ""

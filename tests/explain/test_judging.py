@@ -59,6 +59,8 @@ def test_words_say_what_is_left() -> None:
     assert "taken off, 0.300 of 0.200 (rows differ in the same way, and not as strongly or more so); " in (
         stronger.unexplained()
     )
+    little = replace(stronger, candidates=(replace(stronger.candidates[0], alignment=0.3),))
+    assert "rows differ in the same way" not in little.unexplained()
     none = replace(found, text=None, reason="against")
     assert none.conclusion().startswith("No text explains this prompt: the nearest texts act against the prompt")
     assert "No text is shown as an explanation" in none.to_html()

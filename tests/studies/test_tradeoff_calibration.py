@@ -56,7 +56,7 @@ def test_written_answers_have_no_label_prior() -> None:
     found = measurement(template="{prompt} {text}", answers=("It was terrible", "It was great")).of(
         Prompt("front", ids=())
     )
-    assert not {"batch_accuracy", "fitted_accuracy"} & set(found)
+    assert not {"batch_accuracy", "fitted_accuracy", "content_free_accuracy"} & set(found)
 
 
 def test_the_table_has_records_that_were_calibrated_and_no_others() -> None:

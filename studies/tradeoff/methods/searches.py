@@ -80,7 +80,7 @@ class SpendUntil(TrainerCallback):
         cost = self.count()
         self.step = max(self.step, cost if state.global_step > 1 or self.calibrated else 0)
         expected = self.step
-        if self.calibrated and state.global_step == 1:
+        if self.calibrated and state.global_step == 1:  # a step was seen to cost as much as twice its prompts
             expected = max(expected, cost * 2 * args.prompts_per_step // max(1, len(self.search.archive)))
         evaluations = 1 + control.should_evaluate + self.bench.data.settings.generates
         if self.bench.budget.left < expected + evaluations * self.evaluation:

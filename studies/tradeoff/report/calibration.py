@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter, methodcaller
 from statistics import mean
 
@@ -33,7 +33,7 @@ def calibrated(outcomes: Sequence[Outcome]) -> Table:
         'What "no prompt" gains is the label prior alone; a prompt\'s own work is what it adds to that.'
     )
     names = ("batch_accuracy", "fitted_accuracy")
-    known = [o for o in judged(outcomes) if all(o.number(name) is not None for name in names)]
+    known = _measured(outcomes, names)
     tasks, rows = list(groups(known, lambda o: o.task)), []
     by_setting = groups(known, lambda o: (o.family, o.setting))
     for (family, setting), own in (by_setting | _best_written(known)).items():
@@ -44,6 +44,12 @@ def calibrated(outcomes: Sequence[Outcome]) -> Table:
             cells.append(" / ".join(f"{100 * value:.1f}" for value in values if value is not None))
         rows.append([family, setting, *cells])
     return Table("With calibrated label words", notes, ["method", "setting", *tasks], rows)
+
+
+def _measured(outcomes: Sequence[Outcome], names: Iterable[str]) -> list[Outcome]:
+    """The prompts that stand for their runs, where all of these figures are there."""
+    wanted = list(names)
+    return [o for o in judged(outcomes) if all(o.number(name) is not None for name in wanted)]
 
 
 def _best_written(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
@@ -118,7 +124,7 @@ def ways(outcomes: Sequence[Outcome]) -> Table:
         "calibration on the run's training rows; numbers fitted to their labels; and from texts that say nothing "
         '("N/A", no text, "[MASK]"), which needs no rows (arXiv 2102.09690).'
     )
-    known = [o for o in judged(outcomes) if all(o.number(name) is not None for name in names.values())]
+    known = _measured(outcomes, names.values())
     rows = []
     for (task, family), own in groups(known, lambda o: (o.task, o.family)).items():
         values = (over_units(own, methodcaller("number", name)) for name in names.values())
